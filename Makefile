@@ -1,0 +1,47 @@
+# The one vocabulary for people and CI. Every target sets up what it needs: python3 (3.11 or later), git and make are enough.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo ui test test-all test-jax check format lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help:  ## these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## the environment in .venv, locked with hashes
+
+$(READY): requirements/dev.lock requirements/uv.lock.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vggflow needs Python 3.11 or later, this is " + sys.version.split()[0])'
+	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.lock.txt; }
+	$(BIN)/uv pip sync -q --python $(BIN)/python --compile-bytecode --require-hashes requirements/dev.lock
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation --offline -e .
+	@touch $(READY)
+
+demo: $(READY)  ## the whole way on the embedded sample, in demo/
+	@vggflow demo demo/digits
+
+ui: $(READY)  ## MLflow and Prefect on the demo's workspace
+	@vggflow -C demo/digits ui
+
+test: $(READY)  ## every commit
+	@pytest -q
+
+test-all: $(READY)  ## also kills, concurrency, servers and browsers
+	@pytest -q -m 'slow or not slow'
+
+check: $(READY)  ## lint, format, types and import contracts
+	@ruff check . && ruff format --check . && mypy && lint-imports
+
+format: $(READY)  ## puts the code into shape
+	@ruff check --fix . ; ruff format .
+
+lock: $(READY)  ## resolves the dependencies again
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements/dev.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml -o requirements/runtime.lock
+	grep -A 40 '^uv==' requirements/dev.lock | awk 'NR > 1 && /^[a-z]/ {exit} !/^ *#/' > requirements/uv.lock.txt
+
+clean:  ## the environment, the demo and caches away
+	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache dist

@@ -1,0 +1,1 @@
+"""Prefect flows around vggflow's stages: the only package that imports Prefect."""

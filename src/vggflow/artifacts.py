@@ -1,0 +1,36 @@
+"""The name of every file that a stage reads or writes, relative to the workspace.
+
+`dvc.yaml` names the same files; a contract test holds the two together.
+"""
+
+from pathlib import PurePosixPath as Path
+
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+PIPELINE_LOCK = Path("dvc.lock")
+VERSION = Path("vggflow.version")
+
+DATA = Path("data")
+SAMPLE_DATA = DATA / "sample"
+WEIGHTS = Path("weights")
+
+VALIDATION = Path("validation")
+MANIFEST = VALIDATION / "manifest.parquet"
+VALIDATION_RESULT = VALIDATION / "result.json"
+DATA_DOCS = VALIDATION / "data_docs"
+
+TRAINING = Path("model")
+MODEL = TRAINING / "model.keras"
+HISTORY = TRAINING / "history.json"
+RUN = TRAINING / "run.json"
+
+EVALUATION = Path("evaluation")
+PREDICTIONS = EVALUATION / "predictions.parquet"
+METRICS = EVALUATION / "metrics.json"
+PLOTS = EVALUATION / "plots"
+
+STATE = Path(".vggflow")
+OUTCOMES = STATE / "outcome"
+MLFLOW_DATABASE = STATE / "mlflow.db"
+MLFLOW_ARTIFACTS = STATE / "mlartifacts"
+PREFECT_HOME = STATE / "prefect"

@@ -1,0 +1,1 @@
+"""What the images are: layout, import, manifest, checks and pixels."""

@@ -1,0 +1,54 @@
+"""Errors that a person can act on.
+
+    VggflowError            1  something failed
+    ├── UsageError          2  wrong usage
+    │   ├── SettingsError   2  params.yaml is wrong
+    │   ├── DataError       2  no data, or data of another shape than expected
+    │   └── WeightsError    2  start weights are missing or don't fit
+    └── Refused             3  a gate said no
+        ├── DataRefused     3  the data gate
+        └── PromotionRefused  3  the promotion gate, asked by a person
+
+Each message is one line: what was given, what was expected, what to do. The command line prints the message and
+ends with the exit code; any other exception is a bug and keeps its traceback.
+"""
+
+from typing import ClassVar
+
+
+class VggflowError(Exception):
+    """Something failed that is not the caller's fault, such as a server that does not answer."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(VggflowError, ValueError):
+    """The caller asked for something that can't be done as asked."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """`params.yaml` has an unknown key, a wrong type or values that contradict each other."""
+
+
+class DataError(UsageError):
+    """There are no images, or they don't lie as expected."""
+
+
+class WeightsError(UsageError):
+    """Start weights are missing, damaged or of another shape than the network."""
+
+
+class Refused(VggflowError):
+    """A gate looked and said no."""
+
+    exit_code = 3
+
+
+class DataRefused(Refused):
+    """The data gate found something critical."""
+
+
+class PromotionRefused(Refused):
+    """The promotion gate keeps the champion although a person asked to replace it."""

@@ -1,0 +1,1 @@
+"""The embedded sample: handwritten digits that need no download."""

@@ -1,0 +1,168 @@
+"""`params.yaml`, read once into frozen sections that reject unknown keys."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vggflow.errors import SettingsError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Section(BaseModel):
+    """A part of `params.yaml`: frozen, and strict about keys and types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelSettings(Section):
+    """What the network is. `weights` is `imagenet`, `none` or a file below the workspace."""
+
+    image_size_px: int = Field(default=224, ge=32)
+    resize: Literal["stretch", "crop", "pad"] = "stretch"
+    preprocessing: Literal["imagenet", "rescale"] = "imagenet"
+    weights: str = "imagenet"
+    width: float = Field(default=1.0, gt=0.0, le=1.0)
+    head: Literal["flatten", "fc", "pooling"] = "pooling"
+    dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    two_class_output: Literal["sigmoid", "softmax"] = "sigmoid"
+    builder: Literal["keras", "sequential"] = "keras"
+    padding: Literal["same", "explicit"] = "same"
+
+    @model_validator(mode="after")
+    def fits_together(self) -> Self:
+        """The published network has one width, and its fc layers one input size."""
+        if self.builder == "keras" and self.width != 1.0:
+            raise ValueError(f"builder 'keras' has width 1.0, not {self.width}; use builder: sequential")
+        if self.builder == "keras" and self.padding != "same":
+            raise ValueError("builder 'keras' has padding 'same'; use builder: sequential")
+        if self.weights == "imagenet" and self.width != 1.0:
+            raise ValueError(f"weights 'imagenet' fit width 1.0, not {self.width}; use weights: none or a file")
+        if self.weights == "imagenet" and self.head == "fc" and self.image_size_px != 224:
+            raise ValueError(
+                f"head 'fc' with weights 'imagenet' needs image_size_px 224, not {self.image_size_px}: "
+                "fc1 was trained on 7×7×512 features; use head: pooling or flatten"
+            )
+        return self
+
+
+class ValidateSettings(Section):
+    """What the data gate asks for."""
+
+    min_images_per_class: int = Field(default=2, ge=1)
+    min_image_size_px: int = Field(default=8, ge=1)
+
+
+class EarlyStopping(Section):
+    """A phase ends when `monitor` has not improved for `patience` epochs."""
+
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    patience: int = Field(default=2, ge=1)
+
+
+class Phase(Section):
+    """One step of fine-tuning: everything up to `freeze_through` is frozen; `none` freezes nothing."""
+
+    name: Name
+    freeze_through: str = "none"
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    learning_rate: float = Field(default=0.001, gt=0.0)
+    epochs: int = Field(default=1, ge=1)
+    early_stopping: EarlyStopping | None = None
+
+
+class TrainSettings(Section):
+    """How the network learns."""
+
+    seed: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=32, ge=1)
+    phases: tuple[Phase, ...] = Field(min_length=1, strict=False)
+
+    @model_validator(mode="after")
+    def phase_names_differ(self) -> Self:
+        """A phase is addressed by its name in metrics and checkpoints."""
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError(f"phases need different names, got {', '.join(names)}")
+        return self
+
+
+class EvaluateSettings(Section):
+    """How a model is measured."""
+
+    batch_size: int = Field(default=32, ge=1)
+
+
+class RegistrySettings(Section):
+    """Where models and runs are kept: `name` holds champions, `name`-candidates the candidates."""
+
+    name: Name = "image-classifier"
+    experiment: str = Field(default="image-classifier", min_length=1)
+
+    @property
+    def candidates(self) -> str:
+        """The registered model that holds the candidates."""
+        return f"{self.name}-candidates"
+
+
+class PromotionSettings(Section):
+    """When a challenger may replace the champion."""
+
+    rule: Literal["better", "not_worse"] = "better"
+    min_gain: Fraction = 0.0
+    min_accuracy: Fraction = 0.0
+    max_class_drop: Fraction = 0.02
+    approval: Literal["automatic", "required"] = "automatic"
+
+
+class Settings(Section):
+    """All of `params.yaml`."""
+
+    model: ModelSettings
+    validate_: ValidateSettings = Field(alias="validate", default=ValidateSettings())
+    train: TrainSettings
+    evaluate: EvaluateSettings = EvaluateSettings()
+    registry: RegistrySettings = RegistrySettings()
+    promotion: PromotionSettings = PromotionSettings()
+
+
+def load(path: Path) -> Settings:
+    """Reads `params.yaml`.
+
+    Raises:
+        SettingsError: the file is missing, is no YAML, or has an unknown key or a wrong value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"no {path.name} in {path.parent}: run `vggflow init` there first") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    return parse(content, str(path))
+
+
+def parse(content: Any, source: str = "params.yaml") -> Settings:
+    """Checks the content of `params.yaml`, naming the first key that is wrong."""
+    if not isinstance(content, dict):
+        raise SettingsError(f"{source} holds {type(content).__name__}, expected sections such as `train:`")
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, source)) from error
+
+
+def _one_line(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"{source}: unknown key `{key}`{more}; remove it, or see the settings in docs/settings.md"
+    if first["type"] == "missing":
+        return f"{source}: `{key}` is missing{more}; add it"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    got = f", got {given!r}" if isinstance(given, str | int | float | bool) else ""
+    return f"{source}: `{key}`: {message}{got}{more}"

@@ -1,0 +1,1 @@
+"""What happened and which model is in use: the only package that imports MLflow."""

@@ -1,0 +1,1 @@
+"""How the network learns: phases, features, fitting and checkpoints."""
