@@ -1,0 +1,91 @@
+"""A model file, and the probabilities it gives for images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vggflow.data.images import ImageError, open_image, pixels
+from vggflow.errors import DataError
+from vggflow.models import files, probabilities
+
+Source = Path | bytes
+Progress = Callable[[int, int], None]
+
+# Pillow decodes outside the interpreter lock; beyond eight threads the network is always the slower part.
+DECODING_THREADS = 8
+
+
+class Predictor:
+    """A model file, read at once, and its network, loaded at the first prediction."""
+
+    def __init__(self, model_path: Path) -> None:
+        self.info = files.read_info(model_path)
+        self._model_path = model_path
+        self._network: Any = None
+
+    def predict(
+        self, sources: Sequence[Source], batch_size: int = 32, progress: Progress | None = None
+    ) -> NDArray[np.float64]:
+        """The probabilities of the classes, in the order of `info.class_names`.
+
+        Args:
+            sources: Image files, or the encoded bytes of images.
+            batch_size: How many images the network takes at once.
+            progress: Called after each batch with the images done and the images in total.
+
+        Returns:
+            Shape (N, K); rows add up to 1.
+
+        Raises:
+            DataError: an image can't be read; the message names its path.
+        """
+        if not sources:
+            return np.empty((0, len(self.info.class_names)))
+        if self._network is None:
+            self._network, self.info = files.load(self._model_path)
+        outputs: list[NDArray[Any]] = []
+        done = 0
+        for batch in self._batches(sources, batch_size):
+            outputs.append(np.asarray(self._network.predict_on_batch(batch)))
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(sources))
+        return probabilities.class_probabilities(np.concatenate(outputs))
+
+    def _batches(self, sources: Sequence[Source], batch_size: int) -> Iterator[NDArray[np.uint8]]:
+        """Batches of pixels, the next one being decoded while the network works on the last."""
+        with closing(_Decoding(self.info)) as decoding:
+            starts = range(0, len(sources), batch_size)
+            waiting = decoding.start(sources[:batch_size])
+            for start in starts:
+                current = waiting
+                following = sources[start + batch_size : start + 2 * batch_size]
+                waiting = decoding.start(following)
+                yield np.stack([future.result() for future in current])
+
+
+class _Decoding:
+    """Threads that turn sources into pixels of the size that the network takes."""
+
+    def __init__(self, info: files.ModelInfo) -> None:
+        self._info = info
+        self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
+
+    def start(self, sources: Sequence[Source]) -> list[Future[NDArray[np.uint8]]]:
+        return [self._threads.submit(self._decode, source) for source in sources]
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def _decode(self, source: Source) -> NDArray[np.uint8]:
+        try:
+            return pixels(open_image(source), self._info.image_size_px, self._info.resize)
+        except (ImageError, OSError) as error:
+            name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+            reason = " ".join(str(error).split())
+            raise DataError(f"{name}: not a readable image ({reason}); leave it out or replace it") from error

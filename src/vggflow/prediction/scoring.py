@@ -1,0 +1,93 @@
+"""Scores a model on the images of a manifest, in a process of its own where asked:
+
+    python -m vggflow.prediction.scoring MODEL.keras MANIFEST.parquet DATA_FOLDER OUT.parquet [--split test]
+
+A clean process shows that the file alone, in safe mode, gives the answers. It prints one line of JSON: how many
+images it scored, in how many seconds, and the digest of the manifest.
+"""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from vggflow import files
+from vggflow.data import manifest as manifests
+from vggflow.errors import DataError, VggflowError
+from vggflow.prediction.predictor import Predictor, Progress
+from vggflow.prediction.pyfunc import probability_column
+
+
+def score(
+    predictor: Predictor,
+    rows: pd.DataFrame,
+    data_folder: Path,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """The predictions table: `path`, `sha256`, `truth`, and `p:<class>` for each class, in the order of `rows`.
+
+    Args:
+        predictor: The model.
+        rows: Usable rows of a manifest, as `manifest.labelled` gives them.
+        data_folder: The folder that the paths in the manifest start from.
+        batch_size: How many images the network takes at once.
+        progress: Called with the images done and in total.
+
+    Raises:
+        DataError: there are no rows, or an image can't be read.
+    """
+    if rows.empty:
+        raise DataError("no usable images to score: the split is empty, look at the manifest")
+    paths = [data_folder / PurePosixPath(path) for path in rows["path"]]
+    probabilities = predictor.predict(paths, batch_size, progress)
+    table = pd.DataFrame(
+        {"path": rows["path"].array, "sha256": rows["sha256"].array, "truth": rows["class_name"].array}
+    )
+    for column, name in enumerate(predictor.info.class_names):
+        table[probability_column(name)] = probabilities[:, column]
+    return table
+
+
+def write(predictions: pd.DataFrame, path: Path) -> None:
+    """Writes a predictions table as Parquet, whole or not at all."""
+    with files.replacing(path) as beside:
+        predictions.to_parquet(beside, index=False)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program; returns the exit code and prints errors as one line."""
+    options = _options(arguments)
+    try:
+        manifest = manifests.read(options.manifest)
+        rows = manifests.labelled(manifest, options.split)
+        began = time.perf_counter()
+        table = score(Predictor(options.model), rows, options.data_folder, options.batch_size)
+        seconds = time.perf_counter() - began
+        write(table, options.out)
+    except VggflowError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (a program's own output)
+        return error.exit_code
+    facts = {"images": len(table), "seconds": round(seconds, 3), "manifest": manifests.digest(manifest)}
+    print(json.dumps(facts))  # noqa: T201
+    return 0
+
+
+def _options(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m vggflow.prediction.scoring", description="Scores a model."
+    )
+    parser.add_argument("model", type=Path, help="a .keras file")
+    parser.add_argument("manifest", type=Path, help="a manifest as Parquet")
+    parser.add_argument("data_folder", type=Path, help="the folder that the manifest describes")
+    parser.add_argument("out", type=Path, help="the predictions table to write, as Parquet")
+    parser.add_argument("--split", default="test", choices=("train", "valid", "test"))
+    parser.add_argument("--batch-size", type=int, default=32)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
