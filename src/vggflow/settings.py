@@ -40,7 +40,9 @@ class ModelSettings(Section):
         if self.builder == "keras" and self.padding != "same":
             raise ValueError("builder 'keras' has padding 'same'; use builder: sequential")
         if self.weights == "imagenet" and self.width != 1.0:
-            raise ValueError(f"weights 'imagenet' fit width 1.0, not {self.width}; use weights: none or a file")
+            raise ValueError(
+                f"weights 'imagenet' fit width 1.0, not {self.width}; use weights: none or a file"
+            )
         if self.weights == "imagenet" and self.head == "fc" and self.image_size_px != 224:
             raise ValueError(
                 f"head 'fc' with weights 'imagenet' needs image_size_px 224, not {self.image_size_px}: "
@@ -109,12 +111,34 @@ class RegistrySettings(Section):
 
 
 class PromotionSettings(Section):
-    """When a challenger may replace the champion."""
+    """When a challenger may replace the champion. The floors hold for a first champion too.
+
+    Attributes:
+        rule: `better` asks for a real gain (McNemar's exact test, p < 0.05) and keeps the champion on a tie;
+            `not_worse` asks that a loss of `margin` or more is ruled out, so a fresh model replaces an equal one.
+        min_gain: The least gain in accuracy that `better` takes, besides being real. 0: any real gain.
+        margin: The loss in accuracy that `not_worse` must rule out. With 2,000 test images 0.02 is easily shown,
+            with 200 hardly ever.
+        max_class_drop: A class may lose this much recall; more refuses if the loss is real.
+        min_accuracy: Floor of the accuracy. 0: none.
+        min_class_recall: Floor of the recall of every class. 0: none.
+        max_calibration_error: Ceiling of the expected calibration error. 1: none.
+        max_model_megabytes: Ceiling of the model file, in units of 1,000,000 bytes. null: none.
+        allow_dirty_tree: Whether a model from uncommitted code or settings may be promoted.
+        two_person: Whether the one who promotes must be another than the one who trained.
+        approval: `automatic` promotes at the end of the flow; `required` waits for a person.
+    """
 
     rule: Literal["better", "not_worse"] = "better"
     min_gain: Fraction = 0.0
-    min_accuracy: Fraction = 0.0
+    margin: float = Field(default=0.02, gt=0.0, lt=1.0)
     max_class_drop: Fraction = 0.02
+    min_accuracy: Fraction = 0.0
+    min_class_recall: Fraction = 0.0
+    max_calibration_error: Fraction = 1.0
+    max_model_megabytes: float | None = Field(default=None, gt=0.0)
+    allow_dirty_tree: bool = True
+    two_person: bool = False
     approval: Literal["automatic", "required"] = "automatic"
 
 

@@ -1,0 +1,167 @@
+"""A stage as a process: it leaves an outcome, dies with its parent and shares its device with nobody.
+
+DVC turns every failing exit code into 255 and does not end what it started when it is killed. So the stage itself
+writes down how it ended, watches the processes above it, and holds locks that the kernel frees with it.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from vggflow import artifacts
+from vggflow.errors import VggflowError
+from vggflow.files import read_json, write_json
+from vggflow.workspace import Workspace
+
+DRIVER = "VGGFLOW_DRIVER_PID"
+TERMINATED = 128 + signal.SIGTERM
+SECONDS_TO_END = 5.0
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a stage ended: its exit code, one line for people, the gate's verdict, and files worth a look."""
+
+    exit_code: int
+    message: str
+    verdict: str | None = None
+    paths: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def outcome_path(workspace: Workspace, stage: str) -> Path:
+    """Where a stage leaves its outcome: outside DVC's outputs, which DVC deletes."""
+    return workspace.path(artifacts.OUTCOMES) / f"{stage}.json"
+
+
+def read_outcome(workspace: Workspace, stage: str) -> Outcome | None:
+    """The outcome that a stage left, if it ran and got as far as leaving one."""
+    path = outcome_path(workspace, stage)
+    return Outcome(**read_json(path)) if path.exists() else None
+
+
+def run_stage(workspace: Workspace, stage: str, work: Callable[[], Outcome]) -> Outcome:
+    """Does the work of a stage with its parents watched and its workspace locked, and leaves the outcome."""
+    with ending_with_parents(), exclusive(workspace.path(artifacts.STATE) / "stage.lock", f"{workspace.root}"):
+        try:
+            outcome = work()
+        except VggflowError as error:
+            _leave(workspace, stage, Outcome(error.exit_code, str(error), verdict=_verdict(error)))
+            raise
+        except BaseException as error:
+            _leave(workspace, stage, Outcome(_exit_code(error), f"{stage} ended early: {error!r}"))
+            raise
+        _leave(workspace, stage, outcome)
+        return outcome
+
+
+@contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Holds a lock file, waiting for whoever has it; the kernel frees it however the holder ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting: another vggflow process is at work on {what}", file=sys.stderr, flush=True)  # noqa: T201
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def state_folder() -> Path:
+    """Checkpoints and features: `VGGFLOW_STATE`, else the user's cache folder."""
+    given = os.environ.get("VGGFLOW_STATE")
+    return Path(given) if given else user_cache_path("vggflow")
+
+
+def device_lock() -> Path:
+    """The lock of the device that TensorFlow will see: one training at a time on each."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "+").replace("/", "_") or "none"
+    return state_folder() / "locks" / f"device-{device}.lock"
+
+
+@contextmanager
+def ending_with_parents() -> Iterator[None]:
+    """Ends this process with SIGTERM, which unwinds it, when DVC or the flow above it is gone."""
+    watched = _parents()
+    stop = threading.Event()
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    if watched:
+        threading.Thread(target=_watch, args=(watched, stop), daemon=True, name="parent-watch").start()
+    try:
+        yield
+    finally:
+        stop.set()
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _parents() -> list[psutil.Process]:
+    """The processes from here up to the flow, or up to DVC; none when a person started the stage."""
+    driver = int(os.environ.get(DRIVER, "0"))
+    above = psutil.Process().parents()
+    for index, process in enumerate(above):
+        if process.pid == driver or (not driver and "DVC_STAGE" in os.environ and _is_dvc(process)):
+            return above[: index + 1]
+    return above[:1] if driver or "DVC_STAGE" in os.environ else []
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        return any(Path(part).name == "dvc" for part in process.cmdline()[:4])
+    except psutil.Error:
+        return False
+
+
+def _watch(watched: list[psutil.Process], stop: threading.Event) -> None:
+    while not stop.wait(SECONDS_BETWEEN_LOOKS):
+        if not all(_is_alive(process) for process in watched):
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Whether it still runs; a killed process whose parent has not collected it yet is a zombie, thus dead."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _terminate(_signal: int, _frame: object) -> None:
+    """Unwinds, so that runs are closed; a call into native code that takes longer is cut off."""
+    threading.Thread(target=_end_for_sure, daemon=True).start()
+    raise SystemExit(TERMINATED)
+
+
+def _end_for_sure() -> None:
+    time.sleep(SECONDS_TO_END)
+    os._exit(TERMINATED)
+
+
+def _leave(workspace: Workspace, stage: str, outcome: Outcome) -> None:
+    write_json(outcome_path(workspace, stage), asdict(outcome))
+
+
+def _verdict(error: VggflowError) -> str | None:
+    return "refused" if error.exit_code == 3 else None
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -1,0 +1,64 @@
+"""Where MLflow is: `MLFLOW_TRACKING_URI`, else SQLite in the workspace."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from vggflow import artifacts
+from vggflow.errors import VggflowError
+from vggflow.workspace import Workspace
+
+
+def tracking_uri(workspace: Workspace) -> str:
+    """The address of the tracking server."""
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return given or f"sqlite:///{workspace.path(artifacts.MLFLOW_DATABASE)}"
+
+
+def connect(workspace: Workspace) -> MlflowClient:
+    """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
+    uri = tracking_uri(workspace)
+    if uri.startswith("sqlite:"):
+        workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with answering():
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def experiment_id(client: MlflowClient, workspace: Workspace, name: str) -> str:
+    """The experiment's id; the experiment is made if there is none."""
+    with answering():
+        found = client.get_experiment_by_name(name)
+        if found is not None and found.lifecycle_stage == "deleted":
+            raise VggflowError(f"experiment {name!r} is deleted on the server: restore it, or name another one")
+        if found is not None:
+            return str(found.experiment_id)
+        location = None
+        if tracking_uri(workspace).startswith("sqlite:"):
+            location = workspace.path(artifacts.MLFLOW_ARTIFACTS).as_uri()
+        try:
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException as error:  # somebody else made it in the meantime
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+            return str(client.get_experiment_by_name(name).experiment_id)
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turns what MLflow raises into one line that says where it was asked."""
+    try:
+        yield
+    except MlflowException as error:
+        said = " ".join(str(error).split())
+        raise VggflowError(f"MLflow at {_without_secret(mlflow.get_tracking_uri())} said: {said[:300]}") from error
+
+
+def _without_secret(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"

@@ -1,0 +1,136 @@
+"""The history of champions: who is in use, what is promoted next, what is rolled back.
+
+The versions of the production model *are* the history. Version numbers are unique in the registry's database and the
+only atomic counter there is, so they decide between promoters that run at once:
+
+1. A promoter judges against a *state*: the champion's number and how many champions were rolled back so far. No state
+   comes twice.
+2. It *claims*: it creates a version that carries this state. The lowest version of a state wins; the others are deleted.
+3. The winner is *crowned* by a tag, then the alias moves.
+
+Each step can be repeated by anybody, so whoever comes next completes what a killed promoter began. Rolling back
+*withdraws* the champion by a tag; the champion is the newest crowned version that is not withdrawn.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+
+from vggflow.errors import UsageError
+from vggflow.settings import RegistrySettings
+from vggflow.tracking.connection import answering
+from vggflow.tracking.registry import CHAMPION, Version, ensure_registered_model, versions
+
+STATE = "promotion.state"
+CROWNED = "promotion.crowned"
+WITHDRAWN = "promotion.withdrawn"
+CANDIDATE = "promotion.candidate"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What the production model's versions say."""
+
+    versions: tuple[Version, ...]
+
+    @property
+    def reigned(self) -> tuple[Version, ...]:
+        """Every version that was or is champion, oldest first."""
+        return tuple(version for version in self.versions if CROWNED in version.tags)
+
+    @property
+    def stack(self) -> tuple[Version, ...]:
+        """The champions that were not rolled back, oldest first: the last is in use."""
+        return tuple(version for version in self.reigned if WITHDRAWN not in version.tags)
+
+    @property
+    def champion(self) -> Version | None:
+        """The version in use."""
+        return self.stack[-1] if self.stack else None
+
+    @property
+    def state(self) -> str:
+        """What a promoter judges against; it never comes back once it has changed."""
+        champion = self.champion.number if self.champion else 0
+        return f"{champion}.{len(self.reigned) - len(self.stack)}"
+
+    @property
+    def claims(self) -> tuple[Version, ...]:
+        """Versions that a promoter created and nobody has crowned yet, for the present state, lowest first."""
+        return tuple(v for v in self.versions if CROWNED not in v.tags and v.tags.get(STATE) == self.state)
+
+    @property
+    def lost(self) -> tuple[Version, ...]:
+        """Claims for a state that is over."""
+        return tuple(v for v in self.versions if CROWNED not in v.tags and v.tags.get(STATE) != self.state)
+
+
+def read(client: MlflowClient, registry: RegistrySettings) -> Ledger:
+    """The ledger as the server has it now."""
+    return Ledger(tuple(versions(client, registry.name)))
+
+
+def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
+    """Completes what a killed promoter or rollback began, and lets the alias say what the ledger says."""
+    ledger = read(client, registry)
+    if ledger.claims:
+        _crown(client, ledger.claims[0])
+        ledger = read(client, registry)
+    with answering():
+        for version in ledger.lost:
+            client.delete_model_version(registry.name, str(version.number))
+        if ledger.champion and CHAMPION not in ledger.champion.aliases:
+            client.set_registered_model_alias(registry.name, CHAMPION, str(ledger.champion.number))
+    return read(client, registry) if ledger.lost or ledger.champion else ledger
+
+
+def claim(
+    client: MlflowClient, registry: RegistrySettings, candidate: Version, state: str, tags: Mapping[str, str]
+) -> Version | None:
+    """Copies a candidate that was judged against `state` into the production model, if no other promoter was first.
+
+    Returns:
+        The new champion, or nothing where another promoter won.
+    """
+    with answering():
+        ensure_registered_model(client, registry.name)
+        created = client.create_model_version(
+            registry.name,
+            candidate.uri,
+            run_id=candidate.run_id,
+            model_id=candidate.model_id,
+            description=candidate.description,
+            tags={**candidate.tags, **tags, STATE: state, CANDIDATE: str(candidate.number)},
+        )
+    mine = int(created.version)
+    ledger = settle(client, registry)
+    return next((version for version in ledger.reigned if version.number == mine), None)
+
+
+def withdraw(client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]) -> tuple[Version, Version]:
+    """Takes the champion back and puts the one before it into use; returns both.
+
+    Raises:
+        UsageError: there is no champion before this one.
+    """
+    ledger = settle(client, registry)
+    if len(ledger.stack) < 2:
+        there = f"version {ledger.champion.number} is the only one" if ledger.champion else "there is no champion"
+        raise UsageError(f"{registry.name} can't be rolled back: {there}; see `vggflow models`")
+    champion, previous = ledger.stack[-1], ledger.stack[-2]
+    with answering():
+        for key, value in {**tags, WITHDRAWN: _now()}.items():
+            client.set_model_version_tag(registry.name, str(champion.number), key, value)
+    settle(client, registry)
+    return champion, previous
+
+
+def _crown(client: MlflowClient, version: Version) -> None:
+    with answering():
+        client.set_model_version_tag(version.name, str(version.number), CROWNED, _now())
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

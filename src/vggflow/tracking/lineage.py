@@ -1,0 +1,86 @@
+"""What every version carries, so that it can be traced and rebuilt."""
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+
+from vggflow import artifacts, files
+from vggflow.settings import Settings
+from vggflow.workspace import Workspace
+
+PACKAGES = ("vggflow", "tensorflow", "keras", "numpy", "pillow", "mlflow", "prefect", "dvc", "great-expectations")
+FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"
+
+
+def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
+    """Where a model came from, as tags. What does not exist is left out."""
+    found = {
+        **_git(workspace),
+        **_data(workspace),
+        **_digests(workspace, settings),
+        **{f"package.{name}": number for name in PACKAGES if (number := package_version(name))},
+        "flow_run_id": os.environ.get(FLOW_RUN, ""),
+    }
+    return {key: value for key, value in found.items() if value}
+
+
+def lineage_files(workspace: Workspace) -> list[Path]:
+    """The files that say how to compute a version again."""
+    names = (artifacts.PARAMS, artifacts.PIPELINE, artifacts.PIPELINE_LOCK, artifacts.VERSION, artifacts.MANIFEST)
+    paths = [workspace.path(name) for name in names] + sorted(workspace.root.glob("*.dvc"))
+    return [path for path in paths if path.is_file()]
+
+
+def _git(workspace: Workspace) -> dict[str, str]:
+    """The commit, and whether the tree differed from it; `dvc.lock` and the data's `.dvc` follow from the run."""
+    changed = workspace.git("status", "--porcelain", "--untracked-files=normal", check=False).splitlines()
+    others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
+    return {
+        "git.commit": workspace.git("rev-parse", "HEAD", check=False).strip(),
+        "git.remote": _without_secret(workspace.git("config", "remote.origin.url", check=False).strip()),
+        "git.dirty": "true" if others else "false",
+    }
+
+
+def _data(workspace: Workspace) -> dict[str, str]:
+    path = workspace.root / "data.dvc"
+    if not path.exists():
+        return {}
+    entry = yaml.safe_load(path.read_text("utf-8"))["outs"][0]
+    return {
+        "data.hash": str(entry.get("md5", "")),
+        "data.files": str(entry.get("nfiles", "")),
+        "data.bytes": str(entry.get("size", "")),
+    }
+
+
+def _digests(workspace: Workspace, settings: Settings) -> dict[str, str]:
+    named = {
+        "sha256.params": artifacts.PARAMS,
+        "sha256.manifest": artifacts.MANIFEST,
+        "sha256.model": artifacts.MODEL,
+    }
+    paths = {key: workspace.path(name) for key, name in named.items()}
+    if settings.model.weights not in ("none", "imagenet"):
+        paths["sha256.start_weights"] = workspace.root / settings.model.weights
+    return {key: files.sha256(path) for key, path in paths.items() if path.is_file()}
+
+
+def package_version(name: str) -> str:
+    """The installed version of a package, or nothing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
+def _without_secret(url: str) -> str:
+    """A remote's address without the user and password that some people put into it."""
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return url
+    host = parts.hostname + (f":{parts.port}" if parts.port else "")
+    return urlunsplit(parts._replace(netloc=host))

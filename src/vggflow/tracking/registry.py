@@ -1,0 +1,193 @@
+"""Versions in MLflow's model registry: candidates, and the models that were promoted."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import mlflow.pyfunc
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+from vggflow import files
+from vggflow.errors import UsageError, VggflowError
+from vggflow.models.files import read_info
+from vggflow.settings import RegistrySettings
+from vggflow.tracking.connection import answering
+from vggflow.tracking.lineage import package_version
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+KEY = "vggflow.key"
+LOADER = "vggflow.prediction.pyfunc"
+MODEL_FILE = "data/model.keras"
+REQUIREMENTS = ("tensorflow", "keras", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "filelock", "psutil")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model."""
+
+    name: str
+    number: int
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
+    created_ms: int
+    run_id: str
+    model_id: str
+    description: str = ""
+
+    @property
+    def uri(self) -> str:
+        """How MLflow addresses it."""
+        return f"models:/{self.name}/{self.number}"
+
+    @property
+    def accuracy(self) -> float | None:
+        """Its accuracy when it was evaluated, 0 to 1."""
+        value = self.tags.get("accuracy")
+        return float(value) if value else None
+
+
+def versions(client: MlflowClient, name: str) -> list[Version]:
+    """All versions of a registered model, oldest first; none where there is no such model."""
+    with answering():
+        try:
+            aliases: dict[int, list[str]] = {}
+            for alias, number in client.get_registered_model(name).aliases.items():
+                aliases.setdefault(int(number), []).append(alias)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return []
+            raise
+        found = _search(client, name)
+    return sorted(
+        (_version(entry, tuple(sorted(aliases.get(int(entry.version), ())))) for entry in found),
+        key=lambda version: version.number,
+    )
+
+
+def with_alias(found: list[Version], alias: str) -> Version | None:
+    """The version that has an alias."""
+    return next((version for version in found if alias in version.aliases), None)
+
+
+def version_of(client: MlflowClient, name: str, number: int | None, alias: str) -> Version:
+    """The version with a number, or the one with an alias where no number is given.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = versions(client, name)
+    wanted = next((v for v in found if v.number == number), None) if number else with_alias(found, alias)
+    if wanted is None:
+        asked = f"version {number}" if number else f"version with alias {alias!r}"
+        there = ", ".join(str(version.number) for version in found) or "none"
+        raise UsageError(f"{name} has no {asked} (versions: {there}): see `vggflow models`")
+    return wanted
+
+
+def register_candidate(
+    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, tags: Mapping[str, str]
+) -> tuple[Version, bool]:
+    """Makes a model file the newest candidate, with alias challenger; tells whether it is new.
+
+    The same key (tag `vggflow.key`) is registered once, however often this is called or killed.
+    """
+    known = [v for v in versions(client, registry.candidates) if v.tags.get(KEY) == tags[KEY]]
+    with answering():
+        number = known[-1].number if known else _create(client, registry, run_id, model, tags)
+        client.set_registered_model_alias(registry.candidates, CHALLENGER, str(number))
+    return version_of(client, registry.candidates, number, CHALLENGER), not known
+
+
+@contextlib.contextmanager
+def model_file(version: Version) -> Iterator[Path]:
+    """The version's `.keras` file, downloaded for the time of the block and checked by its SHA-256.
+
+    Raises:
+        VggflowError: the bytes are not the ones that were registered.
+    """
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+        with answering():
+            mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=folder)
+        path = Path(folder) / MODEL_FILE
+        wanted = version.tags.get("sha256.model")
+        found = files.sha256(path) if path.is_file() else "no file"
+        if found != wanted:
+            raise VggflowError(
+                f"the stored model of {version.name} version {version.number} is damaged: sha256 {found[:16]}, "
+                f"registered with {str(wanted)[:16]}; register it again, or restore the artifact store"
+            )
+        yield path
+
+
+def _create(
+    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, tags: Mapping[str, str]
+) -> int:
+    logged = _log_model(run_id, model)
+    ensure_registered_model(client, registry.candidates)
+    created = client.create_model_version(
+        registry.candidates, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags=dict(tags)
+    )
+    return int(created.version)
+
+
+def ensure_registered_model(client: MlflowClient, name: str) -> None:
+    """Makes the registered model where there is none."""
+    with contextlib.suppress(MlflowException):
+        client.get_registered_model(name)
+        return
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
+    """Logs the file as a pyfunc that takes encoded images, without pickle: a loader module and the file."""
+    info = read_info(model)
+    outputs = [ColSpec(DataType.string, "label"), *(ColSpec(DataType.double, f"p:{c}") for c in info.class_names)]
+    signature = ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs))
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+        named = Path(folder) / "model.keras"
+        named.write_bytes(model.read_bytes())
+        return Model.log(
+            artifact_path=None,
+            name="model",
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            loader_module=LOADER,
+            data_path=str(named),
+            code_paths=[str(Path(__file__).parents[1])],
+            pip_requirements=[f"{name}=={package_version(name)}" for name in REQUIREMENTS],
+            signature=signature,
+        )
+
+
+def _search(client: MlflowClient, name: str) -> list[mlflow.entities.model_registry.ModelVersion]:
+    found, token = [], None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return found
+
+
+def _version(entry: mlflow.entities.model_registry.ModelVersion, aliases: tuple[str, ...]) -> Version:
+    return Version(
+        name=entry.name,
+        number=int(entry.version),
+        aliases=aliases,
+        tags=dict(entry.tags),
+        created_ms=int(entry.creation_timestamp),
+        run_id=entry.run_id or "",
+        model_id=entry.model_id or "",
+        description=entry.description or "",
+    )

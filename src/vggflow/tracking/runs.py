@@ -1,0 +1,154 @@
+"""The MLflow run of a training: opened once, continued after a kill, each point in it once."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from vggflow.errors import VggflowError
+from vggflow.tracking.connection import answering
+
+BATCH = 1000  # MLflow's limit of metrics in one request
+SECONDS_BETWEEN_SENDS = 2.0
+SECONDS_TO_WAIT_AT_END = 600.0
+
+
+def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    """Starts a run and returns its id."""
+    with answering():
+        return str(client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+
+
+def exists(client: MlflowClient, run_id: str) -> bool:
+    """Whether this server has the run, and nobody deleted it."""
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return False
+        with answering():
+            raise
+
+
+def end_run(client: MlflowClient, run_id: str, status: str = "FINISHED") -> None:
+    """Closes a run as FINISHED, FAILED or KILLED."""
+    with answering():
+        client.set_terminated(run_id, status)
+
+
+def resume_run(client: MlflowClient, run_id: str) -> None:
+    """Marks a run as running again."""
+    with answering():
+        client.update_run(run_id, status="RUNNING")
+
+
+def log_facts(client: MlflowClient, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    """Writes settings and facts; a parameter that stands there already is left, since MLflow forbids changing it."""
+    with answering():
+        known = client.get_run(run_id).data.params
+        new = [Param(key, str(value)[:6000]) for key, value in params.items() if key not in known]
+        for start in range(0, len(new), 100):
+            client.log_batch(run_id, params=new[start : start + 100])
+        client.log_batch(run_id, tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()])
+
+
+def log_numbers(client: MlflowClient, run_id: str, numbers: Mapping[str, float]) -> None:
+    """Writes single numbers, such as the accuracy on test, once: a second call with equal values adds nothing."""
+    with answering():
+        known = client.get_run(run_id).data.metrics
+        now = int(time.time() * 1000)
+        new = [Metric(key, value, now, 0) for key, value in numbers.items() if known.get(key) != value]
+        client.log_batch(run_id, metrics=new)
+
+
+def log_files(client: MlflowClient, run_id: str, paths: Sequence[Path], folder: str) -> None:
+    """Uploads files, and folders with what is in them."""
+    with answering():
+        for path in paths:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), f"{folder}/{path.name}")
+            else:
+                client.log_artifact(run_id, str(path), folder)
+
+
+def run_link(run_id: str, experiment: str) -> str | None:
+    """The address of the run's page, where the server has pages."""
+    uri = mlflow.get_tracking_uri()
+    return f"{uri}/#/experiments/{experiment}/runs/{run_id}" if uri.startswith("http") else None
+
+
+class MetricWriter:
+    """Sends points to a run from a thread of its own, so that a server that is away stops nobody.
+
+    Points wait in memory until the server took them. Each (key, step) is sent once, also when a run is continued.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._waiting: list[Metric] = []
+        self._known = _points(client, run_id)
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._send_until_closed, daemon=True, name="metrics")
+        self._thread.start()
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Takes the values of one step."""
+        now = int(time.time() * 1000)
+        with self._lock:
+            for key, value in values.items():
+                if (key, step) not in self._known:
+                    self._known.add((key, step))
+                    self._waiting.append(Metric(key, float(value), now, step))
+
+    def close(self) -> None:
+        """Waits until everything was taken.
+
+        Raises:
+            VggflowError: the server did not answer for ten minutes.
+        """
+        self._closing.set()
+        self._thread.join(SECONDS_TO_WAIT_AT_END + 60)
+        if self._waiting:
+            raise VggflowError(
+                f"{len(self._waiting)} metric points did not reach MLflow run {self._run_id}: "
+                "the server has not answered for ten minutes; start it, then run the same command again"
+            )
+
+    def _send_until_closed(self) -> None:
+        give_up: float | None = None
+        while True:
+            closing = self._closing.wait(SECONDS_BETWEEN_SENDS)
+            done = self._send()
+            if closing:
+                give_up = give_up or time.monotonic() + SECONDS_TO_WAIT_AT_END
+                if done or time.monotonic() > give_up:
+                    return
+                time.sleep(SECONDS_BETWEEN_SENDS)
+
+    def _send(self) -> bool:
+        """Sends what waits; a batch that failed is sent again as it was, which MLflow takes as the same points."""
+        while True:
+            with self._lock:
+                batch = self._waiting[:BATCH]
+            if not batch:
+                return True
+            try:
+                self._client.log_batch(self._run_id, metrics=batch)
+            except MlflowException:
+                return False
+            with self._lock:
+                del self._waiting[: len(batch)]
+
+
+def _points(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
+    with answering():
+        keys = client.get_run(run_id).data.metrics
+        return {(key, point.step) for key in keys for point in client.get_metric_history(run_id, key)}

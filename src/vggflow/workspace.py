@@ -1,0 +1,228 @@
+"""A workspace: a git and DVC folder. git and DVC are run as programs, never imported."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+
+from vggflow import artifacts, settings, version
+from vggflow.errors import UsageError, VggflowError
+from vggflow.files import write_text
+
+COMMITTED = (
+    *(".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
+    *("params.yaml", "dvc.yaml", "prefect.yaml", "vggflow.version", "weights.dvc"),
+)
+GIT_IGNORED = ("/data", "/weights", "/validation", "/model", "/evaluation", "/.vggflow/", "__pycache__/")
+DVC_IGNORED = ("__pycache__/", ".DS_Store", "/data/sample", "/.vggflow", "/.venv")
+WEIGHTS_README = """Start weights lie here and are versioned by DVC: after a change run `dvc add weights`.
+`model.weights` in params.yaml names the file that training starts from, for example `weights/mine.h5`.
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that holds `params.yaml`, `dvc.yaml`, data and results."""
+
+    root: Path
+
+    def path(self, artifact: PurePosixPath) -> Path:
+        """Where a file named in `artifacts` lies."""
+        return self.root / artifact
+
+    @property
+    def name(self) -> str:
+        """The folder's name, for people."""
+        return self.root.name
+
+    def settings(self) -> settings.Settings:
+        """`params.yaml`, checked."""
+        return settings.load(self.path(artifacts.PARAMS))
+
+    def git(self, *arguments: str, check: bool = True) -> str:
+        """Runs git here and returns what it printed."""
+        return _run(["git", *arguments], self.root, os.environ | self._identity(), check=check)
+
+    def dvc(self, *arguments: str, check: bool = True) -> str:
+        """Runs DVC here and returns what it printed."""
+        return _run(dvc_command(*arguments), self.root, self.environment(), check=check)
+
+    def environment(self) -> dict[str, str]:
+        """The environment in which DVC and its stages run: this vggflow first on the path.
+
+        DVC's site cache is world-writable by default and holds pickles (CVE-2025-69872), so it gets a private place.
+        """
+        private = self.path(artifacts.STATE) / "dvc-site-cache"
+        private.mkdir(parents=True, exist_ok=True, mode=0o700)
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        return os.environ | {"PATH": programs, "DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(private)}
+
+    def _identity(self) -> dict[str, str]:
+        """A committer for machines on which nobody told git who they are."""
+        known = subprocess.run(
+            ["git", "config", "user.email"], cwd=self.root, capture_output=True, text=True, check=False
+        )
+        if known.stdout.strip() or "GIT_AUTHOR_EMAIL" in os.environ:
+            return {}
+        return {
+            f"GIT_{role}_{part}": value
+            for role in ("AUTHOR", "COMMITTER")
+            for part, value in (("NAME", "vggflow"), ("EMAIL", "vggflow@localhost"))
+        }
+
+
+def dvc_command(*arguments: str) -> list[str]:
+    """DVC's command line, in this Python's environment."""
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def find(folder: Path) -> Workspace:
+    """The workspace at `folder`.
+
+    Raises:
+        UsageError: there is no `params.yaml` and `dvc.yaml`.
+    """
+    root = folder.resolve()
+    missing = [name for name in (artifacts.PARAMS, artifacts.PIPELINE) if not (root / name).is_file()]
+    if missing:
+        raise UsageError(f"{root} is no workspace (no {missing[0]}): go to one, or make one with `vggflow init`")
+    return Workspace(root)
+
+
+def init(folder: Path, recipe: str = "two-phase", remote: Path | None = None) -> Workspace:
+    """Makes a workspace: git, DVC, a local DVC remote beside it, and the files to start from.
+
+    Files that are there already are kept; only `vggflow.version` follows the vggflow that is installed.
+
+    Raises:
+        UsageError: the recipe is unknown, or `folder` is a file.
+    """
+    template = recipe_text(recipe)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, expected a folder: give another name")
+    folder.mkdir(parents=True, exist_ok=True)
+    workspace = Workspace(folder.resolve())
+    _start_repositories(workspace, remote or default_remote(workspace.root))
+    _write_new(workspace.path(artifacts.PARAMS), template)
+    for name in (artifacts.PIPELINE, PurePosixPath("prefect.yaml")):
+        _write_new(workspace.path(name), (files("vggflow") / "template" / name.name).read_text("utf-8"))
+    _write_new(workspace.path(artifacts.WEIGHTS) / "README.md", WEIGHTS_README)
+    follow_version(workspace)
+    if not (workspace.root / "weights.dvc").exists():
+        workspace.dvc("add", "--quiet", "weights")
+    commit(workspace, COMMITTED, f"Workspace made by vggflow, recipe {recipe}")
+    return workspace
+
+
+def recipe_text(recipe: str) -> str:
+    """The `params.yaml` of a recipe."""
+    folder = files("vggflow") / "template"
+    source = folder / "params.yaml" if recipe == "two-phase" else folder / "recipes" / f"{recipe}.yaml"
+    if not source.is_file():
+        raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
+    return source.read_text("utf-8")
+
+
+def recipes() -> tuple[str, ...]:
+    """The names that `vggflow init --recipe` takes."""
+    found = (entry.name for entry in (files("vggflow") / "template" / "recipes").iterdir())
+    return ("two-phase", *sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
+
+
+def default_remote(root: Path) -> Path:
+    """The DVC remote of a single machine: a folder beside the workspace."""
+    return root.with_name(f"{root.name}.dvc-remote")
+
+
+def follow_version(workspace: Workspace) -> bool:
+    """Writes the version of this vggflow into the workspace; tells whether it was another one before."""
+    path = workspace.path(artifacts.VERSION)
+    line = version.stamp() + "\n"
+    before = path.read_text("utf-8") if path.exists() else None
+    if before != line:
+        write_text(path, line)
+    return before not in (None, line)
+
+
+def check_version(workspace: Workspace) -> None:
+    """Refuses to compute with another vggflow than DVC was told of, or results would pass as current."""
+    path = workspace.path(artifacts.VERSION)
+    found = path.read_text("utf-8").strip() if path.exists() else "none"
+    if found != version.stamp():
+        raise UsageError(
+            f"{path.name} says {found}, this vggflow is {version.stamp()}: "
+            "run `vggflow retrain`, or `vggflow init .` to take the workspace over (its stages run again)"
+        )
+
+
+def commit(workspace: Workspace, paths: Sequence[str], message: str) -> bool:
+    """Commits what changed in `paths`, if anything did, leaving everything else as it is."""
+    workspace.git("add", "--", *paths)
+    if not workspace.git("status", "--porcelain", "--untracked-files=no", "--", *paths):
+        return False
+    workspace.git("commit", "--quiet", "--message", message, "--", *paths)
+    return True
+
+
+def publish_commit(workspace: Workspace) -> bool:
+    """Pushes the current branch where there is a git remote; tells whether there is one."""
+    remote = workspace.git("remote").split()
+    if not remote:
+        return False
+    target = "origin" if "origin" in remote else remote[0]
+    workspace.git("push", "--quiet", "--set-upstream", target, "HEAD")
+    return True
+
+
+def status(workspace: Workspace, tracked: str) -> str:
+    """How `data` or `weights` differs from its `.dvc` file: `same`, `changed`, `missing` or `untracked`."""
+    there = (workspace.root / tracked).exists()
+    if not (workspace.root / f"{tracked}.dvc").exists():
+        return "untracked" if there else "missing"
+    if not there:
+        return "missing"
+    report = json.loads(workspace.dvc("status", "--json", f"{tracked}.dvc") or "{}")
+    return "changed" if report else "same"
+
+
+def _start_repositories(workspace: Workspace, remote: Path) -> None:
+    root = workspace.root
+    inside = _run(["git", "rev-parse", "--show-toplevel"], root, dict(os.environ), check=False).strip()
+    if not inside or Path(inside) != root:
+        workspace.git("init", "--quiet", "--initial-branch", "main")
+    _append_lines(root / ".gitignore", GIT_IGNORED)
+    _append_lines(root / ".dvcignore", DVC_IGNORED)
+    if not (root / ".dvc" / "config").exists():
+        workspace.dvc("init", "--quiet")
+        workspace.dvc("config", "core.analytics", "false")
+        workspace.dvc("config", "core.autostage", "false")
+    if not workspace.dvc("remote", "list").strip():
+        workspace.dvc("remote", "add", "--quiet", "--default", "local", str(remote))
+
+
+def _append_lines(path: Path, lines: Sequence[str]) -> None:
+    present = path.read_text("utf-8").splitlines() if path.exists() else []
+    missing = [line for line in lines if line not in present]
+    if missing:
+        write_text(path, "\n".join([*present, *missing]) + "\n")
+
+
+def _write_new(path: Path, text: str) -> None:
+    if not path.exists():
+        write_text(path, text)
+
+
+def _run(command: Sequence[str], folder: Path, environment: dict[str, str], *, check: bool) -> str:
+    if shutil.which(command[0], path=environment.get("PATH")) is None:
+        raise UsageError(f"`{command[0]}` is not installed or not on the PATH: install it, then try again")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if check and done.returncode != 0:
+        shown = " ".join([Path(command[0]).name, *command[1:]])
+        said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
+        raise VggflowError(f"`{shown}` failed in {folder} with exit code {done.returncode}: {said}")
+    return done.stdout
