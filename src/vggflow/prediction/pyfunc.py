@@ -12,14 +12,10 @@ import pandas as pd
 
 from vggflow.errors import DataError
 from vggflow.prediction.predictor import Predictor
+from vggflow.prediction.table import probability_column
 
 IMAGE = "image"
 LABEL = "label"
-
-
-def probability_column(class_name: str) -> str:
-    """The column that holds the probability of a class: `p:cats`."""
-    return f"p:{class_name}"
 
 
 class ImageModel:

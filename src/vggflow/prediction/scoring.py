@@ -2,8 +2,8 @@
 
     python -m vggflow.prediction.scoring MODEL.keras MANIFEST.parquet DATA_FOLDER OUT.parquet [--split test]
 
-A clean process shows that the file alone, in safe mode, gives the answers. It prints one line of JSON: how many
-images it scored, in how many seconds, and the digest of the manifest.
+A clean process shows that the file alone, in safe mode, gives the answers. It prints one line of JSON: how
+many images it scored, in how many seconds, and the digest of the manifest.
 """
 
 import argparse
@@ -14,25 +14,24 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from vggflow import files
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError, VggflowError
+from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor, Progress
-from vggflow.prediction.pyfunc import probability_column
 
 
 def score(
     predictor: Predictor,
-    rows: pd.DataFrame,
+    images: pd.DataFrame,
     data_folder: Path,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The predictions table: `path`, `sha256`, `truth`, and `p:<class>` for each class, in the order of `rows`.
+    """The predictions table of a model, in the order of `images`.
 
     Args:
         predictor: The model.
-        rows: Usable rows of a manifest, as `manifest.labelled` gives them.
+        images: Usable rows of a manifest, as `manifest.labelled` gives them.
         data_folder: The folder that the paths in the manifest start from.
         batch_size: How many images the network takes at once.
         progress: Called with the images done and in total.
@@ -40,22 +39,11 @@ def score(
     Raises:
         DataError: there are no rows, or an image can't be read.
     """
-    if rows.empty:
+    if images.empty:
         raise DataError("no usable images to score: the split is empty, look at the manifest")
-    paths = [data_folder / PurePosixPath(path) for path in rows["path"]]
+    paths = [data_folder / PurePosixPath(path) for path in images["path"]]
     probabilities = predictor.predict(paths, batch_size, progress)
-    table = pd.DataFrame(
-        {"path": rows["path"].array, "sha256": rows["sha256"].array, "truth": rows["class_name"].array}
-    )
-    for column, name in enumerate(predictor.info.class_names):
-        table[probability_column(name)] = probabilities[:, column]
-    return table
-
-
-def write(predictions: pd.DataFrame, path: Path) -> None:
-    """Writes a predictions table as Parquet, whole or not at all."""
-    with files.replacing(path) as beside:
-        predictions.to_parquet(beside, index=False)
+    return table.make(images, probabilities, predictor.info.class_names)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,15 +51,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     try:
         manifest = manifests.read(options.manifest)
-        rows = manifests.labelled(manifest, options.split)
+        images = manifests.labelled(manifest, options.split)
         began = time.perf_counter()
-        table = score(Predictor(options.model), rows, options.data_folder, options.batch_size)
+        scores = score(Predictor(options.model), images, options.data_folder, options.batch_size)
         seconds = time.perf_counter() - began
-        write(table, options.out)
+        table.write(scores, options.out)
     except VggflowError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program's own output)
         return error.exit_code
-    facts = {"images": len(table), "seconds": round(seconds, 3), "manifest": manifests.digest(manifest)}
+    facts = {"images": len(scores), "seconds": round(seconds, 3), "manifest": manifests.digest(manifest)}
     print(json.dumps(facts))  # noqa: T201
     return 0
 

@@ -40,17 +40,11 @@ def submission(
     """The table that `write` writes, ids in numeric order."""
     ids = [path.stem for path in paths]
     _refuse_equal(ids)
-    columns = (
-        {"label": probabilities[:, 1]} if len(class_names) == 2 else _per_class(probabilities, class_names)
-    )
+    columns = {name: probabilities[:, column] for column, name in enumerate(class_names)}
+    if len(class_names) == 2:
+        columns = {"label": probabilities[:, 1]}
     order = sorted(range(len(ids)), key=lambda row: natural_key(ids[row]))
     return pd.DataFrame({"id": ids, **columns}).iloc[order].reset_index(drop=True)
-
-
-def _per_class(
-    probabilities: NDArray[np.float64], class_names: Sequence[str]
-) -> dict[str, NDArray[np.float64]]:
-    return {name: probabilities[:, column] for column, name in enumerate(class_names)}
 
 
 def _refuse_equal(ids: Sequence[str]) -> None:

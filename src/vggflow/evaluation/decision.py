@@ -1,0 +1,84 @@
+"""A decision about promotion: every number, rule and verdict, and the ways to read it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from vggflow.evaluation.evidence import Evidence
+
+Number = float | int | str | bool | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One rule and what it said.
+
+    Attributes:
+        rule: The name of the rule, such as `better` or `min_accuracy`.
+        passed: Whether the rule lets the challenger pass.
+        says: One sentence with the numbers that matter.
+        numbers: What the rule computed and what it was compared with.
+    """
+
+    rule: str
+    passed: bool
+    says: str
+    numbers: Mapping[str, Number] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The verdict, the checks that led to it, and the evidence and settings they looked at.
+
+    Attributes:
+        verdict: `promote`, or `keep` what is in use (nothing, if there is no champion).
+        checks: Every rule that was asked, passed or not.
+        evidence: The numbers that went in.
+        settings: The promotion settings that applied.
+    """
+
+    verdict: Literal["promote", "keep"]
+    checks: tuple[Check, ...]
+    evidence: Evidence
+    settings: Mapping[str, Any]
+
+    @property
+    def promoted(self) -> bool:
+        """Whether the challenger may become champion."""
+        return self.verdict == "promote"
+
+    @property
+    def refusals(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def summary(self) -> str:
+        """One line: the verdict and why."""
+        if self.refusals:
+            return "kept: " + "; ".join(check.says for check in self.refusals)
+        return "promoted: " + self.checks[-1].says if self.evidence.champion else "promoted: " + _FIRST
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON: verdict, summary, checks, evidence and settings."""
+        return {
+            "verdict": self.verdict,
+            "summary": self.summary,
+            "checks": [asdict(check) for check in self.checks],
+            "evidence": self.evidence.to_dict(),
+            "settings": dict(self.settings),
+        }
+
+    def to_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_text(self) -> str:
+        """The summary and a line per check, for a terminal or a log."""
+        width = max((len(check.rule) for check in self.checks), default=0)
+        lines = [f"{'ok' if c.passed else 'no':<3} {c.rule:<{width}}  {c.says}" for c in self.checks]
+        return "\n".join([self.summary, "", *lines]) + "\n"
+
+
+_FIRST = "the first champion, all floors hold"

@@ -1,0 +1,92 @@
+"""What a decision rests on: plain numbers about a challenger, a champion, and both on the same images."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Joint:
+    """How many images two models got right and wrong: 2 × 2 counts that add up to the images compared."""
+
+    both_right: int = 0
+    only_challenger: int = 0
+    only_champion: int = 0
+    neither: int = 0
+
+    @property
+    def images(self) -> int:
+        """The number of images compared."""
+        return self.both_right + self.only_challenger + self.only_champion + self.neither
+
+    @property
+    def gain(self) -> float:
+        """The challenger's accuracy less the champion's, -1 to 1; 0.0 without images."""
+        return (self.only_challenger - self.only_champion) / self.images if self.images else 0.0
+
+    @staticmethod
+    def total(parts: Iterable["Joint"]) -> "Joint":
+        """The counts of several groups of images together."""
+        rows = [(part.both_right, part.only_challenger, part.only_champion, part.neither) for part in parts]
+        return Joint(*(sum(column) for column in zip(*rows, strict=True)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model on the test images that count.
+
+    Attributes:
+        class_names: The classes in the order of the model's probabilities.
+        test_digest: The digest of the manifest that the images were taken from.
+        images: How many test images were counted.
+        accuracy: 0 to 1.
+        recall: Per class, 0 to 1; a class without test images is absent.
+        calibration_error: The expected calibration error, 0 to 1.
+        megabytes: The size of the model file, in units of 1,000,000 bytes.
+    """
+
+    class_names: tuple[str, ...]
+    test_digest: str
+    images: int
+    accuracy: float
+    recall: Mapping[str, float]
+    calibration_error: float
+    megabytes: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that `promotion.decide` looks at.
+
+    Attributes:
+        challenger: The model that wants to be used.
+        champion: The model in use; None before the first promotion.
+        per_class: The joint counts per true class, over the classes that both models know.
+        gain_interval: The 95 % bootstrap interval of the gain; reported, not decided on.
+        images_left_out: Test images not counted, as a model has seen them, or nearly, in training.
+        earlier_decisions: How many decisions this test set has served before; reported.
+        accept_class_change: A person accepts that the classes differ from the champion's.
+        dirty_tree: The challenger comes from uncommitted code or settings; None if unknown.
+        trained_by: Who trained the challenger, as the tracking server knows them.
+        asked_by: Who wants to promote it.
+    """
+
+    challenger: Scores
+    champion: Scores | None = None
+    per_class: Mapping[str, Joint] = field(default_factory=dict)
+    gain_interval: tuple[float, float] | None = None
+    images_left_out: int = 0
+    earlier_decisions: int | None = None
+    accept_class_change: bool = False
+    dirty_tree: bool | None = None
+    trained_by: str | None = None
+    asked_by: str | None = None
+
+    @property
+    def joint(self) -> Joint:
+        """The joint counts over all classes that both models know."""
+        return Joint.total(self.per_class.values()) if self.per_class else Joint()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)

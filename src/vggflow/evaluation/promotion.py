@@ -1,0 +1,159 @@
+"""Should the challenger become champion? Numbers in, decision and reasons out; nothing here touches the world."""
+
+from collections.abc import Iterator
+
+from vggflow.evaluation.decision import Check, Decision
+from vggflow.evaluation.evidence import Evidence, Joint, Scores
+from vggflow.evaluation.statistics import holm, mcnemar, not_worse
+from vggflow.settings import PromotionSettings
+
+SIGNIFICANCE = 0.05
+
+
+def decide(evidence: Evidence, settings: PromotionSettings) -> Decision:
+    """Asks every rule; the challenger is promoted if all of them pass.
+
+    Floors and conditions hold for everyone. With a champion, both models must have answered the same test images:
+    the overall rule (`better` or `not_worse`) and the rule on classes then look at the joint counts.
+    """
+    checks = [*_conditions(evidence, settings), *_floors(evidence.challenger, settings)]
+    if evidence.champion is not None:
+        checks += _comparison(evidence, evidence.champion, settings)
+    verdict = "promote" if all(check.passed for check in checks) else "keep"
+    return Decision(verdict, tuple(checks), evidence, settings.model_dump())
+
+
+def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Check]:
+    images = evidence.challenger.images
+    left_out = evidence.images_left_out
+    yield Check(
+        "test_images",
+        images > 0,
+        f"{images} test images count, {left_out} were left out as seen in training",
+        {"images": images, "images_left_out": left_out},
+    )
+    if not settings.allow_dirty_tree:
+        clean = evidence.dirty_tree is False
+        state = (
+            "from committed code"
+            if clean
+            else "not from committed code and settings (allow_dirty_tree: false)"
+        )
+        yield Check("clean_tree", clean, f"the challenger is {state}", {"dirty_tree": evidence.dirty_tree})
+    if settings.two_person:
+        yield _two_person(evidence.trained_by, evidence.asked_by)
+
+
+def _two_person(trained_by: str | None, asked_by: str | None) -> Check:
+    known = trained_by is not None and asked_by is not None
+    says = f"trained by {trained_by or 'nobody known'}, promoted by {asked_by or 'nobody known'}"
+    return Check(
+        "two_person",
+        known and trained_by != asked_by,
+        f"{says}; these must be two persons",
+        {"trained_by": trained_by, "asked_by": asked_by},
+    )
+
+
+def _floors(scores: Scores, settings: PromotionSettings) -> Iterator[Check]:
+    yield _floor("min_accuracy", "accuracy", scores.accuracy, settings.min_accuracy)
+    if scores.recall:
+        worst = min(scores.recall, key=lambda name: scores.recall[name])
+        yield _floor(
+            "min_class_recall", f"recall of {worst}", scores.recall[worst], settings.min_class_recall
+        )
+    yield _ceiling(
+        "max_calibration_error", "calibration error", scores.calibration_error, settings.max_calibration_error
+    )
+    if settings.max_model_megabytes is not None:
+        yield _ceiling("max_model_megabytes", "megabytes", scores.megabytes, settings.max_model_megabytes)
+
+
+def _floor(rule: str, what: str, value: float, least: float) -> Check:
+    passed = value >= least
+    says = f"{what} {value:.4f} is {'at least' if passed else 'below'} {least:g}"
+    return Check(rule, passed, says, {"value": value, "least": least})
+
+
+def _ceiling(rule: str, what: str, value: float, most: float) -> Check:
+    passed = value <= most
+    says = f"{what} {value:.4f} is {'at most' if passed else 'above'} {most:g}"
+    return Check(rule, passed, says, {"value": value, "most": most})
+
+
+def _comparison(evidence: Evidence, champion: Scores, settings: PromotionSettings) -> Iterator[Check]:
+    yield _same_test(evidence.challenger, champion, evidence.joint)
+    yield _same_classes(evidence.challenger, champion, evidence.accept_class_change)
+    yield _class_drop(evidence, settings.max_class_drop)
+    if settings.rule == "better":
+        yield _better(evidence.joint, settings.min_gain)
+    else:
+        yield _not_worse(evidence.joint, settings.margin)
+
+
+def _same_test(challenger: Scores, champion: Scores, joint: Joint) -> Check:
+    same = challenger.test_digest == champion.test_digest
+    passed = same and joint.images > 0
+    says = f"both models answered the same {joint.images} images"
+    if not same:
+        says = "the two models were scored on different test data; score both on the same manifest"
+    elif not joint.images:
+        says = "no test image is left to compare the two models on"
+    numbers = {"challenger": challenger.test_digest, "champion": champion.test_digest, "images": joint.images}
+    return Check("same_test", passed, says, numbers)
+
+
+def _same_classes(challenger: Scores, champion: Scores, accepted: bool) -> Check:
+    ours, theirs = challenger.class_names, champion.class_names
+    added = ", ".join(name for name in ours if name not in theirs)
+    removed = ", ".join(name for name in theirs if name not in ours)
+    changes = [f"new: {added}"] * bool(added) + [f"gone: {removed}"] * bool(removed)
+    if not changes and ours != theirs:
+        changes = [f"another order: {', '.join(ours)} instead of {', '.join(theirs)}"]
+    numbers = {"added": added, "removed": removed, "same": ours == theirs, "accepted": accepted}
+    if not changes:
+        return Check("same_classes", True, f"both models know {', '.join(ours)}", numbers)
+    change = f"the classes changed ({'; '.join(changes)})"
+    if accepted:
+        return Check(
+            "same_classes", True, f"{change}, which was accepted; common classes are compared", numbers
+        )
+    return Check("same_classes", False, f"{change}; accept it with --accept-class-change", numbers)
+
+
+def _class_drop(evidence: Evidence, most: float) -> Check:
+    counted = {name: joint for name, joint in evidence.per_class.items() if joint.images}
+    p_values = [float(mcnemar(joint.only_challenger, joint.only_champion)) for joint in counted.values()]
+    corrected = dict(zip(counted, holm(p_values).tolist() if p_values else [], strict=True))
+    real = [n for n, joint in counted.items() if -joint.gain > most and corrected[n] < SIGNIFICANCE]
+    numbers: dict[str, float] = {"max_class_drop": most}
+    for name, joint in counted.items():
+        numbers |= {f"gain:{name}": joint.gain, f"p:{name}": corrected[name]}
+    if not real:
+        return Check("class_drop", True, f"no class lost more than {most:g} of its recall for real", numbers)
+    drops = ", ".join(f"{n} by {-counted[n].gain:.4f} (p = {corrected[n]:.2g})" for n in real)
+    return Check("class_drop", False, f"classes lost more than {most:g} of their recall: {drops}", numbers)
+
+
+def _better(joint: Joint, min_gain: float) -> Check:
+    p = float(mcnemar(joint.only_challenger, joint.only_champion))
+    real = p < SIGNIFICANCE and joint.gain > 0
+    passed = real and joint.gain >= min_gain
+    says = f"gain {joint.gain:+.4f} in accuracy, p = {p:.2g} (McNemar)"
+    if p < SIGNIFICANCE and joint.gain < 0:
+        says += ": the challenger is worse"
+    elif not real:
+        says += f": not shown to be better, that takes p < {SIGNIFICANCE:g}"
+    elif not passed:
+        says += f": real, but below min_gain {min_gain:g}"
+    return Check("better", passed, says, {"gain": joint.gain, "min_gain": min_gain, "p": p})
+
+
+def _not_worse(joint: Joint, margin: float) -> Check:
+    # One side at 2.5 % is what a 95 % interval above -margin says.
+    least = SIGNIFICANCE / 2
+    p = not_worse(joint.only_challenger, joint.only_champion, joint.images, margin) if joint.images else 1.0
+    passed = p < least
+    verb = "ruled out" if passed else f"not ruled out, that takes p < {least:g}"
+    says = f"gain {joint.gain:+.4f} in accuracy; a loss of {margin:g} is {verb} (p = {p:.2g}, Tango)"
+    return Check("not_worse", passed, says, {"gain": joint.gain, "margin": margin, "p": p})
