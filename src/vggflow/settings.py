@@ -115,10 +115,10 @@ class PromotionSettings(Section):
 
     Attributes:
         rule: `better` asks for a real gain (McNemar's exact test, p < 0.05) and keeps the champion on a tie;
-            `not_worse` asks that a loss of `margin` or more is ruled out, so a fresh model replaces an equal one.
+            `not_worse` asks that a loss of `margin` or more is ruled out: a fresh model replaces an equal one.
         min_gain: The least gain in accuracy that `better` takes, besides being real. 0: any real gain.
-        margin: The loss in accuracy that `not_worse` must rule out. With 2,000 test images 0.02 is easily shown,
-            with 200 hardly ever.
+        margin: The loss in accuracy that `not_worse` must rule out. With 2,000 test images 0.02 is easily
+            shown, with 200 hardly ever.
         max_class_drop: A class may lose this much recall; more refuses if the loss is real.
         min_accuracy: Floor of the accuracy. 0: none.
         min_class_recall: Floor of the recall of every class. 0: none.

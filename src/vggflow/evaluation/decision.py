@@ -29,24 +29,27 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict, the checks that led to it, and the evidence and settings they looked at.
+    """The checks that were made, the evidence and settings they looked at, and so the verdict.
 
     Attributes:
-        verdict: `promote`, or `keep` what is in use (nothing, if there is no champion).
         checks: Every rule that was asked, passed or not.
         evidence: The numbers that went in.
         settings: The promotion settings that applied.
     """
 
-    verdict: Literal["promote", "keep"]
     checks: tuple[Check, ...]
     evidence: Evidence
     settings: Mapping[str, Any]
 
     @property
     def promoted(self) -> bool:
-        """Whether the challenger may become champion."""
-        return self.verdict == "promote"
+        """Whether the challenger may become champion: every check passed."""
+        return not self.refusals
+
+    @property
+    def verdict(self) -> Literal["promote", "keep"]:
+        """`promote`, or `keep` what is in use (nothing, if there is no champion)."""
+        return "promote" if self.promoted else "keep"
 
     @property
     def refusals(self) -> tuple[Check, ...]:

@@ -1,8 +1,8 @@
-"""Should the challenger become champion? Numbers in, decision and reasons out; nothing here touches the world."""
+"""Should the challenger become champion? Numbers in, decision and reasons out, and nothing else."""
 
 from collections.abc import Iterator
 
-from vggflow.evaluation.decision import Check, Decision
+from vggflow.evaluation.decision import Check, Decision, Number
 from vggflow.evaluation.evidence import Evidence, Joint, Scores
 from vggflow.evaluation.statistics import holm, mcnemar, not_worse
 from vggflow.settings import PromotionSettings
@@ -13,14 +13,13 @@ SIGNIFICANCE = 0.05
 def decide(evidence: Evidence, settings: PromotionSettings) -> Decision:
     """Asks every rule; the challenger is promoted if all of them pass.
 
-    Floors and conditions hold for everyone. With a champion, both models must have answered the same test images:
-    the overall rule (`better` or `not_worse`) and the rule on classes then look at the joint counts.
+    Floors and conditions hold for everyone. With a champion, both models must have answered the same test
+    images; the rule on classes and the overall rule (`better` or `not_worse`) then look at the joint counts.
     """
     checks = [*_conditions(evidence, settings), *_floors(evidence.challenger, settings)]
     if evidence.champion is not None:
         checks += _comparison(evidence, evidence.champion, settings)
-    verdict = "promote" if all(check.passed for check in checks) else "keep"
-    return Decision(verdict, tuple(checks), evidence, settings.model_dump())
+    return Decision(tuple(checks), evidence, settings.model_dump())
 
 
 def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Check]:
@@ -58,10 +57,8 @@ def _two_person(trained_by: str | None, asked_by: str | None) -> Check:
 def _floors(scores: Scores, settings: PromotionSettings) -> Iterator[Check]:
     yield _floor("min_accuracy", "accuracy", scores.accuracy, settings.min_accuracy)
     if scores.recall:
-        worst = min(scores.recall, key=lambda name: scores.recall[name])
-        yield _floor(
-            "min_class_recall", f"recall of {worst}", scores.recall[worst], settings.min_class_recall
-        )
+        recall, worst = min((recall, name) for name, recall in scores.recall.items())
+        yield _floor("min_class_recall", f"recall of {worst}", recall, settings.min_class_recall)
     yield _ceiling(
         "max_calibration_error", "calibration error", scores.calibration_error, settings.max_calibration_error
     )
@@ -99,7 +96,11 @@ def _same_test(challenger: Scores, champion: Scores, joint: Joint) -> Check:
         says = "the two models were scored on different test data; score both on the same manifest"
     elif not joint.images:
         says = "no test image is left to compare the two models on"
-    numbers = {"challenger": challenger.test_digest, "champion": champion.test_digest, "images": joint.images}
+    numbers: dict[str, Number] = {
+        "challenger": challenger.test_digest,
+        "champion": champion.test_digest,
+        "images": joint.images,
+    }
     return Check("same_test", passed, says, numbers)
 
 
@@ -110,14 +111,13 @@ def _same_classes(challenger: Scores, champion: Scores, accepted: bool) -> Check
     changes = [f"new: {added}"] * bool(added) + [f"gone: {removed}"] * bool(removed)
     if not changes and ours != theirs:
         changes = [f"another order: {', '.join(ours)} instead of {', '.join(theirs)}"]
-    numbers = {"added": added, "removed": removed, "same": ours == theirs, "accepted": accepted}
+    numbers: dict[str, Number] = {"added": added, "removed": removed, "accepted": accepted}
     if not changes:
         return Check("same_classes", True, f"both models know {', '.join(ours)}", numbers)
     change = f"the classes changed ({'; '.join(changes)})"
     if accepted:
-        return Check(
-            "same_classes", True, f"{change}, which was accepted; common classes are compared", numbers
-        )
+        says = f"{change}, which was accepted; the common ones are compared"
+        return Check("same_classes", True, says, numbers)
     return Check("same_classes", False, f"{change}; accept it with --accept-class-change", numbers)
 
 
@@ -126,7 +126,7 @@ def _class_drop(evidence: Evidence, most: float) -> Check:
     p_values = [float(mcnemar(joint.only_challenger, joint.only_champion)) for joint in counted.values()]
     corrected = dict(zip(counted, holm(p_values).tolist() if p_values else [], strict=True))
     real = [n for n, joint in counted.items() if -joint.gain > most and corrected[n] < SIGNIFICANCE]
-    numbers: dict[str, float] = {"max_class_drop": most}
+    numbers: dict[str, Number] = {"max_class_drop": most}
     for name, joint in counted.items():
         numbers |= {f"gain:{name}": joint.gain, f"p:{name}": corrected[name]}
     if not real:
