@@ -1,0 +1,194 @@
+"""Model files: `.keras` without code and without dates, with what the model was made for inside."""
+
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from vggflow.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+INFO_MEMBER = "vggflow.json"
+MEMBERS = ("metadata.json", "config.json", INFO_MEMBER, "model.weights.h5")
+FORMAT = 1
+# The first date that a zip file can hold.
+FIXED_DATE = (1980, 1, 1, 0, 0, 0)
+
+# What the builders use. Everything else, above all Lambda and classes from elsewhere, is refused unread.
+KNOWN_CLASSES = frozenset(
+    {"Functional", "InputLayer", "Flip", "Rescaling", "__keras_tensor__", "DTypePolicy"}
+    | {"ZeroPadding2D", "Conv2D", "MaxPooling2D", "Flatten", "GlobalAveragePooling2D", "Dense", "Dropout"}
+    | {"Activation", "GlorotUniform", "Zeros"}
+)
+
+
+class ModelFileError(UsageError):
+    """A model file is missing, damaged, not from vggflow, or would need code to be run."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a user of the model has to know: the classes in output order, and how to make an image fit."""
+
+    class_names: tuple[str, ...]
+    image_size_px: int
+    resize: str
+    preprocessing: str
+    temperature: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values, with the version of the format."""
+        return {"format": FORMAT, **asdict(self), "class_names": list(self.class_names)}
+
+    @classmethod
+    def from_dict(cls, content: Any) -> "ModelInfo":
+        """From what `to_dict` gave.
+
+        Raises:
+            ModelFileError: a newer format, or a key missing or unknown.
+        """
+        fields = dict(content) if isinstance(content, dict) else {}
+        if (version := fields.pop("format", None)) != FORMAT:
+            raise ModelFileError(f"{INFO_MEMBER} has format {version}, expected {FORMAT}: update vggflow")
+        try:
+            return cls(**{**fields, "class_names": tuple(fields["class_names"])})
+        except (KeyError, TypeError) as error:
+            raise ModelFileError(f"{INFO_MEMBER} is incomplete or foreign: {error}") from None
+
+
+def save(model: "keras.Model", info: ModelInfo, path: Path) -> None:
+    """Writes an uncompiled copy of the model, atomically: equal weights and info give equal bytes."""
+    import keras
+
+    plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.keras"
+        plain.save(draft)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _atomically(path) as target:
+            _write_canonical(draft, info, target)
+
+
+def _write_canonical(draft: Path, info: ModelInfo, target: BinaryIO) -> None:
+    with zipfile.ZipFile(draft) as source, zipfile.ZipFile(target, "w") as archive:
+        for name in MEMBERS:
+            member = zipfile.ZipInfo(name, FIXED_DATE)
+            member.create_system = 3  # Unix, also on Windows
+            member.external_attr = 0o644 << 16
+            with (
+                _content(source, name, info) as content,
+                archive.open(member, "w", force_zip64=True) as output,
+            ):
+                shutil.copyfileobj(content, output, 1 << 20)
+
+
+def _content(source: zipfile.ZipFile, name: str, info: ModelInfo) -> Any:
+    if name == INFO_MEMBER:
+        return _as_json(info.to_dict())
+    if name == "metadata.json":
+        metadata = json.loads(source.read(name))
+        return _as_json({key: value for key, value in metadata.items() if key != "date_saved"})
+    if name == "config.json":
+        return _as_json(_without_addresses(json.loads(source.read(name))))
+    return source.open(name)
+
+
+def _as_json(content: Any) -> io.BytesIO:
+    return io.BytesIO(json.dumps(content).encode())
+
+
+def _without_addresses(node: Any) -> Any:
+    """Dtype policies that layers share carry a memory address as their number; equal ones are as good."""
+    if isinstance(node, list):
+        return [_without_addresses(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_addresses(value) for key, value in node.items() if key != "shared_object_id"}
+
+
+@contextmanager
+def _atomically(path: Path) -> Iterator[BinaryIO]:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_info(path: Path) -> ModelInfo:
+    """What the model was made for, without importing Keras.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or was not written by `save`.
+    """
+    with _open(path) as archive:
+        return ModelInfo.from_dict(json.loads(archive.read(INFO_MEMBER)))
+
+
+def load(path: Path) -> tuple["keras.Model", ModelInfo]:
+    """The uncompiled model and what it was made for; nothing in the file is run.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, not written by `save`, or has other layers than VGG16.
+    """
+    info = read_info(path)
+    with _open(path) as archive:
+        _refuse_code(json.loads(archive.read("config.json")))
+
+    import keras
+
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True), info
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ModelFileError(f"{path} is damaged or foreign: {first_line}") from error
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except FileNotFoundError:
+        raise ModelFileError(f"no model file {path}: train one, or name another") from None
+    except KeyError:
+        raise ModelFileError(
+            f"{path} was not written by vggflow: a `.keras` file with {INFO_MEMBER} expected"
+        ) from None
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise ModelFileError(f"{path} is damaged or no `.keras` file: {error}; make it again") from error
+
+
+def _refuse_code(node: Any) -> None:
+    if isinstance(node, dict):
+        name = node.get("class_name")
+        if name is not None and (name not in KNOWN_CLASSES or not _is_keras(node)):
+            raise ModelFileError(
+                f"a {name} of {node.get('module')} may run code: expected only the layers of VGG16; "
+                "build the network with vggflow"
+            )
+        for value in node.values():
+            _refuse_code(value)
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_code(value)
+
+
+def _is_keras(node: dict[str, Any]) -> bool:
+    module = node.get("module")
+    return module is None or module == "keras" or str(module).startswith("keras.")

@@ -1,0 +1,16 @@
+"""From what a network puts out to one probability per class. Needs no Keras."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def class_probabilities(outputs: Any) -> NDArray[np.float64]:
+    """Probabilities (N, K), float64, from outputs (N, 1), the sigmoid of the second class, or (N, K)."""
+    values = np.asarray(outputs, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise ValueError(f"expected outputs of shape (N, 1) or (N, K), got {values.shape}")
+    if values.shape[1] == 1:
+        return np.concatenate([1.0 - values, values], axis=1)
+    return values
