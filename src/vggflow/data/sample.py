@@ -1,0 +1,51 @@
+"""A small copy of the data, of the same shape, for trying the whole way before launching it."""
+
+import hashlib
+import heapq
+import shutil
+from pathlib import Path
+
+from vggflow.data import layout
+from vggflow.data.sources import EXTENSIONS
+from vggflow.errors import DataError
+
+
+def take_sample(data_folder: Path, per_class: int) -> dict[str, dict[str, int]]:
+    """Fills `data/sample/{train,valid,test}` with up to `per_class` images of each class folder.
+
+    Images are taken in the order of their content's hash, so the same data give the same sample and new images
+    change little of it.
+
+    Returns:
+        The number of images per split and class.
+
+    Raises:
+        DataError: there is no data, or `per_class` is not positive.
+    """
+    if per_class < 1:
+        raise DataError(f"{per_class} images per class make no sample: ask for 1 or more")
+    folders = layout.class_folders(data_folder)
+    target = data_folder / layout.SAMPLE
+    if target.exists():
+        shutil.rmtree(target)
+    counts: dict[str, dict[str, int]] = {}
+    for folder in folders:
+        chosen = _choose(data_folder / str(folder), per_class)
+        for image in chosen:
+            copy = target / image.relative_to(data_folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(image, copy)
+        counts.setdefault(folder.split, {})[folder.class_name] = len(chosen)
+    return counts
+
+
+def _choose(folder: Path, count: int) -> list[Path]:
+    images = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()
+    )
+    return heapq.nsmallest(count, images, key=_content_hash)
+
+
+def _content_hash(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
