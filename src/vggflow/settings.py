@@ -59,28 +59,43 @@ class ValidateSettings(Section):
 
 
 class EarlyStopping(Section):
-    """A phase ends when `monitor` has not improved for `patience` epochs."""
+    """A phase ends when `monitor` has not improved by more than `min_delta` for `patience` epochs."""
 
-    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    monitor: Literal["val_loss", "val_accuracy", "loss", "accuracy"] = "val_loss"
     patience: int = Field(default=2, ge=1)
+    min_delta: float = Field(default=0.0, ge=0.0)
 
 
 class Phase(Section):
-    """One step of fine-tuning: everything up to `freeze_through` is frozen; `none` freezes nothing."""
+    """One step of fine-tuning: everything up to `freeze_through` is frozen; `none` freezes nothing.
+
+    The weights of the epoch that is best by `early_stopping.monitor` (else `val_loss`) are what the phase leaves.
+    `schedule: cosine` lets the rate fall from `learning_rate` to 0 over the phase's epochs.
+    """
 
     name: Name
     freeze_through: str = "none"
     optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
     learning_rate: float = Field(default=0.001, gt=0.0)
+    schedule: Literal["constant", "cosine"] = "constant"
     epochs: int = Field(default=1, ge=1)
     early_stopping: EarlyStopping | None = None
 
+    @property
+    def monitor(self) -> str:
+        """What decides which epoch of the phase was the best one."""
+        return self.early_stopping.monitor if self.early_stopping else "val_loss"
+
 
 class TrainSettings(Section):
-    """How the network learns."""
+    """How the network learns.
+
+    `class_weights: balanced` lets each class weigh the same in the loss, however many images it has.
+    """
 
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
+    class_weights: Literal["none", "balanced"] = "none"
     phases: tuple[Phase, ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")
@@ -115,7 +130,7 @@ class PromotionSettings(Section):
 
     Attributes:
         rule: `better` asks for a real gain (McNemar's exact test, p < 0.05) and keeps the champion on a tie;
-            `not_worse` asks that a loss of `margin` or more is ruled out: a fresh model replaces an equal one.
+            `not_worse` asks that a loss of `margin` is ruled out: a fresh model replaces an equal one.
         min_gain: The least gain in accuracy that `better` takes, besides being real. 0: any real gain.
         margin: The loss in accuracy that `not_worse` must rule out. With 2,000 test images 0.02 is easily
             shown, with 200 hardly ever.

@@ -33,12 +33,8 @@ def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Che
     )
     if not settings.allow_dirty_tree:
         clean = evidence.dirty_tree is False
-        state = (
-            "from committed code"
-            if clean
-            else "not from committed code and settings (allow_dirty_tree: false)"
-        )
-        yield Check("clean_tree", clean, f"the challenger is {state}", {"dirty_tree": evidence.dirty_tree})
+        says = f"the challenger comes {'from' if clean else 'not from'} committed code and settings"
+        yield Check("clean_tree", clean, says, {"dirty_tree": evidence.dirty_tree})
     if settings.two_person:
         yield _two_person(evidence.trained_by, evidence.asked_by)
 

@@ -15,7 +15,7 @@ def mcnemar(only_challenger: Counts, only_champion: Counts) -> NDArray[np.float6
 
     Of the images that one model alone got right, either model has half if they are equally good: a binomial
     test with p = 1/2, symmetric, so that two sides are twice the smaller one. 1.0 where no image differs.
-    Source: Q. McNemar, Psychometrika 12 (1947), 153–157; the exact form: A. Agresti, Categorical Data Analysis.
+    Source: Q. McNemar, Psychometrika 12 (1947), 153–157; exact: A. Agresti, Categorical Data Analysis.
     """
     first, second = np.asarray(only_challenger), np.asarray(only_champion)
     smaller = np.minimum(first, second)

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from PIL import Image
 
+from vggflow.data.images import FORMATS
 from vggflow.errors import DataError
 
 
 def find_images(places: Sequence[Path]) -> list[Path]:
     """The named files, and all images below the named folders, in natural order and each once.
 
-    A file that is named is taken whatever its name; in folders, hidden files and names that no image format
-    of Pillow goes by are passed over.
+    A file that is named is taken whatever its name; in folders, hidden files and names that no readable
+    format goes by are passed over.
 
     Raises:
         DataError: a place does not exist, or there is no image at all.
@@ -53,4 +54,4 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _readable_suffixes() -> set[str]:
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow.data.images import ImageError, open_image, pixels
+from vggflow.data.images import ImageError, Resize, open_image, pixels
 from vggflow.errors import DataError
 from vggflow.models import files, probabilities
 
@@ -84,8 +84,8 @@ class _Decoding:
 
     def _decode(self, source: Source) -> NDArray[np.uint8]:
         try:
-            return pixels(open_image(source), self._info.image_size_px, self._info.resize)
-        except (ImageError, OSError) as error:
+            resize = cast("Resize", self._info.resize)
+            return pixels(open_image(source), self._info.image_size_px, resize)
+        except ImageError as error:
             name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
-            reason = " ".join(str(error).split())
-            raise DataError(f"{name}: not a readable image ({reason}); leave it out or replace it") from error
+            raise DataError(f"{name}: not a readable image ({error}); leave it out or replace it") from error

@@ -1,0 +1,77 @@
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from vggflow.data import manifest as manifests
+from vggflow.errors import DataError
+from vggflow.prediction import table
+from vggflow.prediction.predictor import Predictor
+from vggflow.prediction.scoring import score
+
+
+@pytest.fixture
+def data_folder(tmp_path, images):
+    for split, classes in {
+        "train": ("cats", "dogs"),
+        "valid": ("cats", "dogs"),
+        "test": ("cats", "dogs", "unknown"),
+    }.items():
+        for name, path in zip(classes, images, strict=False):
+            target = tmp_path / "data" / split / name / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+    return tmp_path / "data"
+
+
+def test_a_clean_process_gives_the_same_table_as_this_one(model_path, data_folder, tmp_path):
+    manifest = manifests.scan(data_folder)
+    manifests.write(manifest, tmp_path / "manifest.parquet")
+    arguments = [model_path, tmp_path / "manifest.parquet", data_folder, tmp_path / "out.parquet"]
+    program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    here = score(Predictor(model_path), manifests.labelled(manifest, "test"), data_folder)
+    there = table.read(tmp_path / "out.parquet")
+    assert list(there["path"]) == ["test/cats/image.0.png", "test/dogs/image.1.png"]
+    assert list(there["truth"]) == ["cats", "dogs"]
+    names = table.class_names(there)
+    np.testing.assert_allclose(table.probabilities(there, names), table.probabilities(here, names), atol=1e-6)
+    facts = json.loads(done.stdout)
+    assert facts["images"] == 2 and facts["manifest"] == manifests.digest(manifest)
+
+
+def test_a_model_that_is_missing_ends_the_process_with_one_line(tmp_path, data_folder):
+    manifests.write(manifests.scan(data_folder), tmp_path / "manifest.parquet")
+    arguments = [
+        tmp_path / "none.keras",
+        tmp_path / "manifest.parquet",
+        data_folder,
+        tmp_path / "out.parquet",
+    ]
+    program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1 and "none.keras" in done.stderr
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_split_without_usable_images_is_an_error(model_path, data_folder):
+    nothing = manifests.labelled(manifests.scan(data_folder), "valid").iloc[:0]
+    with pytest.raises(DataError, match="no usable images to score"):
+        score(Predictor(model_path), nothing, data_folder)
+
+
+def test_labels_are_the_most_probable_classes(model_path, data_folder):
+    images = manifests.labelled(manifests.scan(data_folder), "test")
+    predictions = table.make(images, np.array([[0.4, 0.6], [0.7, 0.3]]), ("cats", "dogs"))
+    assert list(table.labels(predictions)) == ["dogs", "cats"]
+
+
+def test_probabilities_of_a_class_that_the_table_lacks_are_refused(model_path, data_folder):
+    images = manifests.labelled(manifests.scan(data_folder), "test")
+    predictions = table.make(images, np.full((2, 2), 0.5), ("cats", "dogs"))
+    with pytest.raises(DataError, match="no class hens"):
+        table.probabilities(predictions, ("cats", "hens"))
