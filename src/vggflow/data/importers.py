@@ -62,7 +62,7 @@ class ImportSummary:
 def import_images(source: Path, data_folder: Path, progress: Progress | None = None) -> ImportSummary:
     """Copies a tree `{train,valid,test}/<class>/…` below the data folder.
 
-    A file that is there already with the same bytes is left alone, so an import that was killed can be repeated.
+    A file that is there already with the same bytes is left alone, so a killed import can be repeated.
 
     Raises:
         DataError: the source is of another shape, or a file is there already with other bytes.

@@ -13,7 +13,7 @@ from vggflow.errors import DataError
 def take_sample(data_folder: Path, per_class: int) -> dict[str, dict[str, int]]:
     """Fills `data/sample/{train,valid,test}` with up to `per_class` images of each class folder.
 
-    Images are taken in the order of their content's hash, so the same data give the same sample and new images
+    Images are taken in the order of their content's hash: the same data give the same sample, and new images
     change little of it.
 
     Returns:

@@ -7,7 +7,23 @@ from pathlib import Path, PurePosixPath
 from vggflow.data.images import MAX_BYTES
 from vggflow.errors import DataError
 
-EXTENSIONS = frozenset(".jpg .jpeg .jpe .jfif .png .apng .gif .bmp .dib .webp .tif .tiff .avif".split())
+EXTENSIONS = frozenset(
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".gif",
+        ".bmp",
+        ".dib",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".avif",
+    }
+)
 
 
 @dataclass(frozen=True)
