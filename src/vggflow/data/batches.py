@@ -1,0 +1,165 @@
+"""Images of a split as batches: read and checked once, in an order that follows from seed and epoch.
+
+`keras.utils.PyDataset` does the feeding: it is the one feeder that Keras drives equally on TensorFlow and
+JAX, and on TensorFlow tf.data prefetches it in a thread of its own.
+"""
+
+import hashlib
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vggflow.data import manifest as manifests
+from vggflow.data.images import ImageError, Pixels, Resize, open_image, pixels
+from vggflow.errors import DataError
+
+
+@dataclass(frozen=True)
+class Examples:
+    """The labelled images of a split: where they lie, what they hold, and their class as an index."""
+
+    paths: tuple[Path, ...]
+    hashes: tuple[str, ...]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The form that every image is brought into."""
+
+    size_px: int
+    resize: Resize
+
+
+class Rows(Protocol):
+    """Anything that gives rows of one array by their numbers."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """The rows with these numbers, in this order."""
+
+
+def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], data_folder: Path) -> Examples:
+    """The labelled images of a split, in the manifest's order.
+
+    Raises:
+        DataError: there are none, or one is gone or has another size than the manifest says.
+    """
+    table = manifests.labelled(manifest, split)
+    if table.empty:
+        raise DataError(f"no labelled images in {split}: expected {data_folder / split}/<class>/ with images")
+    paths = tuple(data_folder / path for path in table["path"])
+    for path, size in zip(paths, table["bytes"], strict=True):
+        if not path.is_file() or path.stat().st_size != size:
+            raise changed(path)
+    labels = table["class_name"].map({name: index for index, name in enumerate(class_names)})
+    return Examples(paths, tuple(table["sha256"]), np.asarray(labels, np.int64))
+
+
+def changed(path: Path) -> DataError:
+    """The error for a file that is not what the manifest says."""
+    return DataError(f"{path} changed since validate: run `vggflow validate` again")
+
+
+def read(path: Path, sha256: str, shape: Shape) -> Pixels:
+    """One image as uint8 (S, S, 3), if its bytes are those of the manifest.
+
+    Raises:
+        DataError: the file is gone, has other bytes or can't be decoded.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise changed(path) from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise changed(path)
+    try:
+        return pixels(open_image(content), shape.size_px, shape.resize)
+    except ImageError as error:
+        raise DataError(f"{path}: {error}; run `vggflow validate` again") from error
+
+
+def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Iterator[Pixels]:
+    """Yields images in the order of `indices`, decoded in threads a few batches ahead of the reader."""
+    threads = min(8, os.cpu_count() or 1)
+    waiting: deque[Future[Pixels]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    remaining = iter(indices)
+    try:
+        while True:
+            for index in islice(remaining, max(0, 32 * threads - len(waiting))):
+                waiting.append(pool.submit(read, images.paths[index], images.hashes[index], shape))
+            if not waiting:
+                return
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Decoding:
+    """Rows that are decoded anew at each access: for pixels that fit no cache."""
+
+    def __init__(self, images: Examples, shape: Shape) -> None:
+        self._images = images
+        self._shape = shape
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """Pixels as uint8 (n, S, S, 3)."""
+        return np.stack(list(read_ahead(self._images, indices.tolist(), self._shape)))
+
+
+def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of an epoch (over all phases, from 1): a function of its arguments and nothing else."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+    """Rows in a given order with targets and weights, for Keras' fit and predict."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        batch_size: int,
+        indices: NDArray[np.int64] | None = None,
+        targets: NDArray[np.float32] | None = None,
+        weights: NDArray[np.float32] | None = None,
+    ) -> None:
+        super().__init__()
+        self._rows = rows
+        self._batch_size = batch_size
+        self._indices = np.arange(len(rows)) if indices is None else indices
+        self._targets = targets
+        self._weights = weights
+        self.error: Exception | None = None
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._indices) / self._batch_size)
+
+    def __getitem__(self, number: int) -> tuple[NDArray[Any], ...]:
+        chosen = self._indices[number * self._batch_size : (number + 1) * self._batch_size]
+        try:
+            rows = self._rows.gather(chosen)
+        except Exception as error:
+            # TensorFlow replaces what is raised in its threads by an error of its own; this keeps the cause.
+            self.error = error
+            raise
+        parts = [part[chosen] for part in (self._targets, self._weights) if part is not None]
+        return (rows, *parts)

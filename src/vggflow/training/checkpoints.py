@@ -1,0 +1,162 @@
+"""Where a training was, written after every epoch: killed and started again, it ends as if nothing had been.
+
+A checkpoint lies in a folder named by all that the result depends on: one of other inputs is never found.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from vggflow import files
+from vggflow.training.job import Row
+
+Arrays = dict[str, NDArray[Any]]
+
+CHECKPOINT = "checkpoint.npz"
+PROGRESS = "progress"
+DAYS_TO_KEEP = 14
+
+
+@dataclass
+class Progress:
+    """How far a training is: the phase (its number), the epochs done in it, and the best of them.
+
+    `best_epoch` counts over all phases and names the file of the best weights; `stale` counts epochs since.
+    """
+
+    run_id: str | None = None
+    phase: int = 0
+    epoch: int = 0
+    stale: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Counts an epoch, not the best one unless `mark_best` follows."""
+        self.rows.append(row)
+        self.epoch += 1
+        self.stale += 1
+
+    def mark_best(self, value: float) -> None:
+        """Says that the epoch just added is the best of its phase, and by which value."""
+        self.best, self.best_epoch, self.stale = value, len(self.rows), 0
+
+    def next_phase(self) -> None:
+        """Moves to the start of the phase after this one."""
+        self.phase += 1
+        self.epoch = self.stale = self.best_epoch = 0
+        self.best = None
+
+
+def key(parts: Mapping[str, Any]) -> str:
+    """The name for a set of inputs: equal parts, and only those, give an equal name."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def digest(model: keras.Model) -> str:
+    """What the network is and holds, in one hash: its layers, how they are joined, and all its numbers."""
+    content = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
+    for variable in model.variables:
+        content.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
+    return content.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoint of one training, and the best weights of its present phase."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, progress: Progress, arrays: Arrays) -> None:
+        """Replaces the checkpoint, atomically."""
+        text = json.dumps(asdict(progress)).encode()
+        _write(self.folder / CHECKPOINT, {**arrays, PROGRESS: np.frombuffer(text, np.uint8)})
+        for path in self.folder.glob("best-*.npz"):
+            if path != self._best(progress):
+                path.unlink(missing_ok=True)
+
+    def load(self) -> tuple[Progress, Arrays] | None:
+        """The checkpoint, if there is a whole one."""
+        arrays = _read(self.folder / CHECKPOINT)
+        if arrays is None:
+            return None
+        progress = Progress(**json.loads(arrays.pop(PROGRESS).tobytes()))
+        if progress.best_epoch and not self._best(progress).exists():
+            return None
+        return progress, arrays
+
+    def save_best(self, progress: Progress, arrays: Arrays) -> None:
+        """Keeps the weights of the epoch `progress.best_epoch`; before the checkpoint that names them."""
+        _write(self._best(progress), arrays)
+
+    def load_best(self, progress: Progress) -> Arrays | None:
+        """The weights that `save_best` kept."""
+        return _read(self._best(progress))
+
+    def discard(self) -> None:
+        """Removes everything: the training's result is written elsewhere."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _best(self, progress: Progress) -> Path:
+        return self.folder / f"best-{progress.best_epoch}.npz"
+
+
+def prune(folder: Path, days: float = DAYS_TO_KEEP) -> None:
+    """Removes checkpoints below `folder` that nobody went on from for `days`."""
+    for checkpoint in folder.glob(f"*/{CHECKPOINT}"):
+        if time.time() - checkpoint.stat().st_mtime > days * 86400:
+            shutil.rmtree(checkpoint.parent, ignore_errors=True)
+
+
+def state(layers: Iterable[keras.layers.Layer]) -> Arrays:
+    """All numbers of the layers, weights and random state, by layer and place."""
+    return {
+        f"layer/{layer.name}/{place}": keras.ops.convert_to_numpy(variable)
+        for layer in layers
+        for place, variable in enumerate(layer.variables)
+    }
+
+
+def optimizer_state(optimizer: keras.optimizers.Optimizer) -> Arrays:
+    """All numbers of the optimizer, its count of steps among them."""
+    variables = enumerate(optimizer.variables)
+    return {f"optimizer/{place}": keras.ops.convert_to_numpy(variable) for place, variable in variables}
+
+
+def restore(layers: Iterable[keras.layers.Layer], arrays: Arrays) -> None:
+    """Puts back what `state` gave, for those of the layers that it held."""
+    for layer in layers:
+        for place, variable in enumerate(layer.variables):
+            if (name := f"layer/{layer.name}/{place}") in arrays:
+                variable.assign(arrays[name])
+
+
+def restore_optimizer(optimizer: keras.optimizers.Optimizer, arrays: Arrays) -> None:
+    """Puts back what `optimizer_state` gave; the optimizer must be built."""
+    for place, variable in enumerate(optimizer.variables):
+        variable.assign(arrays[f"optimizer/{place}"])
+
+
+def _write(path: Path, arrays: Arrays) -> None:
+    with files.replacing(path) as beside, beside.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _read(path: Path) -> Arrays | None:
+    """The arrays of a file; none where it is missing or damaged, which costs epochs but never a result."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError):
+        return None

@@ -1,0 +1,168 @@
+"""The part of a network that learns in a phase, and one epoch of it."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from vggflow.data.batches import Batches, Rows, order
+from vggflow.errors import SettingsError
+from vggflow.models.probabilities import class_probabilities
+from vggflow.settings import Phase, TrainSettings
+from vggflow.training import phases
+from vggflow.training.job import Row
+
+Report = Callable[[int, int, Row], None]
+
+# Keras' own bound, so that its loss and ours agree.
+SMALLEST_PROBABILITY = 1e-7
+
+
+@dataclass(frozen=True)
+class Data:
+    """Inputs and classes of the two splits; `class_weights` holds one factor per class."""
+
+    train: Rows
+    train_labels: NDArray[np.int64]
+    valid: Rows
+    valid_labels: NDArray[np.int64]
+    class_weights: NDArray[np.float32]
+
+
+class Learner:
+    """A network with its optimizer on its data: trains an epoch at a time.
+
+    Keras' `fit` runs one epoch per call, so all that an epoch depends on is passed in or held in variables of
+    the model and the optimizer: order from seed and epoch, rates from the optimizer's count of steps.
+    """
+
+    def __init__(self, network: keras.Model, data: Data, settings: TrainSettings, phase: Phase) -> None:
+        self.network = network
+        self._data = data
+        self._settings = settings
+        self._phase = phase
+        self.steps = math.ceil(len(data.train) / settings.batch_size)
+        self._compile()
+
+    def _compile(self, xla: bool = False) -> None:
+        binary = self.network.outputs[0].shape[-1] == 1
+        loss = keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy()
+        accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.CategoricalAccuracy
+        self.optimizer = phases.optimizer(self._phase, self.steps)
+        self.network.compile(self.optimizer, loss, metrics=[accuracy(name="accuracy")], jit_compile=xla)
+        self.optimizer.build(self.network.trainable_variables)
+
+    def epoch(self, number: int, epoch_in_phase: int, report: Report) -> Row:
+        """Trains one epoch, measures it on valid, returns its row; `number` counts over all phases from 1."""
+        started = time.perf_counter()
+        steps = _Steps(self, number, epoch_in_phase, report)
+        batches = self._batches(number)
+        logs = _fit(self.network, batches, steps)
+        trained = time.perf_counter()
+        self._refuse_nan(number, logs["loss"])
+        return {
+            "phase": self._phase.name,
+            "epoch": number,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            **self._measure(),
+            "learning_rate": self.rate((epoch_in_phase + 1) * self.steps - 1),
+            "seconds": round(time.perf_counter() - started, 4),
+            "images_per_second": round(len(self._data.train) / (trained - started), 2),
+            "memory_mb": anonymous_memory_mb(),
+        }
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step of the phase, counted from 0."""
+        return phases.learning_rate(self._phase, step, self.steps)
+
+    def row(self, number: int, epoch_in_phase: int, step: int, logs: dict[str, float]) -> Row:
+        """What is known after a step (counted from 0) of an epoch."""
+        return {
+            "phase": self._phase.name,
+            "epoch": number,
+            "step": (number - 1) * self.steps + step + 1,
+            "loss": float(logs["loss"]),
+            "accuracy": float(logs["accuracy"]),
+            "learning_rate": self.rate(epoch_in_phase * self.steps + step),
+        }
+
+    def _batches(self, number: int) -> Batches:
+        labels = self._data.train_labels
+        indices = order(self._settings.seed, number, len(labels))
+        weights = self._data.class_weights[labels]
+        return Batches(self._data.train, self._settings.batch_size, indices, self._targets(labels), weights)
+
+    def _targets(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        units = int(self.network.outputs[0].shape[-1])
+        if units == 1:
+            return labels.astype(np.float32)[:, np.newaxis]
+        return np.eye(units, dtype=np.float32)[labels]
+
+    def _measure(self) -> dict[str, float]:
+        outputs = predict(self.network, self._data.valid, self._settings.batch_size)
+        probabilities = class_probabilities(outputs)
+        loss = log_loss(probabilities, self._data.valid_labels)
+        correct = probabilities.argmax(axis=1) == self._data.valid_labels
+        return {"val_loss": loss, "val_accuracy": float(correct.mean())}
+
+    def _refuse_nan(self, number: int, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise SettingsError(
+                f"phase {self._phase.name}: the loss of epoch {number} is {loss}; "
+                f"use a learning_rate below {self._phase.learning_rate}"
+            )
+
+
+def predict(network: keras.Model, rows: Rows, batch_size: int) -> NDArray[np.float32]:
+    """The network's outputs for all rows, in their order."""
+    batches = Batches(rows, batch_size)
+    try:
+        return np.asarray(network.predict(batches, verbose=0))
+    except Exception:
+        _raise_cause(batches)
+        raise
+
+
+def log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Mean of minus the logarithm of the true class's probability."""
+    true = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)).mean())
+
+
+def anonymous_memory_mb() -> float:
+    """Memory of this process that no file stands behind: what training itself needs."""
+    memory = psutil.Process().memory_info()
+    return round((memory.rss - getattr(memory, "shared", 0)) / 2**20, 1)
+
+
+def _fit(network: keras.Model, batches: Batches, steps: keras.callbacks.Callback) -> dict[str, float]:
+    try:
+        history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[steps]).history
+    except Exception:
+        _raise_cause(batches)
+        raise
+    return {name: values[-1] for name, values in history.items()}
+
+
+def _raise_cause(batches: Batches) -> None:
+    if batches.error is not None:
+        raise batches.error
+
+
+class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
+    def __init__(self, learner: Learner, number: int, epoch_in_phase: int, report: Report) -> None:
+        super().__init__()
+        self._learner = learner
+        self._number = number
+        self._epoch_in_phase = epoch_in_phase
+        self._report = report
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        row = self._learner.row(self._number, self._epoch_in_phase, batch, logs or {})
+        self._report(batch + 1, self._learner.steps, row)

@@ -1,0 +1,58 @@
+"""The network cut in two: a frozen prefix whose outputs can be kept, and a suffix that learns from them."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+
+def cheapest_cut(model: keras.Model, frozen: Sequence[keras.layers.Layer]) -> str | None:
+    """The layer after which to cut: the last frozen one, or one that follows, computes alike and gives less.
+
+    Layers without weights and without randomness give the same in every epoch, so they may come before the
+    cut: the pooling after a block makes features 4 times smaller. None where nothing is frozen.
+    """
+    if not frozen:
+        return None
+    start = [layer.name for layer in model.layers].index(frozen[-1].name)
+    best = model.layers[start]
+    for layer in model.layers[start + 1 :]:
+        if layer.variables or not _is_pooling(layer):
+            break
+        if _size(layer) < _size(best):
+            best = layer
+    return str(best.name)
+
+
+def _is_pooling(layer: keras.layers.Layer) -> bool:
+    kinds = (keras.layers.MaxPooling2D, keras.layers.GlobalAveragePooling2D, keras.layers.Flatten)
+    return isinstance(layer, kinds)
+
+
+def _size(layer: keras.layers.Layer) -> int:
+    return int(np.prod(layer.output.shape[1:]))
+
+
+def feature_shape(model: keras.Model, cut: str) -> tuple[int, ...]:
+    """The shape of one image's features after the layer `cut`."""
+    return tuple(int(length) for length in model.get_layer(cut).output.shape[1:])
+
+
+def prefix(model: keras.Model, cuts: Sequence[str]) -> keras.Model:
+    """From pixels to the features at each cut, a list in the order of `cuts`; shares the model's weights."""
+    return keras.Model(model.inputs[0], [model.get_layer(cut).output for cut in cuts], name="prefix")
+
+
+def suffix(model: keras.Model, cut: str | None) -> keras.Model:
+    """From the features at the cut (None: from pixels) to probabilities; shares the model's weights."""
+    inputs = model.inputs[0] if cut is None else model.get_layer(cut).output
+    return keras.Model(inputs, model.outputs[0], name="suffix")
+
+
+def uncut(model: keras.Model, cut: str | None) -> keras.Model:
+    """From pixels to probabilities like the model, with everything before the cut always in inference."""
+    if cut is None:
+        return suffix(model, None)
+    images = keras.Input(model.inputs[0].shape[1:], name="pixels")
+    features = prefix(model, [cut])(images, training=False)
+    return keras.Model(images, suffix(model, cut)(features[0] if isinstance(features, list) else features))
