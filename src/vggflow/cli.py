@@ -1,0 +1,289 @@
+"""The command line: one command per verb. It parses, calls and prints; what is done stands elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vggflow import __version__
+from vggflow.console import err, out, say, table, tell
+from vggflow.errors import UsageError, VggflowError
+from vggflow.workspace import Workspace, check_version, find, init, recipes
+
+app = typer.Typer(
+    help="Retrains VGG16 image classifiers from folders of images, with evidence.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Brings images in.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
+By = Annotated[str | None, typer.Option("--by", help="Who, where the tracking server knows no users.")]
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """The program: errors are one line on stderr, and the exit code says what kind."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app(standalone_mode=False)
+    except VggflowError as error:
+        err.print(f"vggflow: {error}", markup=False)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        err.print("vggflow: interrupted; what was finished is kept, run the same command to go on")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _leave_usage_errors_to_click(error)
+        raise
+
+
+def _leave_usage_errors_to_click(error: Exception) -> None:
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        sys.exit(code)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Option("--workspace", "-C", help="The workspace.")] = Path(),
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Retrains VGG16 image classifiers from folders of images, with evidence."""
+    if version:
+        say(f"vggflow {__version__}")
+        raise typer.Exit
+    context.obj = folder
+
+
+def _here(context: typer.Context) -> Workspace:
+    return find(context.obj)
+
+
+@app.command("init")
+def init_(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")] = Path(),
+    recipe: Annotated[str, typer.Option(help="What params.yaml starts from.")] = "two-phase",
+    sample: Annotated[
+        bool, typer.Option("--sample", help="With the embedded digits and start weights.")
+    ] = False,
+) -> None:
+    """Makes a workspace: git, DVC, a DVC remote beside it, settings."""
+    if recipe not in recipes():
+        raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
+    if sample:
+        from vggflow.sample import workspace as digits
+
+        tell("making start weights from the digits 0 to 4 (about 20 s)")
+        workspace = digits.make(folder)
+    else:
+        workspace = init(folder, recipe)
+    remote = workspace.dvc("remote", "list").split()
+    say(f"workspace {workspace.root}")
+    say(f"DVC remote {remote[1] if len(remote) > 1 else 'none'}")
+    step = "vggflow retrain" if sample else "vggflow data import FOLDER"
+    say(f"next: cd {folder} && {step}" if folder != Path() else f"next: {step}")
+
+
+@data_app.command("import")
+def data_import(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="Where the images are.")],
+    no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the git commit to you.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copies images into data/ and versions them with DVC and git."""
+    from vggflow import pipeline
+
+    summary = pipeline.import_data(_here(context), source, commit=not no_commit)
+    if as_json:
+        _print_json(summary.to_dict())
+        return
+    out.print(summary.to_table())
+    say(
+        f"{summary.copied} copied, {summary.already_there} were there already, {len(summary.skipped)} skipped"
+    )
+
+
+@data_app.command("sample")
+def data_sample(
+    context: typer.Context,
+    per_class: Annotated[int, typer.Option(help="Images of each class in each split.", min=1)] = 20,
+) -> None:
+    """Fills data/sample/ with a small copy, for `vggflow retrain --sample`."""
+    from vggflow import pipeline
+
+    counts = pipeline.sample_data(_here(context), per_class)
+    splits = ", ".join(f"{split} {sum(of_split.values())}" for split, of_split in counts.items())
+    say(f"data/sample: {splits}")
+
+
+def _stage(name: str, description: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        from vggflow import pipeline
+        from vggflow.process import run_stage
+
+        workspace = _here(context)
+        check_version(workspace)
+        work = getattr(pipeline, name)
+        say(run_stage(workspace, name, lambda: work(workspace)).message)
+
+    command.__doc__ = description
+    return app.command(name)(command)
+
+
+validate = _stage("validate", "Looks at every image and lets the data gate judge.")
+train = _stage("train", "Fine-tunes the network in the phases of params.yaml.")
+evaluate = _stage("evaluate", "Measures the trained model on the test images.")
+
+
+@app.command()
+def register(context: typer.Context) -> None:
+    """Makes the evaluated model a candidate version, with alias challenger."""
+    from vggflow import pipeline
+
+    version, new = pipeline.register(_here(context))
+    say(f"{version.name} version {version.number} {'is the challenger' if new else 'was registered already'}")
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    reason: Reason,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[VERSION]", help="The candidate; else the challenger.")
+    ] = None,
+    by: By = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, but change nothing.")] = False,
+) -> None:
+    """Lets a candidate become champion, if it is better on the same test images."""
+    from vggflow.succession import Request, promote
+
+    result = promote(_here(context), Request(reason, by, number, dry_run=dry_run))
+    if result.decision:
+        say(result.decision.to_text().rstrip())
+    say(f"{result.outcome}: {result.message}" if not result.decision else result.outcome)
+
+
+@app.command()
+def rollback(context: typer.Context, reason: Reason, by: By = None) -> None:
+    """Puts the previous champion into use again."""
+    from vggflow.succession import rollback
+
+    champion, previous = rollback(_here(context), reason, by)
+    say(
+        f"{previous.name}: version {previous.number} is champion again, version {champion.number} is withdrawn"
+    )
+
+
+@app.command()
+def models(context: typer.Context, as_json: AsJson = False) -> None:
+    """Lists champions and candidates with aliases and accuracy."""
+    from vggflow.listing import model_rows
+
+    rows = model_rows(_here(context))
+    if as_json:
+        _print_json(rows)
+    elif not rows:
+        say("no models yet: `vggflow retrain` makes the first")
+    else:
+        columns = ["model", "version", "aliases", "accuracy", "data", "made"]
+        out.print(table("", columns, [[str(row[column] or "–") for column in columns] for row in rows]))
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    places: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Images, or folders of images.")],
+    number: Annotated[
+        int | None, typer.Option("--version", help="Another version than the champion.")
+    ] = None,
+    candidate: Annotated[
+        bool, typer.Option("--candidate", help="A candidate; else a promoted model.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Says what the champion sees in images."""
+    from vggflow import pipeline
+
+    predictions = pipeline.predict(_here(context), places, number, candidate)
+    rows = predictions.rows()
+    if as_json:
+        _print_json(rows)
+        return
+    tell(predictions.model)
+    cells = [[str(row["path"]), str(row["label"]), f"{row['probability']:.3f}"] for row in rows]
+    out.print(table("", ["image", "label", "probability"], cells))
+
+
+@app.command()
+def submit(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="The images; else data/test/unknown.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")] = Path(
+        "submission.csv"
+    ),
+) -> None:
+    """Writes a CSV with the champion's probabilities, as competitions take it."""
+    from vggflow import pipeline
+    from vggflow.prediction import submission
+
+    workspace = _here(context)
+    predictions = pipeline.predict(workspace, [folder or workspace.root / "data" / "test" / "unknown"])
+    submission.write(predictions.paths, predictions.probabilities, predictions.class_names, output)
+    say(f"{output}: {len(predictions.paths)} rows from {predictions.model}")
+
+
+@app.command()
+def retrain(
+    context: typer.Context,
+    sample: Annotated[bool, typer.Option("--sample", help="Try every step on data/sample.")] = False,
+) -> None:
+    """Runs the whole flow, now: data, validate, train, evaluate, register, promote, publish."""
+    from vggflow import servers
+
+    command = ["retrain", str(_here(context).root), *(["--sample"] if sample else [])]
+    raise typer.Exit(servers.run_flow(_here(context), command))
+
+
+@app.command()
+def ui(context: typer.Context) -> None:
+    """Opens the user interfaces of MLflow and Prefect on this workspace."""
+    from vggflow import servers
+
+    raise typer.Exit(servers.show(_here(context)))
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Argument(help="The workspace to make; an earlier demo there is replaced.")
+    ] = Path("demo/digits"),
+) -> None:
+    """Goes the whole way on the embedded digits and shows what each step does."""
+    from vggflow.sample import demo
+
+    demo.run(folder)
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

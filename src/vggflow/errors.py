@@ -13,13 +13,11 @@ Each message is one line: what was given, what was expected, what to do. The com
 ends with the exit code; any other exception is a bug and keeps its traceback.
 """
 
-from typing import ClassVar
-
 
 class VggflowError(Exception):
     """Something failed that is not the caller's fault, such as a server that does not answer."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(VggflowError, ValueError):

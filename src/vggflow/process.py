@@ -54,7 +54,10 @@ def read_outcome(workspace: Workspace, stage: str) -> Outcome | None:
 
 def run_stage(workspace: Workspace, stage: str, work: Callable[[], Outcome]) -> Outcome:
     """Does the work of a stage with its parents watched and its workspace locked, and leaves the outcome."""
-    with ending_with_parents(), exclusive(workspace.path(artifacts.STATE) / "stage.lock", f"{workspace.root}"):
+    with (
+        ending_with_parents(),
+        exclusive(workspace.path(artifacts.STATE) / "stage.lock", f"{workspace.root}"),
+    ):
         try:
             outcome = work()
         except VggflowError as error:

@@ -90,7 +90,9 @@ def find(folder: Path) -> Workspace:
     root = folder.resolve()
     missing = [name for name in (artifacts.PARAMS, artifacts.PIPELINE) if not (root / name).is_file()]
     if missing:
-        raise UsageError(f"{root} is no workspace (no {missing[0]}): go to one, or make one with `vggflow init`")
+        raise UsageError(
+            f"{root} is no workspace (no {missing[0]}): go to one, or make one with `vggflow init`"
+        )
     return Workspace(root)
 
 

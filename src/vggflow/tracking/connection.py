@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
@@ -12,17 +13,19 @@ from vggflow import artifacts
 from vggflow.errors import VggflowError
 from vggflow.workspace import Workspace
 
+SQLITE = "sqlite:///"
+
 
 def tracking_uri(workspace: Workspace) -> str:
     """The address of the tracking server."""
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"sqlite:///{workspace.path(artifacts.MLFLOW_DATABASE)}"
+    return given or f"{SQLITE}{workspace.path(artifacts.MLFLOW_DATABASE)}"
 
 
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
     uri = tracking_uri(workspace)
-    if uri.startswith("sqlite:"):
+    if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
@@ -30,23 +33,30 @@ def connect(workspace: Workspace) -> MlflowClient:
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def experiment_id(client: MlflowClient, workspace: Workspace, name: str) -> str:
+def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment's id; the experiment is made if there is none."""
     with answering():
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
-            raise VggflowError(f"experiment {name!r} is deleted on the server: restore it, or name another one")
+            raise VggflowError(
+                f"experiment {name!r} is deleted on the server: restore it, or name another one"
+            )
         if found is not None:
             return str(found.experiment_id)
-        location = None
-        if tracking_uri(workspace).startswith("sqlite:"):
-            location = workspace.path(artifacts.MLFLOW_ARTIFACTS).as_uri()
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=_artifact_location()))
         except MlflowException as error:  # somebody else made it in the meantime
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
             return str(client.get_experiment_by_name(name).experiment_id)
+
+
+def _artifact_location() -> str | None:
+    """Beside the database where there is no server; a server knows its own place."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(SQLITE):
+        return None
+    return (Path(uri.removeprefix(SQLITE)).resolve().parent / artifacts.MLFLOW_ARTIFACTS.name).as_uri()
 
 
 @contextmanager
@@ -56,7 +66,9 @@ def answering() -> Iterator[None]:
         yield
     except MlflowException as error:
         said = " ".join(str(error).split())
-        raise VggflowError(f"MLflow at {_without_secret(mlflow.get_tracking_uri())} said: {said[:300]}") from error
+        raise VggflowError(
+            f"MLflow at {_without_secret(mlflow.get_tracking_uri())} said: {said[:300]}"
+        ) from error
 
 
 def _without_secret(uri: str) -> str:

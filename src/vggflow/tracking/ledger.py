@@ -63,8 +63,9 @@ class Ledger:
 
     @property
     def lost(self) -> tuple[Version, ...]:
-        """Claims for a state that is over."""
-        return tuple(v for v in self.versions if CROWNED not in v.tags and v.tags.get(STATE) != self.state)
+        """Claims for a state that is over. A version that somebody made by hand has no state and is left alone."""
+        claims = (v for v in self.versions if CROWNED not in v.tags and STATE in v.tags)
+        return tuple(version for version in claims if version.tags[STATE] != self.state)
 
 
 def read(client: MlflowClient, registry: RegistrySettings) -> Ledger:
@@ -109,7 +110,9 @@ def claim(
     return next((version for version in ledger.reigned if version.number == mine), None)
 
 
-def withdraw(client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]) -> tuple[Version, Version]:
+def withdraw(
+    client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]
+) -> tuple[Version, Version]:
     """Takes the champion back and puts the one before it into use; returns both.
 
     Raises:
@@ -117,7 +120,9 @@ def withdraw(client: MlflowClient, registry: RegistrySettings, tags: Mapping[str
     """
     ledger = settle(client, registry)
     if len(ledger.stack) < 2:
-        there = f"version {ledger.champion.number} is the only one" if ledger.champion else "there is no champion"
+        there = (
+            f"version {ledger.champion.number} is the only one" if ledger.champion else "there is no champion"
+        )
         raise UsageError(f"{registry.name} can't be rolled back: {there}; see `vggflow models`")
     champion, previous = ledger.stack[-1], ledger.stack[-2]
     with answering():

@@ -1,6 +1,8 @@
 """What every version carries, so that it can be traced and rebuilt."""
 
+import getpass
 import os
+import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -11,7 +13,17 @@ from vggflow import artifacts, files
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
-PACKAGES = ("vggflow", "tensorflow", "keras", "numpy", "pillow", "mlflow", "prefect", "dvc", "great-expectations")
+PACKAGES = (
+    "vggflow",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "pillow",
+    "mlflow",
+    "prefect",
+    "dvc",
+    "great-expectations",
+)
 FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"
 
 
@@ -22,6 +34,9 @@ def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
         **_data(workspace),
         **_digests(workspace, settings),
         **{f"package.{name}": number for name in PACKAGES if (number := package_version(name))},
+        **_evaluation(workspace),
+        "data_gate": _verdict(workspace),
+        "trained_by": person(),
         "flow_run_id": os.environ.get(FLOW_RUN, ""),
     }
     return {key: value for key, value in found.items() if value}
@@ -29,9 +44,35 @@ def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
 
 def lineage_files(workspace: Workspace) -> list[Path]:
     """The files that say how to compute a version again."""
-    names = (artifacts.PARAMS, artifacts.PIPELINE, artifacts.PIPELINE_LOCK, artifacts.VERSION, artifacts.MANIFEST)
+    names = (
+        artifacts.PARAMS,
+        artifacts.PIPELINE,
+        artifacts.PIPELINE_LOCK,
+        artifacts.VERSION,
+        artifacts.MANIFEST,
+    )
     paths = [workspace.path(name) for name in names] + sorted(workspace.root.glob("*.dvc"))
     return [path for path in paths if path.is_file()]
+
+
+def data_version(workspace: Workspace) -> str:
+    """The first six digits of the data's DVC hash."""
+    return _data(workspace).get("data.hash", "")[:6] or "unversioned"
+
+
+def person() -> str:
+    """Who runs this, as the machine knows them."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _evaluation(workspace: Workspace) -> dict[str, str]:
+    metrics = files.read_json(workspace.path(artifacts.METRICS))
+    return {"accuracy": f"{metrics['accuracy']:.6f}", "evaluated_on": metrics["split"]}
+
+
+def _verdict(workspace: Workspace) -> str:
+    path = workspace.path(artifacts.VALIDATION_RESULT)
+    return str(files.read_json(path)["verdict"]) if path.exists() else ""
 
 
 def _git(workspace: Workspace) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
@@ -25,7 +25,18 @@ CHALLENGER = "challenger"
 KEY = "vggflow.key"
 LOADER = "vggflow.prediction.pyfunc"
 MODEL_FILE = "data/model.keras"
-REQUIREMENTS = ("tensorflow", "keras", "numpy", "pandas", "pillow", "pyarrow", "pydantic", "pyyaml", "filelock", "psutil")
+REQUIREMENTS = (
+    "tensorflow",
+    "keras",
+    "numpy",
+    "pandas",
+    "pillow",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "filelock",
+    "psutil",
+)
 
 
 @dataclass(frozen=True)
@@ -91,18 +102,29 @@ def version_of(client: MlflowClient, name: str, number: int | None, alias: str) 
     return wanted
 
 
-def register_candidate(
-    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, tags: Mapping[str, str]
-) -> tuple[Version, bool]:
-    """Makes a model file the newest candidate, with alias challenger; tells whether it is new.
+def find_candidate(client: MlflowClient, registry: RegistrySettings, key: str) -> Version | None:
+    """The candidate that was registered with this key, so that nothing is registered twice."""
+    return next((v for v in versions(client, registry.candidates) if v.tags.get(KEY) == key), None)
 
-    The same key (tag `vggflow.key`) is registered once, however often this is called or killed.
-    """
-    known = [v for v in versions(client, registry.candidates) if v.tags.get(KEY) == tags[KEY]]
+
+def create_candidate(
+    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, tags: Mapping[str, str]
+) -> Version:
+    """Logs a model file to its run and makes it a version of the candidates."""
     with answering():
-        number = known[-1].number if known else _create(client, registry, run_id, model, tags)
-        client.set_registered_model_alias(registry.candidates, CHALLENGER, str(number))
-    return version_of(client, registry.candidates, number, CHALLENGER), not known
+        logged = _log_model(run_id, model)
+        ensure_registered_model(client, registry.candidates)
+        created = client.create_model_version(
+            registry.candidates, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags=dict(tags)
+        )
+        return _version(created, ())
+
+
+def challenge(client: MlflowClient, version: Version) -> Version:
+    """Gives a candidate the alias challenger."""
+    with answering():
+        client.set_registered_model_alias(version.name, CHALLENGER, str(version.number))
+    return replace(version, aliases=(CHALLENGER,))
 
 
 @contextlib.contextmanager
@@ -126,17 +148,6 @@ def model_file(version: Version) -> Iterator[Path]:
         yield path
 
 
-def _create(
-    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, tags: Mapping[str, str]
-) -> int:
-    logged = _log_model(run_id, model)
-    ensure_registered_model(client, registry.candidates)
-    created = client.create_model_version(
-        registry.candidates, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags=dict(tags)
-    )
-    return int(created.version)
-
-
 def ensure_registered_model(client: MlflowClient, name: str) -> None:
     """Makes the registered model where there is none."""
     with contextlib.suppress(MlflowException):
@@ -152,7 +163,10 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
 def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
     """Logs the file as a pyfunc that takes encoded images, without pickle: a loader module and the file."""
     info = read_info(model)
-    outputs = [ColSpec(DataType.string, "label"), *(ColSpec(DataType.double, f"p:{c}") for c in info.class_names)]
+    outputs = [
+        ColSpec(DataType.string, "label"),
+        *(ColSpec(DataType.double, f"p:{c}") for c in info.class_names),
+    ]
     signature = ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs))
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         named = Path(folder) / "model.keras"

@@ -11,12 +11,15 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from vggflow import artifacts, files
 from vggflow.errors import VggflowError
 from vggflow.tracking.connection import answering
+from vggflow.workspace import Workspace
 
 BATCH = 1000  # MLflow's limit of metrics in one request
 SECONDS_BETWEEN_SENDS = 2.0
 SECONDS_TO_WAIT_AT_END = 600.0
+ORIGINAL = "vggflow.original_run_id"
 
 
 def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
@@ -96,6 +99,7 @@ class MetricWriter:
         self._known = _points(client, run_id)
         self._lock = threading.Lock()
         self._closing = threading.Event()
+        self._give_up = 0.0
         self._thread = threading.Thread(target=self._send_until_closed, daemon=True, name="metrics")
         self._thread.start()
 
@@ -108,30 +112,26 @@ class MetricWriter:
                     self._known.add((key, step))
                     self._waiting.append(Metric(key, float(value), now, step))
 
-    def close(self) -> None:
+    def close(self, seconds: float = SECONDS_TO_WAIT_AT_END) -> None:
         """Waits until everything was taken.
 
         Raises:
-            VggflowError: the server did not answer for ten minutes.
+            VggflowError: the server did not answer in this time.
         """
+        self._give_up = time.monotonic() + seconds
         self._closing.set()
-        self._thread.join(SECONDS_TO_WAIT_AT_END + 60)
+        self._thread.join()
         if self._waiting:
             raise VggflowError(
-                f"{len(self._waiting)} metric points did not reach MLflow run {self._run_id}: "
-                "the server has not answered for ten minutes; start it, then run the same command again"
+                f"{len(self._waiting)} metric points did not reach MLflow run {self._run_id}: the server has not "
+                f"answered for {seconds:.0f} s; start it, then run the same command again"
             )
 
     def _send_until_closed(self) -> None:
-        give_up: float | None = None
-        while True:
-            closing = self._closing.wait(SECONDS_BETWEEN_SENDS)
-            done = self._send()
-            if closing:
-                give_up = give_up or time.monotonic() + SECONDS_TO_WAIT_AT_END
-                if done or time.monotonic() > give_up:
-                    return
-                time.sleep(SECONDS_BETWEEN_SENDS)
+        while not self._closing.wait(SECONDS_BETWEEN_SENDS):
+            self._send()
+        while not self._send() and time.monotonic() < self._give_up:
+            time.sleep(SECONDS_BETWEEN_SENDS)
 
     def _send(self) -> bool:
         """Sends what waits; a batch that failed is sent again as it was, which MLflow takes as the same points."""
@@ -152,3 +152,41 @@ def _points(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
     with answering():
         keys = client.get_run(run_id).data.metrics
         return {(key, point.step) for key in keys for point in client.get_metric_history(run_id, key)}
+
+
+def log_evaluation(client: MlflowClient, run_id: str, workspace: Workspace) -> None:
+    """Writes the numbers and pictures of the evaluation into the run of the training."""
+    metrics = files.read_json(workspace.path(artifacts.METRICS))
+    split = metrics["split"]
+    numbers = {
+        f"{split}/{key}": float(value) for key, value in metrics.items() if isinstance(value, int | float)
+    }
+    for name, scores in metrics["per_class"].items():
+        numbers |= {
+            f"{split}/{key}/{name}": float(value) for key, value in scores.items() if value is not None
+        }
+    log_numbers(client, run_id, numbers)
+    log_files(
+        client, run_id, [workspace.path(artifacts.PLOTS), workspace.path(artifacts.METRICS)], "evaluation"
+    )
+
+
+def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorded: Mapping[str, Any]) -> str:
+    """Makes the run of a restored model anew from its files, once; returns its id on this server."""
+    original = str(recorded["run_id"])
+    with answering():
+        found = client.search_runs([experiment], f"tags.`{ORIGINAL}` = '{original}'", max_results=1)
+    if found:
+        return str(found[0].info.run_id)
+    run_id = open_run(client, experiment, f"{workspace.name} · restored", {"stage": "train"})
+    log_facts(client, run_id, recorded.get("facts", {}), {})
+    writer = MetricWriter(client, run_id)
+    for row in files.read_json(workspace.path(artifacts.HISTORY)):
+        values = {key: value for key, value in row.items() if not isinstance(value, str) and key != "epoch"}
+        writer.log(values, int(row["epoch"]))
+    writer.close()
+    log_evaluation(client, run_id, workspace)
+    with answering():
+        client.set_tag(run_id, ORIGINAL, original)  # last, so that a half-made one is not taken for whole
+    end_run(client, run_id)
+    return run_id

@@ -1,0 +1,84 @@
+"""What a person sees while something takes long: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+SECONDS_BETWEEN_LINES = 10.0
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Advance(Protocol):
+    """Moves a bar."""
+
+    def __call__(self, done: int, total: int, note: str = "") -> None:
+        """Tells how far it is; `note` says what else is worth seeing."""
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Advance]:
+    """A bar for work of known length, on stderr; where stderr is no terminal, a line every ten seconds."""
+    if not err.is_terminal:
+        yield _lines(what)
+        return
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(what, total=None, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            bar.update(task, completed=done, total=total, note=note)
+
+        yield advance
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A table that fits into 80 columns as long as its cells do; numbers to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for index, name in enumerate(columns):
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
+        made.add_column(name, justify="right" if numeric else "left", header_style="dim")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def say(line: str) -> None:
+    """One line on stdout."""
+    out.print(line, markup=False, soft_wrap=True)
+
+
+def tell(line: str) -> None:
+    """One line on stderr: what is going on, not the result."""
+    err.print(line, markup=False)
+
+
+def _lines(what: str) -> Advance:
+    last = time.monotonic()
+
+    def advance(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"{what} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+
+    return advance
+
+
+def _is_number(cell: str) -> bool:
+    return cell.strip(" %+-–").replace(".", "", 1).replace(",", "").replace(
+        ":", ""
+    ).isdigit() or not cell.strip(" –")
