@@ -37,7 +37,7 @@ class Scores:
 
     Attributes:
         class_names: The classes in the order of the model's probabilities.
-        test_digest: The digest of the manifest that the images were taken from.
+        test_digest: A digest of the images that were scored and of their true classes.
         images: How many test images were counted.
         accuracy: 0 to 1.
         recall: Per class, 0 to 1; a class without test images is absent.
@@ -61,6 +61,7 @@ class Evidence:
     Attributes:
         challenger: The model that wants to be used.
         champion: The model in use; None before the first promotion.
+        manifest_digest: The manifest that the images were taken from.
         per_class: The joint counts per true class, over the classes that both models know.
         gain_interval: The 95 % bootstrap interval of the gain; reported, not decided on.
         images_left_out: Test images not counted, as a model has seen them, or nearly, in training.
@@ -73,6 +74,7 @@ class Evidence:
 
     challenger: Scores
     champion: Scores | None = None
+    manifest_digest: str = ""
     per_class: Mapping[str, Joint] = field(default_factory=dict)
     gain_interval: tuple[float, float] | None = None
     images_left_out: int = 0

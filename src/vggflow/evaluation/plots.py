@@ -1,6 +1,7 @@
 """Figures that people read, as matplotlib `Figure` objects: drawn without pyplot and its global state."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,38 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn import metrics as sk
 
-from vggflow.evaluation import answers
+from vggflow import files
+from vggflow.evaluation import answers, metrics
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
 # Beyond this many classes, names and numbers no longer fit into their cells.
 READABLE_CLASSES = 20
+
+
+def draw_all(
+    predictions: pd.DataFrame,
+    class_names: Sequence[str],
+    history: Sequence[Mapping[str, Any]],
+    folder: Path,
+    temperature: float = 1.0,
+) -> list[Path]:
+    """Draws every figure as PNG into a folder and returns their paths; equal numbers give equal bytes."""
+    measured = metrics.measure(predictions, class_names, temperature, replicates=0)
+    figures = {
+        "confusion_matrix": confusion_matrix(measured),
+        "roc_and_pr": roc_and_pr(predictions, class_names),
+        "reliability": reliability(measured),
+    }
+    if history:
+        figures["learning_curves"] = learning_curves(history)
+    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure as PNG, whole or not at all."""
+    with files.replacing(path) as beside:
+        figure.savefig(beside, dpi=100, format="png")
+    return path
 
 
 def confusion_matrix(measured: Mapping[str, Any]) -> Figure:
