@@ -24,7 +24,7 @@ def build(
     if len(class_names) < 2:
         raise UsageError(f"a classifier needs two classes or more, got {', '.join(class_names) or 'none'}")
     model = network(settings, len(class_names), seed)
-    loaded = pretrained.load(model, settings, weights_folder)
+    loaded = pretrained.load(model, settings, class_names, weights_folder)
     fresh = [layer for layer in model.layers if layer.name not in loaded and layer.weights]
     initial.initialise(fresh, seed, settings.preprocessing)
     return model

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -10,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from vggflow.errors import UsageError
+from vggflow.files import replacing
 
 if TYPE_CHECKING:
     import keras
@@ -73,12 +73,11 @@ def save(model: "keras.Model", info: ModelInfo, path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.keras"
         plain.save(draft)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _atomically(path) as target:
-            _write_canonical(draft, info, target)
+        with replacing(path) as beside:
+            _write_canonical(draft, info, beside)
 
 
-def _write_canonical(draft: Path, info: ModelInfo, target: BinaryIO) -> None:
+def _write_canonical(draft: Path, info: ModelInfo, target: Path) -> None:
     with zipfile.ZipFile(draft) as source, zipfile.ZipFile(target, "w") as archive:
         for name in MEMBERS:
             member = zipfile.ZipInfo(name, FIXED_DATE)
@@ -113,19 +112,6 @@ def _without_addresses(node: Any) -> Any:
     if not isinstance(node, dict):
         return node
     return {key: _without_addresses(value) for key, value in node.items() if key != "shared_object_id"}
-
-
-@contextmanager
-def _atomically(path: Path) -> Iterator[BinaryIO]:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_info(path: Path) -> ModelInfo:

@@ -1,36 +1,219 @@
-"""Start weights into a network, layer by layer. Nothing in a weight file is ever run."""
+"""Start weights into a network, layer by layer: all that fit, or an error that says which does not."""
 
+import hashlib
+import logging
+import shutil
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 from vggflow.errors import WeightsError
-from vggflow.models import vgg16
+from vggflow.files import replacing
+from vggflow.models import files, vgg16, weight_files
 from vggflow.settings import ModelSettings
 
+ROLES = ("kernel", "bias")
+BODY = (*vgg16.CONVOLUTION_NAMES, *vgg16.FC_NAMES)
 
-def load(model: keras.Model, settings: ModelSettings, weights_folder: Path | None) -> frozenset[str]:
-    """Fills the layers that the start weights hold; gives the names of those layers."""
-    if settings.weights == "none":
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A weight file on the web, as Keras names and checks it."""
+
+    url: str
+    md5: str
+
+    @property
+    def file_name(self) -> str:
+        """The name under which it is looked for."""
+        return self.url.rpartition("/")[2]
+
+
+_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+WITH_TOP = Published(
+    f"{_ADDRESS}vgg16_weights_tf_dim_ordering_tf_kernels.h5", "64373286793e3c8b2b4e3219cbf3544b"
+)
+WITHOUT_TOP = Published(
+    f"{_ADDRESS}vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "6d6bbae143d832006294945121d1f1fc"
+)
+
+
+def load(
+    model: keras.Model, settings: ModelSettings, class_names: Sequence[str], weights_folder: Path | None
+) -> frozenset[str]:
+    """Fills the layers that the start weights hold, and gives their names.
+
+    `predictions` comes along only from a model of vggflow with the same classes.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or a layer in it has another shape.
+    """
+    path = find(settings, weights_folder)
+    if path is None:
         return frozenset()
-    path = _find(settings.weights, weights_folder)
-    loaded = set()
-    with h5py.File(path) as file:
-        for name in (*vgg16.CONVOLUTION_NAMES, *vgg16.FC_NAMES):
-            if name in file and any(layer.name == name for layer in model.layers):
-                group = file[name]
-                values = [group[key][()] for key in group.attrs["weight_names"]]
-                model.get_layer(name).set_weights(values)
-                loaded.add(name)
-    return frozenset(loaded)
+    same_classes = _class_names(path, settings) == tuple(class_names)
+    loaded = assign(model, path, BODY, optional=["predictions"] if same_classes else [])
+    fresh = [name for name in vgg16.FC_NAMES if name not in loaded and _has(model, name)]
+    if fresh:
+        _log.warning(
+            "%s has no %s: random values there, so let a phase train them", path, " and ".join(fresh)
+        )
+    return loaded
 
 
-def _find(weights: str, weights_folder: Path | None) -> Path:
+def find(settings: ModelSettings, weights_folder: Path | None) -> Path | None:
+    """The file with the start weights, downloaded where they are ImageNet's; None for `none`.
+
+    Raises:
+        WeightsError: there is no such file, or ImageNet's can't be fetched or have another hash.
+    """
+    if settings.weights == "none":
+        return None
     folder = weights_folder or Path("weights")
-    for path in (folder / weights, folder.parent / weights):
+    if settings.weights == "imagenet":
+        return _find_imagenet(folder, with_top=settings.head == "fc")
+    for path in (folder.parent / settings.weights, folder / settings.weights):
         if path.is_file():
             return path
     raise WeightsError(
-        f"no start weights {weights} in {folder}: put the file there and run `dvc add {folder.name}`"
+        f"no start weights {settings.weights} in {folder.parent}: put the file into {folder} and version it "
+        f"with `dvc add {folder.name}`, or set model.weights to imagenet or none"
     )
+
+
+def fetch_imagenet(folder: Path, with_top: bool) -> Path:
+    """Puts ImageNet's weights, with `fc1`, `fc2` and `predictions` or without, into `folder`, verified.
+
+    Raises:
+        WeightsError: they can't be fetched, or the file there has another hash.
+    """
+    return fetch(WITH_TOP if with_top else WITHOUT_TOP, folder)
+
+
+def fetch(published: Published, folder: Path) -> Path:
+    """A published file into `folder`, whole or not at all, through Keras' own download and cache."""
+    target = folder / published.file_name
+    if not target.exists():
+        source = _download(published, folder)
+        with replacing(target) as beside:
+            shutil.copyfile(source, beside)
+    return _verified(target, published)
+
+
+def _find_imagenet(folder: Path, with_top: bool) -> Path:
+    for published in [WITH_TOP] if with_top else [WITHOUT_TOP, WITH_TOP]:
+        if (folder / published.file_name).exists():
+            return _verified(folder / published.file_name, published)
+    return _download(WITH_TOP if with_top else WITHOUT_TOP, folder)
+
+
+def _download(published: Published, folder: Path) -> Path:
+    """Into Keras' cache, not into the workspace: a stage does not change what it depends on."""
+    name, url, md5 = published.file_name, published.url, published.md5
+    try:
+        return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))
+    except Exception as error:  # Keras raises a plain Exception when there is no network
+        raise WeightsError(
+            f"can't fetch ImageNet's weights ({' '.join(str(error).split())}): put {name} from {url} "
+            f"into {folder} (md5 {md5}) and version it with `dvc add {folder.name}`"
+        ) from error
+
+
+def _verified(path: Path, published: Published) -> Path:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != published.md5:
+        raise WeightsError(
+            f"{path} has md5 {found}, expected {published.md5}: it is damaged or incomplete; "
+            "remove it and fetch it again"
+        )
+    return path
+
+
+def _class_names(path: Path, settings: ModelSettings) -> tuple[str, ...] | None:
+    """The classes of a model of vggflow, None of other files. Refuses one with other preprocessing."""
+    try:
+        info = files.read_info(path)
+    except files.ModelFileError:
+        return None
+    if info.preprocessing != settings.preprocessing:
+        raise WeightsError(
+            f"{path} was trained with preprocessing {info.preprocessing}, not {settings.preprocessing}: "
+            "set model.preprocessing to the same"
+        )
+    return info.class_names
+
+
+def assign(
+    model: keras.Model, path: Path, wanted: Collection[str], optional: Collection[str] = ()
+) -> frozenset[str]:
+    """Copies the layers that both the file and the model have; checks all before it changes one.
+
+    A `wanted` layer has to fit, an `optional` one is left out if it doesn't. Gives the names of those copied.
+
+    Raises:
+        WeightsError: a convolution is missing, or a layer has another shape or values that are not finite.
+    """
+    with weight_files.opened(path) as layers:
+        for name in vgg16.CONVOLUTION_NAMES:
+            if name in wanted and name not in layers:
+                raise WeightsError(f"{path} has no layer {name}, expected all 13 convolutions of VGG16")
+        names = [name for name in layers if name in wanted and _has(model, name)]
+        for name in names:
+            _check_shapes(model.get_layer(name), layers[name], path)
+        names += [name for name in optional if name in layers and _fits(model, name, layers[name])]
+        for name in names:
+            _copy(model.get_layer(name), layers[name], path)
+    return frozenset(names)
+
+
+def _has(model: keras.Model, name: str) -> bool:
+    return any(layer.name == name for layer in model.layers)
+
+
+def _fits(model: keras.Model, name: str, found: Mapping[str, h5py.Dataset]) -> bool:
+    if not _has(model, name) or set(found) != set(ROLES):
+        return False
+    return all(found[role].shape == tuple(getattr(model.get_layer(name), role).shape) for role in ROLES)
+
+
+def _check_shapes(layer: keras.layers.Layer, found: Mapping[str, h5py.Dataset], path: Path) -> None:
+    for role in ROLES:
+        expected = tuple(getattr(layer, role).shape)
+        if role not in found:
+            raise WeightsError(f"{path}: layer {layer.name} has no {role}, expected one of shape {expected}")
+        if found[role].shape != expected:
+            raise WeightsError(
+                f"{path}: layer {layer.name} has a {role} of shape {found[role].shape}, expected {expected}"
+                f"{_hint(layer.name, found[role].shape, expected)}"
+            )
+
+
+def _hint(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    if sorted(found) == sorted(expected):
+        return ": its axes are in another order; transpose to (height, width, in, out), or (in, out) if dense"
+    if name == "fc1" and found[1:] == expected[1:]:
+        return ": it was trained on another model.image_size_px"
+    if name in vgg16.CONVOLUTION_NAMES and len(found) == len(expected):
+        return (
+            f": a network of another width; set model.width to {found[-1] / 64:g}"
+            if name == "block1_conv1"
+            else ""
+        )
+    return ""
+
+
+def _copy(layer: keras.layers.Layer, found: Mapping[str, h5py.Dataset], path: Path) -> None:
+    for role in ROLES:
+        values = found[role][()]
+        if values.dtype.kind != "f" or not np.isfinite(values).all():
+            raise WeightsError(
+                f"{path}: the {role} of layer {layer.name} holds values that are not finite numbers"
+            )
+        getattr(layer, role).assign(values)
