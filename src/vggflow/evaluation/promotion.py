@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from vggflow.evaluation.decision import Check, Decision, Number
 from vggflow.evaluation.evidence import Evidence, Joint, Scores
 from vggflow.evaluation.statistics import holm, mcnemar, not_worse
@@ -119,8 +121,9 @@ def _same_classes(challenger: Scores, champion: Scores, accepted: bool) -> Check
 
 def _class_drop(evidence: Evidence, most: float) -> Check:
     counted = {name: joint for name, joint in evidence.per_class.items() if joint.images}
-    p_values = [float(mcnemar(joint.only_challenger, joint.only_champion)) for joint in counted.values()]
-    corrected = dict(zip(counted, holm(p_values).tolist() if p_values else [], strict=True))
+    gained = np.array([joint.only_challenger for joint in counted.values()])
+    lost = np.array([joint.only_champion for joint in counted.values()])
+    corrected = dict(zip(counted, holm(mcnemar(gained, lost)).tolist(), strict=True))
     real = [n for n, joint in counted.items() if -joint.gain > most and corrected[n] < SIGNIFICANCE]
     numbers: dict[str, Number] = {"max_class_drop": most}
     for name, joint in counted.items():
