@@ -87,6 +87,17 @@ class Phase(Section):
         return self.early_stopping.monitor if self.early_stopping else "val_loss"
 
 
+class FeatureSettings(Section):
+    """What becomes of the outputs of frozen layers: computed once and kept (`auto`), or in every epoch (`off`).
+
+    `float16` halves the disk space at the cost of the last digits. `batch_size` is that of the computation.
+    """
+
+    cache: Literal["auto", "off"] = "auto"
+    dtype: Literal["float32", "float16"] = "float32"
+    batch_size: int = Field(default=32, ge=1)
+
+
 class TrainSettings(Section):
     """How the network learns.
 
@@ -96,6 +107,7 @@ class TrainSettings(Section):
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
     class_weights: Literal["none", "balanced"] = "none"
+    features: FeatureSettings = FeatureSettings()
     phases: tuple[Phase, ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")

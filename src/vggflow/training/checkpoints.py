@@ -66,10 +66,16 @@ def key(parts: Mapping[str, Any]) -> str:
 
 def digest(model: keras.Model) -> str:
     """What the network is and holds, in one hash: its layers, how they are joined, and all its numbers."""
-    content = hashlib.sha256(json.dumps(model.get_config(), sort_keys=True, default=str).encode())
+    layers = json.loads(json.dumps(model.get_config()), object_hook=_without_circumstances)
+    content = hashlib.sha256(json.dumps(layers, sort_keys=True).encode())
     for variable in model.variables:
         content.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes())
     return content.hexdigest()
+
+
+def _without_circumstances(config: dict[str, Any]) -> dict[str, Any]:
+    """Without what differs between equal networks: which phase it is, and memory addresses."""
+    return {name: value for name, value in config.items() if name not in ("trainable", "shared_object_id")}
 
 
 class Checkpoints:

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
-from vggflow.data.batches import Decoding, Examples, Rows, Shape, examples
+from vggflow.data.batches import Examples, Shape, examples
 from vggflow.models import builder
 from vggflow.models.files import ModelInfo
-from vggflow.training import checkpoints, hardware, phases, prefix
+from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints, Progress
+from vggflow.training.extraction import Cache, Inputs
 from vggflow.training.hardware import Hardware
 from vggflow.training.job import Facts, Observer, Row, Trained, TrainingJob
 from vggflow.training.learner import Data, Learner
@@ -35,6 +36,7 @@ class Setup:
     train: Examples
     valid: Examples
     checkpoints: Checkpoints
+    inputs: Inputs
 
 
 def fit(job: TrainingJob, observer: Observer) -> Trained:
@@ -53,7 +55,9 @@ def fit(job: TrainingJob, observer: Observer) -> Trained:
         progress, facts = _begin(setup, observer)
         for plan in setup.plans[progress.phase :]:
             _run_phase(setup, plan, progress, observer)
-    return Trained(setup.model, _info(setup), progress.rows, dict(facts))
+    late = _late_facts(setup)
+    observer.on_end(late)
+    return Trained(setup.model, _info(setup), progress.rows, {**facts, **late})
 
 
 def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
@@ -84,7 +88,10 @@ def _set_up(job: TrainingJob) -> Setup:
             "vggflow": stamp(),
         }
     )
-    return Setup(job, machine, model, plans, class_names, train, valid, Checkpoints(folder / inputs))
+    shape = Shape(job.settings.model.image_size_px, job.settings.model.resize)
+    cache = Cache(job.state_folder, job.feature_limit_bytes, train_settings.features, machine)
+    ways = Inputs(model, plans, (train, valid), shape, cache)
+    return Setup(job, machine, model, plans, class_names, train, valid, Checkpoints(folder / inputs), ways)
 
 
 def _digest(images: Examples) -> str:
@@ -119,9 +126,20 @@ def _facts(setup: Setup, resumed_after: int) -> Facts:
     }
 
 
+def _late_facts(setup: Setup) -> Facts:
+    work = setup.inputs.work
+    return {
+        "feature_images": work.images,
+        "feature_seconds": round(work.seconds, 3),
+        **{f"features_{plan.phase.name}": setup.inputs.cut(plan) or "pixels" for plan in setup.plans},
+    }
+
+
 def _run_phase(setup: Setup, plan: Plan, progress: Progress, observer: Observer) -> None:
     phases.freeze(setup.model, plan.learning)
-    learner = Learner(*_network_and_data(setup, plan), setup.job.settings.train, plan.phase)
+    network, rows = setup.inputs.of_phase(progress.phase, observer.on_features)
+    data = Data(rows[0], setup.train.labels, rows[1], setup.valid.labels, _class_weights(setup))
+    learner = Learner(network, data, setup.job.settings.train, plan.phase, setup.hardware.xla)
     if progress.epoch and (saved := setup.checkpoints.load()) is not None:
         checkpoints.restore_optimizer(learner.optimizer, saved[1])
     while not _is_over(plan, progress):
@@ -157,16 +175,6 @@ def _learned(setup: Setup, progress: Progress) -> checkpoints.Arrays:
 def _layers(setup: Setup, plans: Sequence[Plan]) -> list[keras.layers.Layer]:
     names = {name for plan in plans for name in plan.learning}
     return [layer for layer in setup.model.layers if layer.name in names]
-
-
-def _network_and_data(setup: Setup, plan: Plan) -> tuple[keras.Model, Data]:
-    shape = Shape(setup.job.settings.model.image_size_px, setup.job.settings.model.resize)
-    train, valid = Decoding(setup.train, shape), Decoding(setup.valid, shape)
-    return prefix.uncut(setup.model, plan.cut), _data(setup, train, valid)
-
-
-def _data(setup: Setup, train: Rows, valid: Rows) -> Data:
-    return Data(train, setup.train.labels, valid, setup.valid.labels, _class_weights(setup))
 
 
 def _class_weights(setup: Setup) -> NDArray[np.float32]:

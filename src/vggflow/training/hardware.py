@@ -27,6 +27,10 @@ class Hardware:
         with self.strategy.scope():
             yield
 
+    def arithmetic(self) -> str:
+        """What decides about the last digits of a result: on another one, features are computed anew."""
+        return f"{keras.backend.backend()} {keras.version()}, {self.kind}, float32"
+
     def facts(self) -> dict[str, str | int | float]:
         """For the tracking run."""
         return {

@@ -30,6 +30,7 @@ class TrainingJob:
         weights_folder: Where start weights that settings name are looked for.
         state_folder: Where features and checkpoints are kept.
         devices: Names such as `GPU:0`; none given means all GPUs of this host, else the processor.
+        feature_limit_bytes: What the feature cache may take on disk, all trainings together.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class TrainingJob:
     weights_folder: Path | None
     state_folder: Path
     devices: tuple[str, ...] = ()
+    feature_limit_bytes: int = 20 * 2**30
 
 
 @dataclass(frozen=True)

@@ -41,15 +41,17 @@ class Learner:
     the model and the optimizer: order from seed and epoch, rates from the optimizer's count of steps.
     """
 
-    def __init__(self, network: keras.Model, data: Data, settings: TrainSettings, phase: Phase) -> None:
+    def __init__(
+        self, network: keras.Model, data: Data, settings: TrainSettings, phase: Phase, xla: bool
+    ) -> None:
         self.network = network
         self._data = data
         self._settings = settings
         self._phase = phase
         self.steps = math.ceil(len(data.train) / settings.batch_size)
-        self._compile()
+        self._compile(xla)
 
-    def _compile(self, xla: bool = False) -> None:
+    def _compile(self, xla: bool) -> None:
         binary = self.network.outputs[0].shape[-1] == 1
         loss = keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy()
         accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.CategoricalAccuracy

@@ -43,6 +43,12 @@ def prefix(model: keras.Model, cuts: Sequence[str]) -> keras.Model:
     return keras.Model(model.inputs[0], [model.get_layer(cut).output for cut in cuts], name="prefix")
 
 
+def layers_before(model: keras.Model, cut: str) -> list[str]:
+    """The names of the layers up to the cut, itself among them."""
+    names = [layer.name for layer in model.layers]
+    return names[: names.index(cut) + 1]
+
+
 def suffix(model: keras.Model, cut: str | None) -> keras.Model:
     """From the features at the cut (None: from pixels) to probabilities; shares the model's weights."""
     inputs = model.inputs[0] if cut is None else model.get_layer(cut).output
