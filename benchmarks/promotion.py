@@ -1,9 +1,9 @@
 """How often the promotion gate decides rightly, on simulated joint counts: `python -m benchmarks.promotion`.
 
 Each draw takes per class a multinomial sample of "both right, challenger alone right, champion alone right,
-neither" and asks `promotion.decide`, the function that promotes in earnest. A share of simulated draws scatters,
-so an aim counts as missed only where chance does not explain the excess (binomial test, p < 0.001); a miss ends
-with exit code 1.
+neither" and asks `promotion.decide`, the function that promotes in earnest. A share of draws scatters: an aim
+counts as missed only where chance does not explain the excess (binomial test, p < 0.001). A miss ends with
+exit code 1.
 """
 
 import argparse
