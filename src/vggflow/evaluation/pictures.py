@@ -1,0 +1,56 @@
+"""Pictures inside a page: thumbnails, heat maps and figures as `data:` addresses."""
+
+import base64
+import io
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from vggflow.data.images import ImageError, open_image
+
+THUMBNAIL_PX = 160
+
+
+def thumbnail(path: Path) -> str | None:
+    """A small JPEG of an image file; None if the file is gone or can't be read any more."""
+    try:
+        image = open_image(path)
+    except ImageError:
+        return None
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    return _jpeg(image)
+
+
+def heat_map(path: Path, heat: NDArray[np.floating]) -> str | None:
+    """The same image below a heat map of shape (H, W), 0 to 1, stretched over it."""
+    try:
+        image = open_image(path)
+    except ImageError:
+        return None
+    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    warmth = Image.fromarray((np.clip(heat, 0, 1) * 255).astype(np.uint8)).resize(
+        image.size, Image.Resampling.BICUBIC
+    )
+    colours = matplotlib.colormaps["inferno"](np.asarray(warmth) / 255)[..., :3]
+    return _jpeg(Image.blend(image, Image.fromarray((colours * 255).astype(np.uint8)), 0.55))
+
+
+def figure(drawn: Figure) -> str:
+    """A figure as PNG."""
+    content = io.BytesIO()
+    drawn.savefig(content, dpi=110, format="png")
+    return _address("image/png", content.getvalue())
+
+
+def _jpeg(image: Image.Image) -> str:
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=82)
+    return _address("image/jpeg", content.getvalue())
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
