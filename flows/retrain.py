@@ -125,7 +125,7 @@ def _state(ran: dict[str, Outcome | None], new: bool, promotion: "Promotion") ->
         "would keep": "Sample passed",
     }
     if not any(ran.values()) and not new and promotion.outcome not in ("promoted", "awaiting approval"):
-        message = "Nothing new: data, code and settings are those of the last run; nothing was computed or registered"
+        message = "data, code and settings are those of the last run; nothing was computed or registered"
         return Completed(name="Nothing new", message=message)
     return Completed(name=names.get(promotion.outcome, "Champion kept"), message=promotion.message)
 

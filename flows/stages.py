@@ -31,7 +31,7 @@ def run_dvc_stage(
     """
     outcome_path(workspace, stage).unlink(missing_ok=True)
     last = ""
-    command = dvc_command("repro", "--pull", "--single-item", stage)
+    command = dvc_command("repro", "--quiet", "--pull", "--single-item", stage)
     environment = workspace.environment() | {DRIVER: str(os.getpid()), FLOW_RUN: flow_run_id}
     with _ending_with_us(command, workspace, environment) as process:
         for line in process.stdout or ():

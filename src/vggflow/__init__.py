@@ -1,5 +1,5 @@
 """Retrains VGG16 image classifiers from folders of images, with evidence."""
 
-from importlib.metadata import version
+import importlib.metadata
 
-__version__ = version("vggflow")
+__version__ = importlib.metadata.version("vggflow")

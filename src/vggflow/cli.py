@@ -32,7 +32,8 @@ INTERRUPTED = 130
 
 def main() -> None:
     """The program: errors are one line on stderr, and the exit code says what kind."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    for name, level in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
+        os.environ.setdefault(name, level)
     try:
         app(standalone_mode=False)
     except VggflowError as error:

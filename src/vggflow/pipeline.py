@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggflow import artifacts, console, files
+from vggflow import artifacts, console, engine, files
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError, DataRefused
 from vggflow.process import Outcome, device_lock, exclusive, state_folder
@@ -110,11 +110,12 @@ def train(workspace: Workspace) -> Outcome:
     Raises:
         DataRefused: the data gate has not passed this manifest.
     """
+    engine.start()
     from vggflow.data import manifest as manifests
     from vggflow.models import files as models
     from vggflow.tracking import connection
     from vggflow.tracking.training_run import TrainingRun
-    from vggflow.training.fitting import fit
+    from vggflow.training.fitting import discard_checkpoint, fit
     from vggflow.training.job import TrainingJob
 
     settings = workspace.settings()
@@ -147,6 +148,7 @@ def train(workspace: Workspace) -> Outcome:
 
 def evaluate(workspace: Workspace) -> Outcome:
     """Measures the trained model on test (on valid where there is no labelled test), into files and the MLflow run."""
+    engine.start()
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import metrics, plots
     from vggflow.prediction import scoring, table
@@ -199,7 +201,7 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     new = version is None
     if version is None:
         run_id = _run_on_this_server(workspace, client, settings)
-        runs.log_files(client, run_id, lineage.lineage_files(workspace), "lineage")
+        runs.log_files(client, run_id, lineage.lineage_files(workspace), lineage.FOLDER)
         tags = lineage.tags(workspace, settings) | {registry.KEY: key, "manifest.digest": digest}
         version = registry.create_candidate(client, settings.registry, run_id, model, tags)
     if alias:
@@ -216,6 +218,7 @@ def predict(
         UsageError: there is no such version.
         DataError: there is no image, or one can't be read.
     """
+    engine.start()
     from vggflow.prediction import batch
     from vggflow.prediction.predictor import Predictor
     from vggflow.tracking import connection, registry

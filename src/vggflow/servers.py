@@ -32,6 +32,7 @@ def environment(workspace: Workspace) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
     }
     if "PREFECT_API_URL" not in os.environ:
         defaults["PREFECT_HOME"] = str(workspace.path(artifacts.PREFECT_HOME))

@@ -118,7 +118,8 @@ def judge(workspace: Workspace, settings: Settings, candidate: Version, champion
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     split = evaluation_split(manifest)
     sides = [_side(workspace, settings, version, split) for version in (candidate, champion) if version]
-    evidence = comparison.gather(sides[0], sides[1] if champion else None, manifests.digest(manifest))
+    images = manifests.labelled(manifest, split)
+    evidence = comparison.gather(sides[0], sides[1] if champion else None, manifests.digest(manifest), images)
     return decide(evidence, settings.promotion)
 
 
@@ -183,7 +184,8 @@ def _side(workspace: Workspace, settings: Settings, version: Version, split: str
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()[-1:] or ["no message"]
             raise VggflowError(f"{version.name} version {version.number} could not be scored: {said[0]}")
-        return comparison.Side(table.read(answers), read_info(model).class_names, model.stat().st_size / 1e6)
+        names, megabytes = read_info(model).class_names, model.stat().st_size / 1e6
+        return comparison.Side(table.read(answers), names, megabytes, registry.training_manifest(version))
 
 
 def _measured_on_valid(workspace: Workspace) -> bool:

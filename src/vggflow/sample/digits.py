@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from vggflow import engine
 from vggflow.files import replacing
 from vggflow.settings import ModelSettings, Settings
 
@@ -50,6 +51,7 @@ def write_start_weights(path: Path, settings: Settings) -> float:
 
     Takes about 20 s on two cores.
     """
+    engine.start()
     import keras
 
     from vggflow.models.builder import build

@@ -24,6 +24,7 @@ def tracking_uri(workspace: Workspace) -> str:
 
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = tracking_uri(workspace)
     if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)

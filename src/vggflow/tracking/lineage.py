@@ -24,6 +24,7 @@ PACKAGES = (
     "dvc",
     "great-expectations",
 )
+FOLDER = "lineage"
 FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"
 
 

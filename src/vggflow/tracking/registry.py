@@ -2,22 +2,26 @@
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
 import mlflow.pyfunc
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-from vggflow import files
+from vggflow import artifacts, files
+from vggflow.data import manifest as manifests
 from vggflow.errors import UsageError, VggflowError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering
+from vggflow.tracking.lineage import FOLDER as LINEAGE
 from vggflow.tracking.lineage import package_version
 
 CHAMPION = "champion"
@@ -136,8 +140,7 @@ def model_file(version: Version) -> Iterator[Path]:
     """
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         with answering():
-            mlflow.artifacts.download_artifacts(artifact_uri=version.uri, dst_path=folder)
-        path = Path(folder) / MODEL_FILE
+            path = Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{MODEL_FILE}", dst_path=folder))
         wanted = version.tags.get("sha256.model")
         found = files.sha256(path) if path.is_file() else "no file"
         if found != wanted:
@@ -146,6 +149,15 @@ def model_file(version: Version) -> Iterator[Path]:
                 f"registered with {str(wanted)[:16]}; register it again, or restore the artifact store"
             )
         yield path
+
+
+def training_manifest(version: Version) -> pd.DataFrame:
+    """The manifest of the data that a version was trained on."""
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder, answering():
+        path = mlflow.artifacts.download_artifacts(
+            run_id=version.run_id, artifact_path=f"{LINEAGE}/{artifacts.MANIFEST.name}", dst_path=folder
+        )
+        return manifests.read(Path(path))
 
 
 def ensure_registered_model(client: MlflowClient, name: str) -> None:
@@ -171,6 +183,8 @@ def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         named = Path(folder) / "model.keras"
         named.write_bytes(model.read_bytes())
+        # An input example would be predicted with at once, in the process that registers: TensorFlow for nothing.
+        warnings.filterwarnings("ignore", message=".*input example was not provided.*")
         return Model.log(
             artifact_path=None,
             name="model",

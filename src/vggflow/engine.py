@@ -1,0 +1,31 @@
+"""Starting TensorFlow without its chatter."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def start() -> None:
+    """Imports Keras and its backend, holding back what native code writes to stderr before it can be told not to."""
+    with _native_output_held():
+        import keras  # noqa: F401
+
+
+@contextmanager
+def _native_output_held() -> Iterator[None]:
+    """Sends file descriptor 2 to a temporary file, which is shown only if the block fails."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        before = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(before, held.read())
+            raise
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
