@@ -27,7 +27,7 @@ def _body(settings: ModelSettings, seed: int) -> list[keras.layers.Layer]:
     elif settings.head == "flatten":
         layers = [keras.layers.Flatten(name="flatten")]
     else:
-        layers = [keras.layers.GlobalAveragePooling2D(name="global_average_pooling")]
+        layers = [keras.layers.GlobalAveragePooling2D(name="global_pool")]
     if settings.dropout > 0.0:
         # Its place directly before the output keeps every layer that can be frozen free of randomness.
         layers.append(keras.layers.Dropout(settings.dropout, seed=seed, name="dropout"))
