@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from vggflow.errors import SettingsError
 
@@ -69,8 +69,9 @@ class EarlyStopping(Section):
 class Phase(Section):
     """One step of fine-tuning: everything up to `freeze_through` is frozen; `none` freezes nothing.
 
-    The weights of the epoch that is best by `early_stopping.monitor` (else `val_loss`) are what the phase leaves.
-    `schedule: cosine` lets the rate fall from `learning_rate` to 0 over the phase's epochs.
+    The weights of the epoch that is best by `early_stopping.monitor` (else `val_loss`) are what the phase
+    leaves. `schedule: cosine` lets the rate fall from `learning_rate` to 0 over the phase's epochs.
+    `augmentation: false` leaves the pixels of this phase as they are, whatever `train.augmentation` says.
     """
 
     name: Name
@@ -80,6 +81,7 @@ class Phase(Section):
     schedule: Literal["constant", "cosine"] = "constant"
     epochs: int = Field(default=1, ge=1)
     early_stopping: EarlyStopping | None = None
+    augmentation: bool = True
 
     @property
     def monitor(self) -> str:
@@ -88,26 +90,54 @@ class Phase(Section):
 
 
 class FeatureSettings(Section):
-    """What becomes of the outputs of frozen layers: computed once and kept (`auto`), or in every epoch (`off`).
+    """What becomes of frozen layers' outputs: computed once and kept (`auto`), or in every epoch (`off`).
 
     `float16` halves the disk space at the cost of the last digits. `batch_size` is that of the computation.
     """
 
-    cache: Literal["auto", "off"] = "auto"
+    # YAML reads a bare `off` as false.
+    cache: Annotated[
+        Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)
+    ] = "auto"
     dtype: Literal["float32", "float16"] = "float32"
     batch_size: int = Field(default=32, ge=1)
+
+
+class AugmentationSettings(Section):
+    """Random changes of the pixels, drawn anew in every epoch, on the device.
+
+    `horizontal_flip` mirrors every second image. The others are the largest change: `shear` and `zoom` as a
+    part of the width, `rotation` as a part of a full turn (0.05 is 18° either way), `brightness` as a part of
+    white.
+    """
+
+    horizontal_flip: bool = False
+    shear: Fraction = 0.0
+    zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    rotation: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0
+    brightness: Fraction = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is changed at all."""
+        return self.horizontal_flip or max(self.shear, self.zoom, self.rotation, self.brightness) > 0.0
 
 
 class TrainSettings(Section):
     """How the network learns.
 
     `class_weights: balanced` lets each class weigh the same in the loss, however many images it has.
+    `precision: mixed` computes the layers before the output with 16 bits (bfloat16, or float16 on older GPUs)
+    and keeps weights in 32. `backend` is what Keras computes with.
     """
 
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
     class_weights: Literal["none", "balanced"] = "none"
+    precision: Literal["float32", "mixed"] = "float32"
+    backend: Literal["tensorflow", "jax"] = "tensorflow"
     features: FeatureSettings = FeatureSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
     phases: tuple[Phase, ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")
@@ -117,6 +147,23 @@ class TrainSettings(Section):
         if len(set(names)) != len(names):
             raise ValueError(f"phases need different names, got {', '.join(names)}")
         return self
+
+    @model_validator(mode="after")
+    def nothing_random_before_a_cached_cut(self) -> Self:
+        """Cached features come from the pixels as they are."""
+        cached = [
+            phase.name for phase in self.phases if self.augments(phase) and phase.freeze_through != "none"
+        ]
+        if cached and self.features.cache == "auto":
+            raise ValueError(
+                f"augmentation changes the pixels of phase {cached[0]}, whose frozen layers are cached; "
+                "set augmentation: false in that phase, or features: {cache: off}"
+            )
+        return self
+
+    def augments(self, phase: Phase) -> bool:
+        """Whether the pixels of the phase are changed at random."""
+        return self.augmentation.active and phase.augmentation
 
 
 class EvaluateSettings(Section):
