@@ -14,6 +14,8 @@ from vggflow.models.builder import frozen_layers
 from vggflow.settings import Phase
 
 BYTES_PER_VALUE = 4
+# Keras' own shorter names, for tables of 80 columns.
+SHORT_NAMES = {"GlobalAveragePooling2D": "GlobalAvgPool2D"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def _layer_table(summary: Summary) -> RenderableType:
     rows = [
         [
             layer.name,
-            layer.type,
+            SHORT_NAMES.get(layer.type, layer.type),
             "×".join(str(size) for size in layer.output_shape),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.multiply_adds / 1e6:,.1f}" if layer.multiply_adds else "",

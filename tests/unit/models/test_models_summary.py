@@ -76,13 +76,18 @@ def test_the_summary_is_json(flatten):
     assert content["phases"][0]["name"] == "head"
 
 
-def test_the_table_shows_every_layer_its_state_and_the_totals_in_80_columns():
-    summary = summarise(builder.network(ModelSettings(head="flatten"), 2), PHASES[:2])
+@pytest.mark.parametrize("head", ["flatten", "fc", "pooling"])
+def test_the_table_shows_every_layer_its_state_and_the_totals_in_80_columns(head):
+    summary = summarise(
+        builder.network(ModelSettings(head=head, width=0.5, builder="sequential", weights="none"), 2),
+        PHASES[:2],
+    )
     console = Console(width=80, file=io.StringIO())
     console.print(render(summary))
     text = console.file.getvalue()
     row = next(line for line in text.splitlines() if line.startswith("block4_conv1"))
-    assert " ".join(row.split()) == "block4_conv1 Conv2D 28×28×512 1,180,160 924.8 frozen learns"
-    assert "14,739,777 parameters (59.0 MB)" in text
-    assert "15.35 G multiply-adds" in text
+    assert " ".join(row.split()) == "block4_conv1 Conv2D 28×28×256 295,168 231.2 frozen learns"
+    assert "…" not in text
+    assert f"{summary.parameters:,} parameters (" in text
+    assert f"{summary.multiply_adds / 1e9:.2f} G multiply-adds" in text
     assert all(layer.name in text for layer in summary.layers)
