@@ -67,6 +67,11 @@ def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], dat
     for path, size in zip(paths, table["bytes"], strict=True):
         if not path.is_file() or path.stat().st_size != size:
             raise changed(path)
+    unknown = sorted(set(table["class_name"]) - set(class_names))
+    if unknown:
+        raise DataError(
+            f"{split} has {', '.join(unknown)}, which train lacks: expected {', '.join(class_names)}"
+        )
     labels = table["class_name"].map({name: index for index, name in enumerate(class_names)})
     return Examples(paths, tuple(table["sha256"]), np.asarray(labels, np.int64))
 

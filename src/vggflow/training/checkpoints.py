@@ -32,6 +32,7 @@ class Progress:
     """How far a training is: the phase (its number), the epochs done in it, and the best of them.
 
     `best_epoch` counts over all phases and names the file of the best weights; `stale` counts epochs since.
+    `facts` are those found on the way, such as the accuracy of the linear probe.
     """
 
     run_id: str | None = None
@@ -41,6 +42,7 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     rows: list[Row] = field(default_factory=list)
+    facts: dict[str, str | int | float] = field(default_factory=dict)
 
     def add(self, row: Row) -> None:
         """Counts an epoch, not the best one unless `mark_best` follows."""

@@ -18,11 +18,11 @@ from vggflow import files
 from vggflow.data import images as decoder
 from vggflow.data.batches import Decoding, Examples, Rows, Shape, read_ahead
 from vggflow.data.images import Pixels
-from vggflow.settings import FeatureSettings
-from vggflow.training import prefix
+from vggflow.settings import FeatureSettings, Phase, TrainSettings
+from vggflow.training import augmentation, prefix
 from vggflow.training.checkpoints import digest
 from vggflow.training.features import Kind, Store, Writer, evict, held_bytes
-from vggflow.training.hardware import Hardware
+from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.phases import Plan
 
 Report = Callable[[int, int], None]
@@ -37,8 +37,17 @@ class Cache:
 
     state_folder: Path
     limit_bytes: int
-    settings: FeatureSettings
+    settings: TrainSettings
     hardware: Hardware
+
+    @property
+    def features(self) -> FeatureSettings:
+        """The part of the settings that is about features."""
+        return self.settings.features
+
+    def keeps_features(self, phase: Phase) -> bool:
+        """Whether the phase's pixels stay as they are, so that features of its frozen layers can be kept."""
+        return self.features.cache == "auto" and not self.settings.augments(phase)
 
 
 @dataclass
@@ -47,6 +56,10 @@ class Work:
 
     images: int = 0
     seconds: float = 0.0
+
+    def facts(self) -> dict[str, str | int | float]:
+        """For the tracking run."""
+        return {"feature_images": self.images, "feature_seconds": round(self.seconds, 3)}
 
 
 class Inputs:
@@ -71,35 +84,47 @@ class Inputs:
         self._shape = shape
         self._cache = cache
         self._started = time.time()
+        self._opened: dict[str, Store] = {}
         self._kept = self._choose_kept()
 
     def cut(self, plan: Plan) -> str | None:
         """The layer whose features the phase reads, where they are cached."""
-        cached = self._cache.settings.cache == "auto" and plan.cut in self._kept
+        cached = self._cache.keeps_features(plan.phase) and plan.cut in self._kept
         return plan.cut if cached else None
 
     def of_phase(self, number: int, report: Report) -> tuple[keras.Model, list[Rows]]:
         """The network that learns in the phase, and its inputs for each split."""
         plan = self._plans[number]
-        stores = {cut: Store(self._cache.state_folder, self._kind(cut)) for cut in self._due(number)}
+        stores = {cut: self._store(cut) for cut in self._due(number)}
         self._fill(stores, report)
         cut = self.cut(plan)
-        network = prefix.uncut(self._model, plan.cut) if cut is None else prefix.suffix(self._model, cut)
+        network = self._uncut(plan, number) if cut is None else prefix.suffix(self._model, cut)
         store = stores.get(cut or PIXELS)
         if store is None:
             return network, [Decoding(split, self._shape) for split in self._splits]
         return network, [store.rows(split.hashes) for split in self._splits]
 
+    def _uncut(self, plan: Plan, number: int) -> keras.Model:
+        settings = self._cache.settings
+        if not settings.augments(plan.phase):
+            return prefix.uncut(self._model, plan.cut)
+        return prefix.uncut(
+            self._model, plan.cut, augmentation.layers(settings.augmentation, settings.seed + number)
+        )
+
     def _choose_kept(self) -> set[str]:
         """The kinds of features that there is room for, the smallest first; for the other phases, pixels."""
         room = _room(self._cache)
         kept: set[str] = set()
-        cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.settings.cache == "auto"}
+        cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.keeps_features(plan.phase)}
         for cut in sorted(cuts, key=self._bytes):
             if self._bytes(cut) <= room:
                 kept.add(cut)
                 room -= self._bytes(cut)
-        if any(plan.cut not in kept for plan in self._plans) and self._bytes(PIXELS) <= room:
+        if (
+            any(plan.cut not in kept or not self._cache.keeps_features(plan.phase) for plan in self._plans)
+            and self._bytes(PIXELS) <= room
+        ):
             kept.add(PIXELS)
         return kept
 
@@ -110,7 +135,12 @@ class Inputs:
     def _form(self, cut: str) -> tuple[tuple[int, ...], str]:
         if cut == PIXELS:
             return (self._shape.size_px, self._shape.size_px, 3), "uint8"
-        return prefix.feature_shape(self._model, cut), self._cache.settings.dtype
+        return prefix.feature_shape(self._model, cut), self._cache.features.dtype
+
+    def _store(self, cut: str) -> Store:
+        """The store for the network as it is now; one that was opened before need not be checked again."""
+        kind = self._kind(cut)
+        return self._opened.setdefault(kind.key(), Store(self._cache.state_folder, kind))
 
     def _kind(self, cut: str) -> Kind:
         shape, dtype = self._form(cut)
@@ -140,14 +170,17 @@ class Inputs:
         started = time.perf_counter()
         needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
         evict(self._cache.state_folder, self._cache.limit_bytes - needed, unused_since=self._started)
-        self._pass(stores, missing, indices, report)
+        with explaining_lack_of_memory(
+            "train.features.batch_size", self._cache.features.batch_size, self._cache.hardware.kind
+        ):
+            self._pass(stores, missing, indices, report)
         self.work.images += len(indices)
         self.work.seconds += time.perf_counter() - started
 
     def _pass(
         self, stores: dict[str, Store], missing: dict[str, set[str]], indices: list[int], report: Report
     ) -> None:
-        size = self._cache.settings.batch_size
+        size = self._cache.features.batch_size
         writers = {cut: Writer(store, store.rows_per_shard(size)) for cut, store in stores.items()}
         compute = _Prefix(self._model, [cut for cut in stores if cut != PIXELS], self._cache.hardware, size)
         pixels = read_ahead(self._all, indices, self._shape)

@@ -1,42 +1,24 @@
 """Training from start to end: phases in a row, one history, best weights kept, every epoch a checkpoint."""
 
-import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
-from vggflow.data import manifest as manifests
-from vggflow.data.batches import Examples, Shape, examples
-from vggflow.models import builder
+from vggflow.models import heads
 from vggflow.models.files import ModelInfo
-from vggflow.training import checkpoints, hardware, phases
-from vggflow.training.checkpoints import Checkpoints, Progress
-from vggflow.training.extraction import Cache, Inputs
-from vggflow.training.hardware import Hardware
+from vggflow.training import checkpoints, phases, prefix
+from vggflow.training.calibration import fit_temperature
+from vggflow.training.checkpoints import Arrays, Checkpoints, Progress
 from vggflow.training.job import Facts, Observer, Row, Trained, TrainingJob
-from vggflow.training.learner import Data, Learner
+from vggflow.training.learner import Data, Learner, predict
 from vggflow.training.phases import Plan
-from vggflow.version import stamp
+from vggflow.training.precision import computing_in
+from vggflow.training.preparation import CHECKPOINTS, Setup, set_up
+from vggflow.training.probe import probe_accuracy
 
 __all__ = ["Observer", "Trained", "TrainingJob", "discard_checkpoint", "fit"]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """Everything that is decided before the first epoch."""
-
-    job: TrainingJob
-    hardware: Hardware
-    model: keras.Model
-    plans: list[Plan]
-    class_names: tuple[str, ...]
-    train: Examples
-    valid: Examples
-    checkpoints: Checkpoints
-    inputs: Inputs
 
 
 def fit(job: TrainingJob, observer: Observer) -> Trained:
@@ -47,117 +29,77 @@ def fit(job: TrainingJob, observer: Observer) -> Trained:
 
     Raises:
         DataError: images are missing, or changed since the manifest was made.
-        SettingsError: the settings don't fit the network, or the loss is not a number any more.
+        SettingsError: the settings don't fit network or machine, or the loss is not a number any more.
         WeightsError: the start weights are missing or don't fit.
     """
-    setup = _set_up(job)
+    setup = set_up(job)
     with setup.hardware.scope():
         progress, facts = _begin(setup, observer)
-        for plan in setup.plans[progress.phase :]:
-            _run_phase(setup, plan, progress, observer)
-    late = _late_facts(setup)
+        with computing_in(setup.model, setup.hardware.policy):
+            for number in range(progress.phase, len(setup.plans)):
+                _run_phase(setup, number, progress, observer)
+        temperature = _calibrate(setup, observer)
+    late = {**progress.facts, **setup.inputs.work.facts(), "temperature": temperature}
     observer.on_end(late)
-    return Trained(setup.model, _info(setup), progress.rows, {**facts, **late})
+    return Trained(setup.model, _info(setup, temperature), progress.rows, {**facts, **late})
 
 
 def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
     """Removes the checkpoint of a training whose model is written."""
-    Checkpoints(job.state_folder / "checkpoints" / str(trained.facts["inputs"])).discard()
-
-
-def _set_up(job: TrainingJob) -> Setup:
-    machine = hardware.prepare(job.devices)
-    train_settings = job.settings.train
-    class_names = manifests.class_names(job.manifest)
-    train, valid = (
-        examples(job.manifest, split, class_names, job.data_folder) for split in ("train", "valid")
-    )
-    keras.utils.set_random_seed(train_settings.seed)
-    with machine.scope():
-        model = builder.build(job.settings.model, class_names, job.weights_folder, train_settings.seed)
-    plans = phases.plan(model, train_settings.phases)
-    folder = job.state_folder / "checkpoints"
-    checkpoints.prune(folder)
-    inputs = checkpoints.key(
-        {
-            "network": checkpoints.digest(model),
-            "train": train_settings.model_dump(mode="json"),
-            "images": [_digest(train), _digest(valid)],
-            "resize": job.settings.model.resize,
-            "machine": machine.facts(),
-            "vggflow": stamp(),
-        }
-    )
-    shape = Shape(job.settings.model.image_size_px, job.settings.model.resize)
-    cache = Cache(job.state_folder, job.feature_limit_bytes, train_settings.features, machine)
-    ways = Inputs(model, plans, (train, valid), shape, cache)
-    return Setup(job, machine, model, plans, class_names, train, valid, Checkpoints(folder / inputs), ways)
-
-
-def _digest(images: Examples) -> str:
-    content = hashlib.sha256("".join(images.hashes).encode())
-    content.update(images.labels.tobytes())
-    return content.hexdigest()
+    Checkpoints(job.state_folder / CHECKPOINTS / str(trained.facts["inputs"])).discard()
 
 
 def _begin(setup: Setup, observer: Observer) -> tuple[Progress, Facts]:
+    checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
     progress = Progress()
     if (saved := setup.checkpoints.load()) is not None:
         progress, arrays = saved
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows)
-    facts = _facts(setup, resumed_after=len(progress.rows))
+    facts = {**setup.facts(), "resumed_after_epochs": len(progress.rows)}
     observer.on_start(facts)
     progress.run_id = observer.run_id
     if saved is None:
+        # Before the first epoch, so that a training killed in it goes on in the same tracking run.
         setup.checkpoints.save(progress, {})
     return progress, facts
 
 
-def _facts(setup: Setup, resumed_after: int) -> Facts:
-    return {
-        **setup.hardware.facts(),
-        "train_images": len(setup.train),
-        "valid_images": len(setup.valid),
-        "classes": len(setup.class_names),
-        "parameters": int(setup.model.count_params()),
-        "inputs": setup.checkpoints.folder.name,
-        "resumed_after_epochs": resumed_after,
-    }
-
-
-def _late_facts(setup: Setup) -> Facts:
-    work = setup.inputs.work
-    return {
-        "feature_images": work.images,
-        "feature_seconds": round(work.seconds, 3),
-        **{f"features_{plan.phase.name}": setup.inputs.cut(plan) or "pixels" for plan in setup.plans},
-    }
-
-
-def _run_phase(setup: Setup, plan: Plan, progress: Progress, observer: Observer) -> None:
-    phases.freeze(setup.model, plan.learning)
-    network, rows = setup.inputs.of_phase(progress.phase, observer.on_features)
-    data = Data(rows[0], setup.train.labels, rows[1], setup.valid.labels, _class_weights(setup))
-    learner = Learner(network, data, setup.job.settings.train, plan.phase, setup.hardware.xla)
+def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer) -> None:
+    plan = setup.plans[number]
+    network, data = setup.learner_parts(number, observer.on_features)
+    if number == 0 and setup.inputs.cut(plan) is not None and not progress.rows:
+        progress.facts |= _probe(data)
+    learner = Learner(network, data, setup.job.settings.train, plan.phase, setup.hardware)
     if progress.epoch and (saved := setup.checkpoints.load()) is not None:
         checkpoints.restore_optimizer(learner.optimizer, saved[1])
+        checkpoints.restore(learner.random_layers(), saved[1])
     while not _is_over(plan, progress):
         row = learner.epoch(len(progress.rows) + 1, progress.epoch, observer.on_step)
-        _keep(setup, plan, progress, row, learner)
+        _keep(setup, progress, row, learner)
         observer.on_epoch(row)
     checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress) or {})
     progress.next_phase()
     setup.checkpoints.save(progress, _learned(setup, progress))
 
 
-def _keep(setup: Setup, plan: Plan, progress: Progress, row: Row, learner: Learner) -> None:
+def _probe(data: Data) -> Facts:
+    started = time.perf_counter()
+    accuracy = probe_accuracy(data.train, data.train_labels, data.valid, data.valid_labels)
+    return {
+        "linear_probe_val_accuracy": accuracy,
+        "linear_probe_seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _keep(setup: Setup, progress: Progress, row: Row, learner: Learner) -> None:
+    plan = setup.plans[progress.phase]
     progress.add(row)
     if phases.improves(plan.phase, row, progress.best):
         progress.mark_best(float(row[plan.phase.monitor]))
         setup.checkpoints.save_best(progress, checkpoints.state(_layers(setup, [plan])))
-    optimizer = checkpoints.optimizer_state(learner.optimizer)
-    setup.checkpoints.save(progress, {**_learned(setup, progress), **optimizer})
+    learning = checkpoints.optimizer_state(learner.optimizer) | checkpoints.state(learner.random_layers())
+    setup.checkpoints.save(progress, _learned(setup, progress) | learning)
 
 
 def _is_over(plan: Plan, progress: Progress) -> bool:
@@ -167,7 +109,7 @@ def _is_over(plan: Plan, progress: Progress) -> bool:
     return progress.epoch >= plan.phase.epochs
 
 
-def _learned(setup: Setup, progress: Progress) -> checkpoints.Arrays:
+def _learned(setup: Setup, progress: Progress) -> Arrays:
     """What differs from the start weights: the layers that learnt in this phase or one before."""
     return checkpoints.state(_layers(setup, setup.plans[: progress.phase + 1]))
 
@@ -177,13 +119,18 @@ def _layers(setup: Setup, plans: Sequence[Plan]) -> list[keras.layers.Layer]:
     return [layer for layer in setup.model.layers if layer.name in names]
 
 
-def _class_weights(setup: Setup) -> NDArray[np.float32]:
-    counts = np.bincount(setup.train.labels, minlength=len(setup.class_names))
-    if setup.job.settings.train.class_weights == "none":
-        return np.ones(len(counts), np.float32)
-    return np.asarray(len(setup.train) / (len(counts) * counts), np.float32)
+def _calibrate(setup: Setup, observer: Observer) -> float:
+    last = len(setup.plans) - 1
+    _, (_, valid) = setup.inputs.of_phase(last, observer.on_features)
+    cut = setup.inputs.cut(setup.plans[last])
+    logits = predict(
+        prefix.suffix(setup.model, cut, heads.PREDICTIONS), valid, setup.job.settings.train.batch_size
+    )
+    temperature = fit_temperature(np.asarray(logits), setup.valid.labels)
+    heads.set_temperature(setup.model, temperature)
+    return temperature
 
 
-def _info(setup: Setup) -> ModelInfo:
+def _info(setup: Setup, temperature: float) -> ModelInfo:
     model = setup.job.settings.model
-    return ModelInfo(setup.class_names, model.image_size_px, model.resize, model.preprocessing)
+    return ModelInfo(setup.class_names, model.image_size_px, model.resize, model.preprocessing, temperature)

@@ -1,5 +1,7 @@
-"""The device that training runs on, prepared once: memory growth, determinism, several GPUs, XLA."""
+"""The device that training runs on, prepared once: memory growth, repeatability, several GPUs, XLA."""
 
+import os
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -7,14 +9,28 @@ from typing import Any
 
 import keras
 
+from vggflow.errors import SettingsError
+from vggflow.settings import TrainSettings
+
+FULL_PRECISION = "float32"
+# The first NVIDIA chips that compute with bfloat16 are Ampere.
+BFLOAT16_CAPABILITY = (8, 0)
+
 
 @dataclass(frozen=True)
 class Hardware:
-    """What training runs on. `strategy` is TensorFlow's, where there are several devices."""
+    """What training runs on.
+
+    Args:
+        policy: Keras' dtype policy of the layers before the output.
+        xla: Whether networks are compiled by XLA.
+        strategy: TensorFlow's, where there are several devices.
+    """
 
     kind: str
     devices: tuple[str, ...]
     description: str
+    policy: str
     xla: bool
     strategy: Any = None
 
@@ -29,7 +45,7 @@ class Hardware:
 
     def arithmetic(self) -> str:
         """What decides about the last digits of a result: on another one, features are computed anew."""
-        return f"{keras.backend.backend()} {keras.version()}, {self.kind}, float32"
+        return f"{keras.backend.backend()} {keras.version()}, {self.kind}, {self.policy}"
 
     def facts(self) -> dict[str, str | int | float]:
         """For the tracking run."""
@@ -38,18 +54,29 @@ class Hardware:
             "devices": len(self.devices),
             "backend": keras.backend.backend(),
             "keras": keras.version(),
+            "precision": self.policy,
             "xla": "on" if self.xla else "off",
         }
 
 
-def prepare(devices: Sequence[str] = ()) -> Hardware:
-    """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable."""
-    if keras.backend.backend() == "jax":
-        return _jax()
-    return _tensorflow(devices)
+def prepare(settings: TrainSettings, devices: Sequence[str] = ()) -> Hardware:
+    """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable.
+
+    Raises:
+        SettingsError: Keras was started on another backend than the settings name.
+    """
+    backend = keras.backend.backend()
+    if backend != settings.backend:
+        raise SettingsError(
+            f"train.backend is {settings.backend}, but Keras runs on {backend}: "
+            f"set KERAS_BACKEND={settings.backend} before Python starts, or change train.backend"
+        )
+    if backend == "jax":
+        return _jax(settings, devices)
+    return _tensorflow(settings, devices)
 
 
-def _tensorflow(names: Sequence[str]) -> Hardware:
+def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -59,28 +86,64 @@ def _tensorflow(names: Sequence[str]) -> Hardware:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
     chosen = tuple(names) or tuple(f"GPU:{number}" for number in range(len(gpus))) or ("CPU:0",)
-    kind = "GPU" if chosen[0].startswith("GPU") else "CPU"
     strategy = tf.distribute.MirroredStrategy(list(chosen)) if len(chosen) > 1 else None
-    # XLA is off: TensorFlow does not promise equal results under it, and on the processor it gains nothing.
-    name = _processor() if kind == "CPU" else _gpu_name(tf.config.experimental.get_device_details(gpus[0]))
-    return Hardware(kind, chosen, name, xla=False, strategy=strategy)
+    # XLA is off: TensorFlow does not promise repeatable results under it, nor does it under MirroredStrategy.
+    if not chosen[0].startswith("GPU"):
+        return Hardware("CPU", chosen, _processor(), _policy(settings, bfloat16=True), False, strategy)
+    details = tf.config.experimental.get_device_details(gpus[0])
+    bfloat16 = details.get("compute_capability", (0, 0)) >= BFLOAT16_CAPABILITY
+    name = str(details.get("device_name", "GPU"))
+    return Hardware("GPU", chosen, name, _policy(settings, bfloat16), False, strategy)
 
 
-def _gpu_name(details: dict[str, Any]) -> str:
-    return str(details.get("device_name", "GPU"))
-
-
-def _jax() -> Hardware:
+def _jax(settings: TrainSettings, names: Sequence[str]) -> Hardware:
     import jax
 
-    devices = jax.devices()
-    if devices[0].platform == "cpu":
-        return Hardware("CPU", ("CPU:0",), _processor(), xla=True)
-    return Hardware("GPU", ("GPU:0",), str(devices[0].device_kind), xla=True)
+    if len(names) > 1:
+        raise SettingsError(f"train.backend jax uses one device, got {', '.join(names)}; use tensorflow")
+    device = jax.devices()[0]
+    # JAX is XLA: without it each operation would be compiled on its own.
+    if device.platform == "cpu":
+        return Hardware("CPU", ("CPU:0",), _processor(), _policy(settings, bfloat16=True), True)
+    capability = tuple(int(part) for part in str(getattr(device, "compute_capability", "0.0")).split("."))
+    policy = _policy(settings, bfloat16=capability >= BFLOAT16_CAPABILITY)
+    return Hardware("GPU", ("GPU:0",), str(device.device_kind), policy, True)
+
+
+def _policy(settings: TrainSettings, bfloat16: bool) -> str:
+    if settings.precision == "float32":
+        return FULL_PRECISION
+    return "mixed_bfloat16" if bfloat16 else "mixed_float16"
 
 
 def _processor() -> str:
-    import os
-    import platform
-
     return f"{platform.machine()} processor, {os.cpu_count()} cores"
+
+
+@contextmanager
+def explaining_lack_of_memory(setting: str, batch_size: int, device: str) -> Iterator[None]:
+    """Turns the frameworks' pages about exhausted memory into one line with a batch size to try.
+
+    Raises:
+        SettingsError: memory ran out.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_lack_of_memory(error):
+            raise
+        advice = (
+            f"try {_next_lower(batch_size)}" if batch_size > 1 else "use smaller images or a smaller width"
+        )
+        raise SettingsError(f"{device} ran out of memory with {setting} {batch_size}: {advice}") from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    signs = ("RESOURCE_EXHAUSTED", "OOM when allocating", "Out of memory")
+    known = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    return known or any(sign in str(error) for sign in signs)
+
+
+def _next_lower(batch_size: int) -> int:
+    """The greatest power of 2 that is at most half."""
+    return 1 << ((batch_size // 2).bit_length() - 1)

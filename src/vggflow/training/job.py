@@ -80,7 +80,7 @@ class Observer(Protocol):
         are reported again, with equal values."""
 
     def on_end(self, facts: Facts) -> None:
-        """What is known at the end only, such as the temperature."""
+        """What was found on the way: accuracy of the linear probe, images computed, temperature."""
 
 
 class SilentObserver:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +15,8 @@ from vggflow.data.batches import Batches, Rows, order
 from vggflow.errors import SettingsError
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import Phase, TrainSettings
-from vggflow.training import phases
+from vggflow.training import augmentation, phases, precision
+from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.job import Row
 
 Report = Callable[[int, int, Row], None]
@@ -42,29 +44,38 @@ class Learner:
     """
 
     def __init__(
-        self, network: keras.Model, data: Data, settings: TrainSettings, phase: Phase, xla: bool
+        self, network: keras.Model, data: Data, settings: TrainSettings, phase: Phase, hardware: Hardware
     ) -> None:
         self.network = network
         self._data = data
         self._settings = settings
         self._phase = phase
+        self._hardware = hardware
         self.steps = math.ceil(len(data.train) / settings.batch_size)
-        self._compile(xla)
+        self.optimizer = self._compile(phases.schedule(phase, self.steps))
 
-    def _compile(self, xla: bool) -> None:
+    def _compile(self, rate: Any) -> keras.optimizers.Optimizer:
         binary = self.network.outputs[0].shape[-1] == 1
         loss = keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy()
         accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.CategoricalAccuracy
-        self.optimizer = phases.optimizer(self._phase, self.steps)
-        self.network.compile(self.optimizer, loss, metrics=[accuracy(name="accuracy")], jit_compile=xla)
-        self.optimizer.build(self.network.trainable_variables)
+        optimizer = precision.optimizer(phases.optimizer(self._phase, rate), self._hardware.policy)
+        xla = self._hardware.xla and all(layer.supports_jit for layer in self.network.layers)
+        self.network.compile(optimizer, loss, metrics=[accuracy(name="accuracy")], jit_compile=xla)
+        optimizer.build(self.network.trainable_variables)
+        return optimizer
+
+    def random_layers(self) -> list[keras.layers.Layer]:
+        """The layers that change pixels at random; their state belongs to a checkpoint."""
+        return [layer for layer in self.network.layers if layer.name.startswith(augmentation.PREFIX)]
 
     def epoch(self, number: int, epoch_in_phase: int, report: Report) -> Row:
         """Trains one epoch, measures it on valid, returns its row; `number` counts over all phases from 1."""
         started = time.perf_counter()
         steps = _Steps(self, number, epoch_in_phase, report)
-        batches = self._batches(number)
-        logs = _fit(self.network, batches, steps)
+        indices = order(self._settings.seed, number, len(self._data.train))
+        batches = self._batches(indices, self._settings.batch_size)
+        with explaining_lack_of_memory("train.batch_size", self._settings.batch_size, self._hardware.kind):
+            logs = fit_once(self.network, batches, steps)
         trained = time.perf_counter()
         self._refuse_nan(number, logs["loss"])
         return {
@@ -78,6 +89,16 @@ class Learner:
             "images_per_second": round(len(self._data.train) / (trained - started), 2),
             "memory_mb": anonymous_memory_mb(),
         }
+
+    def run(self, rate: Any, steps: int, callback: keras.callbacks.Callback) -> None:
+        """Trains a number of full batches at another rate than the phase's, with nothing measured or kept."""
+        self._compile(rate)
+        count = len(self._data.train)
+        size = min(self._settings.batch_size, count)
+        epochs = math.ceil(steps * size / count)
+        orders = [order(self._settings.seed, epoch, count) for epoch in range(1, epochs + 1)]
+        with explaining_lack_of_memory("train.batch_size", size, self._hardware.kind):
+            fit_once(self.network, self._batches(np.concatenate(orders)[: steps * size], size), callback)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step of the phase, counted from 0."""
@@ -94,11 +115,10 @@ class Learner:
             "learning_rate": self.rate(epoch_in_phase * self.steps + step),
         }
 
-    def _batches(self, number: int) -> Batches:
+    def _batches(self, indices: NDArray[np.int64], batch_size: int) -> Batches:
         labels = self._data.train_labels
-        indices = order(self._settings.seed, number, len(labels))
         weights = self._data.class_weights[labels]
-        return Batches(self._data.train, self._settings.batch_size, indices, self._targets(labels), weights)
+        return Batches(self._data.train, batch_size, indices, self._targets(labels), weights)
 
     def _targets(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
         units = int(self.network.outputs[0].shape[-1])
@@ -143,9 +163,10 @@ def anonymous_memory_mb() -> float:
     return round((memory.rss - getattr(memory, "shared", 0)) / 2**20, 1)
 
 
-def _fit(network: keras.Model, batches: Batches, steps: keras.callbacks.Callback) -> dict[str, float]:
+def fit_once(network: keras.Model, batches: Batches, callback: keras.callbacks.Callback) -> dict[str, float]:
+    """Goes through the batches once, training; returns loss and accuracy as means over all of them."""
     try:
-        history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[steps]).history
+        history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[callback]).history
     except Exception:
         _raise_cause(batches)
         raise

@@ -50,17 +50,21 @@ def freeze(model: keras.Model, learning: Sequence[str]) -> None:
         layer.trainable = layer.name in learning
 
 
-def optimizer(phase: Phase, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """A fresh optimizer for a phase."""
-    rate: Any = phase.learning_rate
-    if phase.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(phase.learning_rate, phase.epochs * steps_per_epoch)
+def optimizer(phase: Phase, rate: Any) -> keras.optimizers.Optimizer:
+    """A fresh optimizer for a phase; `rate` is a number or one of Keras' schedules."""
     kinds = {
         "adam": lambda: keras.optimizers.Adam(rate),
         "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9),
         "rmsprop": lambda: keras.optimizers.RMSprop(rate),
     }
     return kinds[phase.optimizer]()
+
+
+def schedule(phase: Phase, steps_per_epoch: int) -> Any:
+    """The phase's learning rate, as a number or as one of Keras' schedules."""
+    if phase.schedule == "constant":
+        return phase.learning_rate
+    return keras.optimizers.schedules.CosineDecay(phase.learning_rate, phase.epochs * steps_per_epoch)
 
 
 def learning_rate(phase: Phase, step: int, steps_per_epoch: int) -> float:

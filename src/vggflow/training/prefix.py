@@ -49,16 +49,22 @@ def layers_before(model: keras.Model, cut: str) -> list[str]:
     return names[: names.index(cut) + 1]
 
 
-def suffix(model: keras.Model, cut: str | None) -> keras.Model:
-    """From the features at the cut (None: from pixels) to probabilities; shares the model's weights."""
+def suffix(model: keras.Model, cut: str | None, through: str | None = None) -> keras.Model:
+    """From the features at the cut (None: from pixels) to probabilities, or what the layer `through` gives.
+
+    Shares the model's weights.
+    """
     inputs = model.inputs[0] if cut is None else model.get_layer(cut).output
-    return keras.Model(inputs, model.outputs[0], name="suffix")
+    outputs = model.outputs[0] if through is None else model.get_layer(through).output
+    return keras.Model(inputs, outputs, name="suffix")
 
 
-def uncut(model: keras.Model, cut: str | None) -> keras.Model:
-    """From pixels to probabilities like the model, with everything before the cut always in inference."""
-    if cut is None:
-        return suffix(model, None)
+def uncut(model: keras.Model, cut: str | None, before: Sequence[keras.layers.Layer] = ()) -> keras.Model:
+    """From pixels through the layers `before` and the model to probabilities; inference up to the cut."""
     images = keras.Input(model.inputs[0].shape[1:], name="pixels")
-    features = prefix(model, [cut])(images, training=False)
-    return keras.Model(images, suffix(model, cut)(features[0] if isinstance(features, list) else features))
+    features = images
+    for layer in before:
+        features = layer(features)
+    if cut is not None:
+        (features,) = prefix(model, [cut])(features, training=False)
+    return keras.Model(images, suffix(model, cut)(features))

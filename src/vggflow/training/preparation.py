@@ -1,0 +1,108 @@
+"""Everything that is decided before the first epoch: device, network, phases, images, checkpoint."""
+
+import hashlib
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from vggflow.data import manifest as manifests
+from vggflow.data.batches import Examples, Shape, examples
+from vggflow.models import builder
+from vggflow.training import checkpoints, hardware, phases
+from vggflow.training.checkpoints import Checkpoints
+from vggflow.training.extraction import Cache, Inputs, Report
+from vggflow.training.hardware import Hardware
+from vggflow.training.job import Facts, TrainingJob
+from vggflow.training.learner import Data
+from vggflow.training.phases import Plan
+from vggflow.version import stamp
+
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A training that is about to begin."""
+
+    job: TrainingJob
+    hardware: Hardware
+    model: keras.Model
+    plans: list[Plan]
+    class_names: tuple[str, ...]
+    train: Examples
+    valid: Examples
+    inputs: Inputs
+    checkpoints: Checkpoints
+
+    def facts(self) -> Facts:
+        """What is known before the first image is read."""
+        return {
+            **self.hardware.facts(),
+            "train_images": len(self.train),
+            "valid_images": len(self.valid),
+            "classes": len(self.class_names),
+            "parameters": int(self.model.count_params()),
+            "inputs": self.checkpoints.folder.name,
+            **{f"features.{plan.phase.name}": self.inputs.cut(plan) or "none" for plan in self.plans},
+        }
+
+    def learner_parts(self, number: int, report: Report) -> tuple[keras.Model, Data]:
+        """The network that learns in a phase, its other layers frozen, and its data."""
+        phases.freeze(self.model, self.plans[number].learning)
+        network, (train, valid) = self.inputs.of_phase(number, report)
+        return network, Data(train, self.train.labels, valid, self.valid.labels, self.class_weights())
+
+    def class_weights(self) -> NDArray[np.float32]:
+        """A factor per class for the loss."""
+        counts = np.bincount(self.train.labels, minlength=len(self.class_names))
+        if self.job.settings.train.class_weights == "none":
+            return np.ones(len(counts), np.float32)
+        return np.asarray(len(self.train) / (len(counts) * counts), np.float32)
+
+
+def set_up(job: TrainingJob) -> Setup:
+    """Builds the network and looks at the images, without reading them.
+
+    Raises:
+        DataError: a split is missing, or an image is gone.
+        SettingsError: the settings don't fit the network or the machine.
+        WeightsError: the start weights are missing or don't fit.
+    """
+    settings = job.settings
+    machine = hardware.prepare(settings.train, job.devices)
+    class_names = manifests.class_names(job.manifest)
+    train, valid = (
+        examples(job.manifest, split, class_names, job.data_folder) for split in ("train", "valid")
+    )
+    keras.utils.set_random_seed(settings.train.seed)
+    with machine.scope():
+        model = builder.build(settings.model, class_names, job.weights_folder, settings.train.seed)
+    plans = phases.plan(model, settings.train.phases)
+    cache = Cache(job.state_folder, job.feature_limit_bytes, settings.train, machine)
+    shape = Shape(settings.model.image_size_px, settings.model.resize)
+    inputs = Inputs(model, plans, (train, valid), shape, cache)
+    key = _key(job, model, (train, valid), machine)
+    place = Checkpoints(job.state_folder / CHECKPOINTS / key)
+    return Setup(job, machine, model, plans, class_names, train, valid, inputs, place)
+
+
+def _key(job: TrainingJob, model: keras.Model, splits: tuple[Examples, Examples], machine: Hardware) -> str:
+    """All that the result depends on: two trainings with an equal key end in equal bytes."""
+    return checkpoints.key(
+        {
+            "network": checkpoints.digest(model),
+            "train": job.settings.train.model_dump(mode="json"),
+            "images": [_digest(split) for split in splits],
+            "resize": job.settings.model.resize,
+            "machine": machine.facts(),
+            "vggflow": stamp(),
+        }
+    )
+
+
+def _digest(images: Examples) -> str:
+    content = hashlib.sha256("".join(images.hashes).encode())
+    content.update(images.labels.tobytes())
+    return content.hexdigest()
