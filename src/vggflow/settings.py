@@ -51,11 +51,55 @@ class ModelSettings(Section):
         return self
 
 
+Expectation = Literal[
+    "links", "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
+    "missing_class", "different_classes", "case_collisions", "too_few_classes", "too_few_images",
+    "imbalance", "label_shift", "near_duplicates", "known_unlabelled", "odd_shapes", "odd_sizes",
+    "dark", "blank", "blurred", "extension_mismatch", "foreign_files", "stray_files",
+]  # fmt: skip
+Excludable = Literal[
+    "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
+    "near_duplicates", "known_unlabelled", "odd_shapes", "odd_sizes", "dark", "blank", "blurred",
+    "extension_mismatch",
+]  # fmt: skip
+
+
+def _off(value: Any) -> Any:
+    """YAML reads a bare `off` as false."""
+    return "off" if value is False else value
+
+
 class ValidateSettings(Section):
-    """What the data gate asks for."""
+    """What the data gate asks for.
+
+    Attributes:
+        min_brightness: mean grey of a picture, 0–255. Likewise `min_contrast`, its standard deviation, and
+            `min_sharpness`, that of its Laplacian; all of them measured at 128×128 pixels.
+        max_aspect_ratio: of the longer side to the shorter one.
+        max_size_ratio: of the longer side to the median of all pictures, or the other way round.
+        max_imbalance: how many times more images the largest class of train may have than another.
+        max_label_shift: how far the share of a class in train may move from the data of the champion.
+        near_similarity: correlation of the pixels from which on two pictures are near copies.
+        near_hash_distance: bits of 64 in which perceptual hashes of near copies may differ.
+        near_min_detail: pictures with less to see than this are compared by their bytes only.
+        severity: per expectation `critical` (refuses the data), `warning` (reports) or `off`.
+        exclude: expectations whose offending files are left out of training; the files stay where they are.
+    """
 
     min_images_per_class: int = Field(default=2, ge=1)
     min_image_size_px: int = Field(default=8, ge=1)
+    min_brightness: float = Field(default=20.0, ge=0.0, le=255.0)
+    min_contrast: float = Field(default=4.0, ge=0.0)
+    min_sharpness: float = Field(default=5.0, ge=0.0)
+    max_aspect_ratio: float = Field(default=4.0, ge=1.0)
+    max_size_ratio: float = Field(default=10.0, ge=1.0)
+    max_imbalance: float = Field(default=10.0, ge=1.0)
+    max_label_shift: Fraction = 0.1
+    near_similarity: Fraction = 0.9
+    near_hash_distance: int = Field(default=8, ge=4, le=16)
+    near_min_detail: float = Field(default=1.0, ge=0.0)
+    severity: dict[Expectation, Annotated[Literal["critical", "warning", "off"], BeforeValidator(_off)]] = {}
+    exclude: tuple[Excludable, ...] = Field(default=(), strict=False)
 
 
 class EarlyStopping(Section):

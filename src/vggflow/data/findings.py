@@ -4,58 +4,176 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from vggflow.data.layout import UNLABELLED, ClassFolder
+from vggflow.data.layout import SPLITS, UNLABELLED, ClassFolder
+
+COPY_COLUMNS = [
+    "exact_duplicates",
+    "leakage",
+    "near_leakage",
+    "label_conflicts",
+    "near_duplicates",
+    "known_unlabelled",
+]
+_KIND_COLUMNS = {"image": "unreadable", "link": "links", "foreign": "foreign_files", "stray": "stray_files"}
 
 
 def image_table(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The rows that are not excluded, with `shorter_side` and, where the same bytes lie twice, with what.
+    """The rows that are not excluded, with a column for everything that an expectation asks for.
 
-    `exact_duplicates` names the first such file of the same split, `leakage` those of other splits; both are
-    null for a file that is the only one. Unlabelled images measure nothing, so they can't leak.
+    Columns named like an expectation hold the reason why a row does not meet it, null where it does; the
+    others are numbers: `shorter_side` (px), `aspect_ratio` (1 or more), `size_ratio` (longer side to its
+    median, 1 or more).
     """
     images = manifest[manifest["excluded"].isna()].reset_index(drop=True)
-    images["shorter_side"] = images[["width", "height"]].min(axis=1)
-    labelled = images[(images["class_name"] != UNLABELLED) & images["error"].isna()]
-    images["exact_duplicates"] = _first_of_same_split(labelled).reindex(images.index)
-    images["leakage"] = _other_splits(labelled).reindex(images.index)
-    return images
+    for kind, column in _KIND_COLUMNS.items():
+        images[column] = images["error"].where(images["kind"] == kind)
+    images["extension_mismatch"] = _extension_mismatch(images)
+    sides = images[["width", "height"]].astype("Float64")
+    images["shorter_side"] = sides.min(axis=1)
+    images["aspect_ratio"] = sides.max(axis=1) / sides.min(axis=1)
+    relative = sides.max(axis=1) / sides.max(axis=1).median()
+    images["size_ratio"] = relative.where(relative >= 1, 1 / relative)
+    return images.join(_copies(images[images["error"].isna()]))
 
 
-def class_table(manifest: pd.DataFrame, folders: Sequence[ClassFolder]) -> pd.DataFrame:
-    """One row per labelled split and class: `path`, `split`, `class_name`, `images` that can be learned from.
+def class_table(
+    manifest: pd.DataFrame, folders: Sequence[ClassFolder], reference: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """One row per labelled split and class, also for classes of train that another split lacks.
 
-    Every class that train has a folder for has a row in each split, with 0 images where there are none.
+    `images` can be learned from; `images_if_any` is null instead of 0; `part_of_largest` compares the classes
+    of train, `shift` their shares with those in the reference manifest; the rest is named like an
+    expectation.
     """
-    labelled = [folder for folder in folders if (folder.split, folder.class_name) != ("test", UNLABELLED)]
-    expected = [folder.class_name for folder in labelled if folder.split == "train"]
-    splits = dict.fromkeys(folder.split for folder in labelled)
-    wanted = dict.fromkeys([*labelled, *(ClassFolder(split, name) for split in splits for name in expected)])
+    classes = pd.DataFrame([(str(folder), folder.split, folder.class_name) for folder in _wanted(folders)])
+    classes.columns = pd.Index(["path", "split", "class_name"])
+    counts = _counts(manifest)
+    places = pd.MultiIndex.from_frame(classes[["split", "class_name"]])
+    classes["images"] = counts.reindex(places, fill_value=0).to_numpy()
+    classes["images_if_any"] = classes["images"].astype("Int64").where(classes["images"] > 0)
+    _add_reasons(classes, folders)
+    in_train = classes["split"] == "train"
+    largest = max(int(classes.loc[in_train, "images"].max()), 1)
+    classes["part_of_largest"] = (classes["images_if_any"] / largest).where(in_train)
+    classes["shift"] = _shift(classes, counts, reference)
+    return classes
+
+
+def _wanted(folders: Sequence[ClassFolder]) -> list[ClassFolder]:
+    labelled = [folder for folder in folders if folder.class_name != UNLABELLED]
+    splits = {folder.split for folder in labelled}
+    trained = {folder.class_name for folder in labelled if folder.split == "train"}
+    everywhere = {ClassFolder(split, name) for split in splits for name in trained}
+    return sorted(
+        everywhere.union(labelled), key=lambda folder: (SPLITS.index(folder.split), folder.class_name)
+    )
+
+
+def _counts(manifest: pd.DataFrame) -> pd.Series:
     usable = manifest[manifest["error"].isna() & manifest["excluded"].isna()]
-    counts = usable.groupby(["split", "class_name"]).size()
-    rows = [
-        {
-            "path": str(folder),
-            "split": folder.split,
-            "class_name": folder.class_name,
-            "images": int(counts.get((folder.split, folder.class_name), 0)),
-        }
-        for folder in sorted(wanted, key=str)
-    ]
-    return pd.DataFrame(rows, columns=["path", "split", "class_name", "images"])
+    return usable.groupby(["split", "class_name"]).size()
 
 
-def _first_of_same_split(images: pd.DataFrame) -> pd.Series:
-    groups = images.groupby(["split", "sha256"])["path"]
-    first = groups.transform("first")
-    return ("same bytes as " + first)[images["path"] != first]
-
-
-def _other_splits(images: pd.DataFrame) -> pd.Series:
-    leaking = images[images.groupby("sha256")["split"].transform("nunique") > 1]
-    paths = leaking.groupby("sha256")["path"].agg(list)
-    reasons = {
-        index: "same bytes as "
-        + ", ".join(other for other in paths[sha] if not other.startswith(f"{split}/"))
-        for index, sha, split in zip(leaking.index, leaking["sha256"], leaking["split"], strict=True)
+def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
+    trained = sorted({folder.class_name for folder in folders if folder.split == "train"} - {UNLABELLED})
+    known = set(folders)
+    reasons: dict[str, list[str | None]] = {
+        name: [] for name in ("missing_class", "different_classes", "too_few_classes", "case_collisions")
     }
-    return pd.Series(reasons, dtype="str")
+    for row in classes.itertuples():
+        split, name = str(row.split), str(row.class_name)
+        twins = [
+            other.class_name
+            for other in folders
+            if other.split == split and _only_case(other.class_name, name)
+        ]
+        reasons["case_collisions"].append(f"beside {', '.join(twins)}" if twins else None)
+        reasons["different_classes"].append(None if name in trained else _unknown(name, trained))
+        few = split == "train" and len(trained) < 2
+        reasons["too_few_classes"].append("the only class, expected at least 2" if few else None)
+        there = "no readable image in it" if ClassFolder(split, name) in known else "there is no such folder"
+        reasons["missing_class"].append(None if row.images else there)
+    for column, values in reasons.items():
+        classes[column] = pd.array(values, dtype="str")
+
+
+def _only_case(one: str, other: str) -> bool:
+    return one != other and one.casefold() == other.casefold()
+
+
+def _unknown(name: str, trained: Sequence[str]) -> str:
+    twins = [known for known in trained if _only_case(known, name)]
+    return f"train has no class {name}" + (f", only {twins[0]}, which differs in case" if twins else "")
+
+
+def _shift(classes: pd.DataFrame, counts: pd.Series, reference: pd.DataFrame | None) -> pd.Series:
+    if reference is None or "train" not in counts.index.get_level_values("split"):
+        return pd.Series(pd.NA, index=classes.index, dtype="Float64")
+    now, before = (_shares(table) for table in (counts, _counts(reference)))
+    shift = (now.reindex(now.index.union(before.index), fill_value=0) - before).abs().fillna(now)
+    return classes["class_name"].map(shift).where(classes["split"] == "train").astype("Float64")
+
+
+def _shares(counts: pd.Series) -> pd.Series:
+    train = counts[counts.index.get_level_values("split") == "train"].droplevel("split")
+    return train[train.index != UNLABELLED] / train[train.index != UNLABELLED].sum()
+
+
+def _extension_mismatch(images: pd.DataFrame) -> pd.Series:
+    wrong = images["extension_fits"].eq(False).fillna(False).astype(bool)
+    return ("a " + images["format"] + " by its content").where(wrong)
+
+
+def _copies(images: pd.DataFrame) -> pd.DataFrame:
+    """Reasons to call an image a copy of another one, which they name."""
+    labelled = images[images["class_name"] != UNLABELLED]
+    unlabelled = images[images["class_name"] == UNLABELLED]
+    alike = labelled[labelled["near_group"].notna()]
+    columns = {
+        "exact_duplicates": _later_in_same_class(labelled, "sha256", "same bytes as "),
+        "near_duplicates": _later_in_same_class(alike, "near_group", "looks like "),
+        "leakage": "same bytes as " + _counterpart(labelled, labelled, "sha256", "split"),
+        "near_leakage": "looks like " + _counterpart(alike, alike, "near_group", "split"),
+        "label_conflicts": _first_of(
+            "same bytes as " + _counterpart(labelled, labelled, "sha256", "class_name"),
+            "looks like " + _counterpart(alike, alike, "near_group", "class_name"),
+        ),
+        "known_unlabelled": _first_of(
+            "same bytes as " + _counterpart(unlabelled, labelled, "sha256", "class_name"),
+            "looks like " + _counterpart(unlabelled, alike, "near_group", "class_name"),
+        ),
+    }
+    return pd.DataFrame({name: columns[name].reindex(images.index) for name in COPY_COLUMNS})
+
+
+def _later_in_same_class(images: pd.DataFrame, group: str, words: str) -> pd.Series:
+    """Names the first member of its group that is in the same split and class, for all but that one."""
+    same = images.groupby(["split", "class_name", group], sort=False)
+    first, first_bytes = same["path"].transform("first"), same["sha256"].transform("first")
+    later = images["path"] != first
+    if group != "sha256":
+        later &= images["sha256"] != first_bytes
+    return (words + first)[later]
+
+
+def _counterpart(images: pd.DataFrame, others: pd.DataFrame, group: str, differing: str) -> pd.Series:
+    """Names for each image the first of `others` in its group that differs in split or class.
+
+    Near copies must differ in their bytes too. Two members of different bytes stand for each split or class,
+    so the work grows with the number of images, not with its square.
+    """
+    distinct = others.drop_duplicates([group, differing, "sha256"])
+    few = distinct[distinct.groupby([group, differing]).cumcount() < 2]
+    if images is others:
+        few = few[few.duplicated(group, keep=False)]
+    keys = list(dict.fromkeys([group, differing, "sha256"]))
+    rows = images.loc[images[group].isin(few[group]), keys].reset_index()
+    pairs = rows.merge(few[[*keys, "path"]], on=group, suffixes=("", "_other"))
+    real = pairs[differing] != pairs[f"{differing}_other"]
+    if group != "sha256":
+        real &= pairs["sha256"] != pairs["sha256_other"]
+    return pairs[real].drop_duplicates("index").set_index("index")["path"]
+
+
+def _first_of(one: pd.Series, other: pd.Series) -> pd.Series:
+    return one.combine_first(other) if len(one) else other

@@ -11,7 +11,17 @@ from PIL import Image, ImageOps
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; Pillow itself warns from here on
 MAX_BYTES = 512 * 1024**2
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF")
+JPEG_EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
+EXTENSIONS_OF = {
+    "JPEG": JPEG_EXTENSIONS,
+    "PNG": frozenset({".png", ".apng"}),
+    "GIF": frozenset({".gif"}),
+    "BMP": frozenset({".bmp", ".dib"}),
+    "WEBP": frozenset({".webp"}),
+    "TIFF": frozenset({".tif", ".tiff"}),
+    "AVIF": frozenset({".avif"}),
+}
+EXTENSIONS = frozenset().union(*EXTENSIONS_OF.values())
 
 Resize = Literal["stretch", "crop", "pad"]
 Pixels = NDArray[np.uint8]
@@ -52,7 +62,7 @@ def open_image(source: Path | bytes) -> Image.Image:
     Raises:
         ImageError: unreadable, damaged, of an unknown format, or of more than `MAX_PIXELS` pixels.
     """
-    return decode(_read(source) if isinstance(source, Path) else source).image
+    return decode(read(source) if isinstance(source, Path) else source).image
 
 
 def load(path: Path, size_px: int, resize: Resize = "stretch") -> Pixels:
@@ -75,13 +85,27 @@ def pixels(image: Image.Image, size_px: int, resize: Resize = "stretch") -> Pixe
     return np.array(image, dtype=np.uint8)
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: it can't be read, or holds more than `MAX_BYTES`.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ImageError(f"larger than the limit of {MAX_BYTES // 1024**2} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(error.strerror or str(error)) from error
+
+
 def decode(content: bytes) -> Decoded:
     """Decodes the bytes of a file, and tells what they were; see `open_image`."""
     if not content:
         raise ImageError("the file is empty")
     try:
         # Damaged bytes make the decoders raise about a dozen kinds of exception, struct.error to MemoryError.
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=tuple(EXTENSIONS_OF)) as image:
             return _decode(image)
     except ImageError:
         raise
@@ -137,15 +161,6 @@ def _frames(image: Image.Image) -> int:
         return int(getattr(image, "n_frames", 1))
     except Exception:  # noqa: BLE001 - the first frame is whole, which is all that is used
         return 1
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ImageError(f"larger than the limit of {MAX_BYTES // 1024**2} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(error.strerror or str(error)) from error
 
 
 def _reason(error: Exception) -> str:

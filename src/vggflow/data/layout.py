@@ -1,15 +1,21 @@
 """How images lie in the data folder: `data/{train,valid,test}/<class>/…`, with `test/unknown/` unlabelled."""
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from vggflow.data.images import EXTENSIONS
 from vggflow.errors import DataError
 
 SPLITS = ("train", "valid", "test")
 UNLABELLED = "unknown"
 SAMPLE = "sample"
+
+# DVC's own links into its cache are not the user's: with `cache.type symlink` every image is one.
+_DVC_CACHE = "/files/md5/"
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,19 @@ class ClassFolder:
 
     def __str__(self) -> str:
         return f"{self.split}/{self.class_name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something found below the data folder: `reason` says why it can't be an image, null for a plain file.
+
+    `path` is POSIX and relative to the data folder; `status` is what the file system tells of a plain file.
+    """
+
+    path: str
+    kind: Literal["file", "link", "closed", "stray"]
+    reason: str | None = None
+    status: os.stat_result | None = None
 
 
 def class_folders(data_folder: Path) -> tuple[ClassFolder, ...]:
@@ -49,22 +68,90 @@ def class_folders(data_folder: Path) -> tuple[ClassFolder, ...]:
     return folders
 
 
-def files(data_folder: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Every entry below the data folder that is no folder, with its POSIX path; `data/sample` is left out."""
-    yield from _walk(data_folder, "")
+def walk(data_folder: Path) -> Iterator[Entry]:
+    """Everything below the data folder but ordinary folders and `sample/`, in no order; opens no file."""
+    yield from _walk(data_folder, data_folder, "")
 
 
-def _walk(folder: Path | str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = prefix + entry.name
-            if not entry.is_dir(follow_symlinks=False):
-                yield path, entry
-            elif path != SAMPLE:
-                yield from _walk(entry.path, path + "/")
+def obstacles(data_folder: Path) -> list[tuple[str, str]]:
+    """What DVC would stumble over or change, as pairs of path and reason: links, and what can't be opened."""
+    found = []
+    for entry in walk(data_folder):
+        if entry.kind in ("link", "closed"):
+            found.append((entry.path, str(entry.reason)))
+        elif not os.access(data_folder / entry.path, os.R_OK):
+            found.append((entry.path, "Permission denied"))
+    return sorted(found)
+
+
+def refuse_obstacles(data_folder: Path) -> None:
+    """Called before DVC touches the folder, since DVC stops at a broken link and replaces others by copies.
+
+    Raises:
+        DataError: there are such files; the message names the first one.
+    """
+    found = obstacles(data_folder)
+    if found:
+        path, reason = found[0]
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise DataError(f"{data_folder / path}: {reason}{more}; DVC can't keep it: put a readable file there")
+
+
+def _walk(root: Path, folder: Path, prefix: str) -> Iterator[Entry]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        yield Entry(prefix.rstrip("/"), "closed", f"the folder can't be opened: {error.strerror}")
+        return
+    for entry in entries:
+        path = prefix + entry.name
+        if not _is_unicode(path):
+            yield Entry(_printable(path), "closed", "the name is not valid UTF-8")
+        elif entry.is_symlink():
+            yield _link(root, Path(entry.path), path)
+        elif not entry.is_dir():
+            yield _file(path, entry.stat(follow_symlinks=False))
+        elif path != SAMPLE:
+            if Path(entry.name).suffix.lower() in EXTENSIONS:
+                yield Entry(path, "stray", "a folder named like an image")
+            yield from _walk(root, Path(entry.path), path + "/")
+
+
+def _is_unicode(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(path: str) -> str:
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def _file(path: str, status: os.stat_result) -> Entry:
+    if not stat.S_ISREG(status.st_mode):
+        return Entry(path, "stray", "not a regular file")
+    if any(part.startswith(".") for part in path.split("/")):
+        return Entry(path, "stray", "a hidden file", status)
+    return Entry(path, "file", None, status)
+
+
+def _link(root: Path, link: Path, path: str) -> Entry:
+    target = link.readlink()
+    if not link.exists():
+        return Entry(path, "link", f"a broken link to {target}")
+    resolved = link.resolve()
+    if _DVC_CACHE in resolved.as_posix() and resolved.is_file():
+        return _file(path, resolved.stat())
+    if resolved.is_relative_to(root.resolve()):
+        return Entry(path, "link", f"a link to {target}")
+    return Entry(path, "link", f"a link out of the data folder to {target}")
 
 
 def _folder_names(folder: Path) -> list[str]:
-    return sorted(
-        child.name for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
-    )
+    try:
+        children = list(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder} can't be opened: {error.strerror}") from error
+    return sorted(child.name for child in children if child.is_dir() and not child.name.startswith("."))

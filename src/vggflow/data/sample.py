@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from vggflow.data import layout
-from vggflow.data.sources import EXTENSIONS
+from vggflow.data.images import EXTENSIONS
 from vggflow.errors import DataError
 
 

@@ -4,26 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from vggflow.data.images import MAX_BYTES
+from vggflow.data.images import EXTENSIONS, MAX_BYTES
 from vggflow.errors import DataError
-
-EXTENSIONS = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".gif",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".avif",
-    }
-)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,50 @@
+"""The data gate, whole: looks at every file, finds copies, leaves out what is to be left out, and judges."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from vggflow.data import expectations, layout, quarantine
+from vggflow.data.duplicates import NearLimits, mark_near_copies
+from vggflow.data.scanning import scan
+from vggflow.data.verdict import Verdict
+from vggflow.settings import ValidateSettings
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The manifest with copies marked and files left out, and the verdict on it."""
+
+    manifest: pd.DataFrame
+    verdict: Verdict
+
+
+def judge(
+    data_folder: Path,
+    settings: ValidateSettings,
+    docs_folder: Path,
+    *,
+    cache: Path | None = None,
+    reference: pd.DataFrame | None = None,
+    progress: Progress | None = None,
+) -> Judgement:
+    """Judges the data and writes Data Docs; changes nothing below the data folder.
+
+    Args:
+        cache: a folder in which the scan remembers what it saw, so the next one reads only what has changed.
+        reference: the manifest of the champion's data, to compare the shares of the classes with.
+        progress: called with the files read and the files in total.
+
+    Raises:
+        DataError: there is no data folder, a split that training needs is missing, or there is no file.
+    """
+    folders = layout.class_folders(data_folder)
+    scanned = scan(data_folder, progress, cache)
+    limits = NearLimits(settings.near_hash_distance, settings.near_similarity, settings.near_min_detail)
+    manifest = quarantine.exclude(mark_near_copies(scanned, data_folder, limits), settings)
+    verdict = expectations.check(manifest, settings, docs_folder, folders, reference)
+    return Judgement(manifest, verdict)

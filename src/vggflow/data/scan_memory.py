@@ -1,0 +1,61 @@
+"""What earlier scans saw, so that the next one reads only files that are new or have changed."""
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import PIL
+
+from vggflow import files
+from vggflow.data import inspection, schema
+
+KEY = {"path": "str", "size": "int64", "mtime_ns": "int64", "ctime_ns": "int64", "inode": "uint64"}
+# What a row says that does not follow from the bytes and the extension of its file.
+NOT_OF_THE_FILE = ("path", "split", "class_name", "near_group", "excluded")
+FACTS = [name for name in schema.COLUMNS if name not in NOT_OF_THE_FILE]
+
+
+class ScanMemory:
+    """The facts of files by path, size, times and inode, kept in a folder; without one nothing is remembered.
+
+    While a scan goes on it adds parts, so that a scan that was killed goes on where it was.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        # Facts depend on the decoder, so another version of it has seen nothing yet.
+        self._folder = folder / f"{inspection.VERSION}-pillow-{PIL.__version__}" if folder else None
+        if folder and folder.is_dir():
+            for old in folder.iterdir():
+                if old != self._folder:
+                    shutil.rmtree(old)
+
+    def recall(self, seen: pd.DataFrame) -> pd.DataFrame:
+        """The files seen (columns `KEY`), joined with their facts; `sha256` is null where there are none."""
+        return seen.merge(self._remembered(), on=list(KEY), how="left")
+
+    def add(self, rows: pd.DataFrame) -> None:
+        """Adds rows (columns `KEY` and `FACTS`) that stay until the next `keep`."""
+        if self._folder:
+            number = sum(1 for _ in self._folder.glob("part-*"))
+            self._write(rows, f"part-{number:06}.parquet")
+
+    def keep(self, rows: pd.DataFrame) -> None:
+        """Remembers exactly these rows."""
+        if self._folder:
+            self._write(rows, "all.parquet")
+            for part in self._folder.glob("part-*"):
+                part.unlink()
+
+    def _write(self, rows: pd.DataFrame, name: str) -> None:
+        # A file that could not be read may become readable without a change that its times would show.
+        known = rows.loc[rows["sha256"].notna(), [*KEY, *FACTS]]
+        if self._folder:
+            with files.replacing(self._folder / name) as beside:
+                known.to_parquet(beside, index=False)
+
+    def _remembered(self) -> pd.DataFrame:
+        tables = (
+            [pd.read_parquet(path) for path in sorted(self._folder.glob("*.parquet"))] if self._folder else []
+        )
+        nothing = schema.table([])[["path", *FACTS]].assign(**{name: 0 for name in KEY if name != "path"})
+        return pd.concat([nothing.astype(KEY), *tables]).drop_duplicates(list(KEY), keep="last")

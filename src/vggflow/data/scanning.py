@@ -1,0 +1,104 @@
+"""The scan: every file below the data folder becomes a row of the manifest, and is read at most once."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import pandas as pd
+
+from vggflow.data import layout, schema
+from vggflow.data.inspection import Facts, inspect
+from vggflow.data.layout import Entry
+from vggflow.data.parallel import for_each
+from vggflow.data.scan_memory import KEY, ScanMemory
+from vggflow.errors import DataError
+
+Progress = Callable[[int, int], None]
+
+# So many files are kept as one part in the scan's memory: what a killed scan has to read again.
+PART = 4096
+
+
+def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None = None) -> pd.DataFrame:
+    """Looks at every file below the data folder (not `sample/`) and decodes each image once; changes nothing.
+
+    Args:
+        progress: called with the files done and the files in total.
+        cache: a folder in which the scan remembers what it saw, so the next one reads only what has changed.
+
+    Raises:
+        DataError: there is no data folder, or no file in it.
+    """
+    layout.class_folders(data_folder)
+    entries = list(layout.walk(data_folder))
+    if not entries:
+        raise DataError(f"no images in {data_folder}: bring images in with `vggflow data import`")
+    memory = ScanMemory(cache)
+    recalled = memory.recall(_seen(entries))
+    known = recalled["sha256"].notna()
+    unknown = recalled.loc[~known, list(KEY)].sort_values("path", ignore_index=True)
+    parts = [recalled[known]]
+    for part in _read(data_folder, unknown):
+        memory.add(part)
+        parts.append(part)
+        if progress:
+            progress(sum(map(len, parts)), len(recalled))
+    files = pd.concat(parts, ignore_index=True)
+    memory.keep(files)
+    return _manifest(files, entries)
+
+
+def _seen(entries: list[Entry]) -> pd.DataFrame:
+    rows = [
+        (entry.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        for entry in entries
+        if entry.kind == "file" and (status := entry.status)
+    ]
+    return pd.DataFrame(rows, columns=list(KEY)).astype(KEY)
+
+
+def _read(data_folder: Path, unknown: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Rows of `KEY` and facts, part by part."""
+    facts = for_each(partial(_inspect, data_folder), unknown["path"].tolist())
+    for start in range(0, len(unknown), PART):
+        keys = unknown[start : start + PART].reset_index(drop=True)
+        rows = [{"bytes": size} | row for size, row in zip(keys["size"], islice(facts, PART), strict=True)]
+        yield pd.concat([keys, schema.table(rows).drop(columns="path")], axis=1)
+
+
+def _inspect(data_folder: Path, path: str) -> Facts:
+    return inspect(data_folder / path)
+
+
+def _manifest(files: pd.DataFrame, entries: list[Entry]) -> pd.DataFrame:
+    others = schema.table(
+        {
+            "path": entry.path,
+            "kind": "image" if entry.kind == "closed" else entry.kind,
+            "bytes": entry.status.st_size if entry.status else 0,
+            "error": entry.reason,
+        }
+        for entry in entries
+        if entry.kind != "file"
+    )
+    manifest = pd.concat([files, others], ignore_index=True)
+    parts = manifest["path"].str.split("/", n=2, expand=True).reindex(columns=range(3))
+    manifest["split"] = parts[0].where(parts[1].notna(), "")
+    manifest["class_name"] = parts[1].where(parts[2].notna(), "")
+    _set_aside(manifest)
+    manifest["excluded"] = None
+    return manifest.sort_values("path", ignore_index=True)[list(schema.COLUMNS)].astype(schema.COLUMNS)
+
+
+def _set_aside(manifest: pd.DataFrame) -> None:
+    """Images outside of a class folder are strays too."""
+    elsewhere = (manifest["class_name"] == "") | ~manifest["split"].isin(layout.SPLITS)
+    kept = (manifest["class_name"] == layout.UNLABELLED) & manifest["split"].isin(["train", "valid"])
+    for wrong, reason in (
+        (elsewhere, "not in {train,valid,test}/<class>/"),
+        (kept, f"`{layout.UNLABELLED}` is kept for unlabelled images in test"),
+    ):
+        images = wrong & (manifest["kind"] == "image")
+        manifest.loc[images, "kind"] = "stray"
+        manifest.loc[images, "error"] = reason

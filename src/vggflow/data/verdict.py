@@ -1,0 +1,95 @@
+"""What the data gate says: whether training may read the data, and what is wrong with which files."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from vggflow.data.rules import Rule, Severity
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An expectation that is not met: by which files or class folders, and why, in the same order."""
+
+    expectation: str
+    severity: Severity
+    message: str
+    paths: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether training may read this data: it may, unless a critical expectation is not met.
+
+    `problems` come with the critical ones first; `expectations` are the names of all that were asked;
+    `excluded` counts the files that are left out, by the kind named in `validate.exclude`.
+    """
+
+    passed: bool
+    problems: tuple[Problem, ...]
+    expectations: tuple[str, ...]
+    excluded: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @property
+    def message(self) -> str:
+        """One line for people: what was found, the worst first."""
+        counts = Counter(problem.severity for problem in self.problems)
+        warnings = f" with {_plural(counts['warning'], 'warning')}" if counts["warning"] else ""
+        if self.passed:
+            return f"data passed {_plural(len(self.expectations), 'expectation')}{warnings}"
+        others = counts["critical"] - 1
+        return f"data refused: {self.problems[0].message}" + (f"; and {others} more kinds" if others else "")
+
+    def to_table(self) -> "Table":
+        """The problems with their first few files, for the terminal."""
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("severity", "expectation", "files", "such as", box=None, pad_edge=False)
+        for problem in self.problems:
+            examples = [
+                f"{printable(path)}: {printable(reason)}"
+                for path, reason in zip(problem.paths[:SHOWN], problem.reasons, strict=False)
+            ]
+            cells = (problem.severity, problem.expectation, str(len(problem.paths)), "\n".join(examples))
+            table.add_row(*map(escape, cells))
+        return table
+
+
+def verdict(found: Sequence[tuple[Rule, Sequence[str], Sequence[str]]], excluded: dict[str, int]) -> Verdict:
+    """Puts rules, the paths that break them and the reasons together."""
+    problems = [
+        Problem(rule.name, rule.severity, _message(rule, paths, reasons), tuple(paths), tuple(reasons))
+        for rule, paths, reasons in found
+        if paths
+    ]
+    problems.sort(key=lambda problem: problem.severity != "critical")
+    passed = not any(problem.severity == "critical" for problem in problems)
+    return Verdict(passed, tuple(problems), tuple(rule.name for rule, _, _ in found), excluded)
+
+
+def printable(text: str) -> str:
+    """A name in one line: control characters, such as a newline in a file name, become escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )
+
+
+def _message(rule: Rule, paths: Sequence[str], reasons: Sequence[str]) -> str:
+    things = _plural(len(paths), "class folder" if rule.table == "classes" else "file")
+    return f"{rule.name}: {things} {rule.message}, such as {printable(paths[0])} ({printable(reasons[0])})"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
