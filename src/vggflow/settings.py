@@ -240,7 +240,7 @@ class PromotionSettings(Section):
         max_class_drop: A class may lose this much recall; more refuses if the loss is real.
         min_accuracy: Floor of the accuracy. 0: none.
         min_class_recall: Floor of the recall of every class. 0: none.
-        max_calibration_error: Ceiling of the expected calibration error. 1: none.
+        max_calibration_error: Ceiling of the expected calibration error. null: none.
         max_model_megabytes: Ceiling of the model file, in units of 1,000,000 bytes. null: none.
         allow_dirty_tree: Whether a model from uncommitted code or settings may be promoted.
         two_person: Whether the one who promotes must be another than the one who trained.
@@ -253,7 +253,7 @@ class PromotionSettings(Section):
     max_class_drop: Fraction = 0.02
     min_accuracy: Fraction = 0.0
     min_class_recall: Fraction = 0.0
-    max_calibration_error: Fraction = 1.0
+    max_calibration_error: Fraction | None = None
     max_model_megabytes: float | None = Field(default=None, gt=0.0)
     allow_dirty_tree: bool = True
     two_person: bool = False

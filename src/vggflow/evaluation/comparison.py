@@ -25,7 +25,8 @@ class Side:
         class_names: Its classes in the order of its probabilities.
         megabytes: The size of its file, in units of 1,000,000 bytes.
         trained_on: The manifest that it was trained on; None leaves out nothing on its account.
-        seconds: What scoring took, the start of the process included; reported, never a rule.
+        seconds: What scoring took; reported, never a rule.
+        temperature: What the model divides its logits by, for calibration before and after.
     """
 
     predictions: pd.DataFrame
@@ -33,6 +34,7 @@ class Side:
     megabytes: float
     trained_on: pd.DataFrame | None = None
     seconds: float | None = None
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,11 @@ def digest(side: Side) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def known(side: Side) -> pd.DataFrame:
+    """The predictions for images of classes that the model knows."""
+    return side.predictions[side.predictions["truth"].isin(side.class_names)]
+
+
 def right(predictions: pd.DataFrame) -> NDArray[np.bool_]:
     """Whether the most probable class is the true one, shape (N,)."""
     return np.asarray(table.labels(predictions) == predictions["truth"].to_numpy())
@@ -131,7 +138,7 @@ def joint(challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> Joint:
 
 def _scores(side: Side) -> Scores:
     """What the floors look at: the images of classes that this model knows."""
-    own = side.predictions[side.predictions["truth"].isin(side.class_names)]
+    own = known(side)
     if own.empty:
         return Scores(side.class_names, digest(side), 0, 0.0, {}, 1.0, side.megabytes)
     correct = right(own)

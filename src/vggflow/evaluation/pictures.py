@@ -7,10 +7,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from PIL import Image
 
 from vggflow.data.images import ImageError, open_image
+from vggflow.evaluation.heat import Looked
 
 THUMBNAIL_PX = 160
 
@@ -25,18 +25,13 @@ def thumbnail(path: Path) -> str | None:
     return _jpeg(image)
 
 
-def heat_map(path: Path, heat: NDArray[np.floating]) -> str | None:
-    """The same image below a heat map of shape (H, W), 0 to 1, stretched over it."""
-    try:
-        image = open_image(path)
-    except ImageError:
-        return None
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    warmth = Image.fromarray((np.clip(heat, 0, 1) * 255).astype(np.uint8)).resize(
-        image.size, Image.Resampling.BICUBIC
-    )
+def heat_map(looked: Looked) -> str:
+    """An image below its heat map."""
+    picture = Image.fromarray(looked.picture)
+    warmth = Image.fromarray((np.clip(looked.heat, 0, 1) * 255).astype(np.uint8))
+    warmth = warmth.resize(picture.size, Image.Resampling.BICUBIC)
     colours = matplotlib.colormaps["inferno"](np.asarray(warmth) / 255)[..., :3]
-    return _jpeg(Image.blend(image, Image.fromarray((colours * 255).astype(np.uint8)), 0.55))
+    return _jpeg(Image.blend(picture, Image.fromarray((colours * 255).astype(np.uint8)), 0.55))
 
 
 def figure(drawn: Figure) -> str:

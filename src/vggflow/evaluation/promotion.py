@@ -57,23 +57,21 @@ def _floors(scores: Scores, settings: PromotionSettings) -> Iterator[Check]:
     if scores.recall:
         recall, worst = min((recall, name) for name, recall in scores.recall.items())
         yield _floor("min_class_recall", f"recall of {worst}", recall, settings.min_class_recall)
-    yield _ceiling(
-        "max_calibration_error", "calibration error", scores.calibration_error, settings.max_calibration_error
-    )
-    if settings.max_model_megabytes is not None:
-        yield _ceiling("max_model_megabytes", "megabytes", scores.megabytes, settings.max_model_megabytes)
+    error, size = scores.calibration_error, scores.megabytes
+    yield _ceiling("max_calibration_error", "calibration error", error, settings.max_calibration_error)
+    yield _ceiling("max_model_megabytes", "model file in MB:", size, settings.max_model_megabytes)
 
 
 def _floor(rule: str, what: str, value: float, least: float) -> Check:
     passed = value >= least
-    says = f"{what} {value:.4f} is {'at least' if passed else 'below'} {least:g}"
-    return Check(rule, passed, says, {"value": value, "least": least})
+    compared = f"{'at least' if passed else 'below'} {least:g}" if least else "no floor is set"
+    return Check(rule, passed, f"{what} {value:.4g}, {compared}", {"value": value, "least": least})
 
 
-def _ceiling(rule: str, what: str, value: float, most: float) -> Check:
-    passed = value <= most
-    says = f"{what} {value:.4f} is {'at most' if passed else 'above'} {most:g}"
-    return Check(rule, passed, says, {"value": value, "most": most})
+def _ceiling(rule: str, what: str, value: float, most: float | None) -> Check:
+    passed = most is None or value <= most
+    compared = "no limit is set" if most is None else f"{'at most' if passed else 'above'} {most:g}"
+    return Check(rule, passed, f"{what} {value:.4g}, {compared}", {"value": value, "most": most})
 
 
 def _comparison(evidence: Evidence, champion: Scores, settings: PromotionSettings) -> Iterator[Check]:
@@ -130,7 +128,7 @@ def _class_drop(evidence: Evidence, most: float) -> Check:
         numbers |= {f"gain:{name}": joint.gain, f"p:{name}": corrected[name]}
     if not real:
         return Check("class_drop", True, f"no class lost more than {most:g} of its recall for real", numbers)
-    drops = ", ".join(f"{n} by {-counted[n].gain:.4f} (p = {corrected[n]:.2g})" for n in real)
+    drops = ", ".join(f"{n} by {-counted[n].gain:.4f} (p = {corrected[n]:.3g})" for n in real)
     return Check("class_drop", False, f"classes lost more than {most:g} of their recall: {drops}", numbers)
 
 
@@ -138,7 +136,7 @@ def _better(joint: Joint, min_gain: float) -> Check:
     p = float(mcnemar(joint.only_challenger, joint.only_champion))
     real = p < SIGNIFICANCE and joint.gain > 0
     passed = real and joint.gain >= min_gain
-    says = f"gain {joint.gain:+.4f} in accuracy, p = {p:.2g} (McNemar)"
+    says = f"gain {joint.gain:+.4f} in accuracy, p = {p:.3g} (McNemar)"
     if p < SIGNIFICANCE and joint.gain < 0:
         says += ": the challenger is worse"
     elif not real:
@@ -154,5 +152,5 @@ def _not_worse(joint: Joint, margin: float) -> Check:
     p = not_worse(joint.only_challenger, joint.only_champion, joint.images, margin) if joint.images else 1.0
     passed = p < least
     verb = "ruled out" if passed else f"not ruled out, that takes p < {least:g}"
-    says = f"gain {joint.gain:+.4f} in accuracy; a loss of {margin:g} is {verb} (p = {p:.2g}, Tango)"
+    says = f"gain {joint.gain:+.4f} in accuracy; a loss of {margin:g} is {verb} (p = {p:.3g}, Tango)"
     return Check("not_worse", passed, says, {"gain": joint.gain, "margin": margin, "p": p})

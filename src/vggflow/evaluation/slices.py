@@ -80,4 +80,5 @@ def _quarters(numbers: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     cut = pd.qcut(numbers, PARTS, labels=False, duplicates="drop")
     for part in sorted(cut.dropna().unique()):
         rows = (cut == part).fillna(False).to_numpy(dtype=bool)
-        yield f"{numbers[rows].min():.4g} – {numbers[rows].max():.4g}", rows
+        low, high = f"{numbers[rows].min():.4g}", f"{numbers[rows].max():.4g}"
+        yield low if low == high else f"{low} – {high}", rows
