@@ -106,7 +106,7 @@ def _group(
 
 def _components(count: int, edges: Indices) -> Indices:
     graph = coo_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _numbered(labels: Indices) -> Indices:

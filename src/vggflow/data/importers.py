@@ -2,132 +2,114 @@
 
 import os
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
 
 from vggflow.data import layout
-from vggflow.data.sources import Item, Skipped, items
+from vggflow.data.import_summary import ImportSummary, Tally
+from vggflow.data.shapes import Place, Shape, recognise
+from vggflow.data.sources import Item, Limits, Skipped, opened
+from vggflow.data.splitting import Shares, choose_split
 from vggflow.errors import DataError
 
-if TYPE_CHECKING:
-    from rich.table import Table
+__all__ = ["ImportOptions", "ImportSummary", "Limits", "Shares", "import_images"]
 
 Progress = Callable[[int, int], None]
 
-_SPLIT_NAMES = {
-    "train": "train", "training": "train",
-    "valid": "valid", "val": "valid", "validation": "valid",
-    "test": "test", "testing": "test",
-}  # fmt: skip
 _UNFINISHED = ".importing"
 
 
 @dataclass(frozen=True)
-class ImportSummary:
-    """What an import did: images per split and class, how many were there already, and what was left out."""
+class ImportOptions:
+    """How to import: what to divide, how much of an archive to accept, and whether only to look."""
 
-    images: dict[str, dict[str, int]]
-    copied: int
-    already_there: int
-    skipped: tuple[Skipped, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-    def to_table(self) -> "Table":
-        """Images per class and split, for the terminal."""
-        from rich.table import Table
-
-        splits = [split for split in layout.SPLITS if split in self.images]
-        table = Table("class", *splits)
-        for name in sorted({name for counts in self.images.values() for name in counts}):
-            table.add_row(name, *(str(self.images[split].get(name, 0)) for split in splits))
-        if not self.skipped:
-            return table
-        table.caption = "\n".join(
-            f"{count} skipped: {reason}, such as {example}" for reason, count, example in self._reasons()
-        )
-        return table
-
-    def _reasons(self) -> list[tuple[str, int, str]]:
-        counts = Counter(skip.reason for skip in self.skipped)
-        first = {skip.reason: skip.path for skip in reversed(self.skipped)}
-        return [(reason, count, first[reason]) for reason, count in counts.most_common()]
+    shares: Shares = field(default_factory=Shares)
+    limits: Limits = field(default_factory=Limits)
+    dry_run: bool = False
 
 
-def import_images(source: Path, data_folder: Path, progress: Progress | None = None) -> ImportSummary:
-    """Copies a tree `{train,valid,test}/<class>/…` below the data folder.
+def import_images(
+    source: Path,
+    data_folder: Path,
+    progress: Progress | None = None,
+    options: ImportOptions | None = None,
+) -> ImportSummary:
+    """Copies the images of a folder, zip or tar below the data folder, in the shapes that `shapes` knows.
 
     A file that is there already with the same bytes is left alone, so a killed import can be repeated.
 
+    Args:
+        progress: called with the images done and the images in total.
+
     Raises:
-        DataError: the source is of another shape, or a file is there already with other bytes.
+        DataError: the source is missing, empty or too large, or a file is there already with other bytes.
     """
+    options = options or ImportOptions()
     _refuse_overlap(source, data_folder)
-    found = list(items(source))
-    planned: dict[str, Item] = {}
-    skipped = [item for item in found if isinstance(item, Skipped)]
-    for item in found:
-        if isinstance(item, Item):
-            target = _target(item.path)
-            if isinstance(target, Skipped):
-                skipped.append(target)
-            else:
-                planned[str(target)] = item
-    if not planned:
-        raise DataError(
-            f"no images to import in {source}: expected {{train,valid,test}}/<class>/ with images"
-        )
-    copied = _copy_all(planned, data_folder, progress)
-    return ImportSummary(_count(planned), copied, len(planned) - copied, tuple(skipped))
-
-
-def _target(path: PurePosixPath) -> PurePosixPath | Skipped:
-    split = _SPLIT_NAMES.get(path.parts[0].lower())
-    if split is None:
-        return Skipped(str(path), "not in a folder train, valid or test")
-    if len(path.parts) < 3:
-        return Skipped(str(path), "not in a class folder")
-    if path.parts[1] == layout.UNLABELLED and split != "test":
-        return Skipped(str(path), f"`{layout.UNLABELLED}` is kept for unlabelled test images")
-    return PurePosixPath(split, *path.parts[1:])
-
-
-def _copy_all(planned: dict[str, Item], data_folder: Path, progress: Progress | None) -> int:
-    unfinished = data_folder / _UNFINISHED
-    unfinished.mkdir(parents=True, exist_ok=True)
-    copied = 0
-    try:
-        for done, (target, item) in enumerate(planned.items(), start=1):
-            copied += _copy(item, data_folder / target, unfinished / "file")
+    with opened(source, options.limits) as found, _workbench(data_folder, options.dry_run) as beside:
+        items = [item for item in found if isinstance(item, Item)]
+        shape = recognise([item.path for item in items], _labelled_splits(data_folder), options.shares)
+        tally = Tally([skip for skip in found if isinstance(skip, Skipped)])
+        _refuse_full_disk(items, data_folder)
+        for done, item in enumerate(items, start=1):
+            _take(item, shape, data_folder, tally, beside)
             if progress:
-                progress(done, len(planned))
-    finally:
-        shutil.rmtree(unfinished)
-    return copied
+                progress(done, len(items))
+    return tally.summary(shape.description, dry_run=options.dry_run)
 
 
-def _copy(item: Item, target: Path, beside: Path) -> bool:
+def _take(item: Item, shape: Shape, data_folder: Path, tally: Tally, beside: Path | None) -> None:
+    place = shape.place(item.path)
+    if isinstance(place, Skipped):
+        tally.skipped.append(place)
+        return
+    try:
+        content = item.read()
+    except (OSError, ValueError) as error:
+        tally.skipped.append(Skipped(str(item.path), str(error)))
+        return
+    target = _target(place, item, content, shape.shares)
+    tally.count(target, copied=_copy(content, item.path, data_folder / target, beside))
+
+
+def _target(place: Place, item: Item, content: bytes, shares: Shares | None) -> PurePosixPath:
+    split = place.split or choose_split(item.path, content, shares or Shares())
+    return PurePosixPath(split, place.class_name, place.rest)
+
+
+def _copy(content: bytes, origin: PurePosixPath, target: Path, beside: Path | None) -> bool:
     """Puts a file in place whole, or tells that it is there already."""
-    content = item.read()
     if target.exists():
-        if target.read_bytes() == content:
+        if target.is_file() and target.read_bytes() == content:
             return False
         raise DataError(
-            f"{target} is there already with other bytes than {item.path}; nothing is overwritten: "
+            f"{target} is there already with other bytes than {origin}; nothing is overwritten: "
             "remove or rename one of them"
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(target)
+    if beside:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.rename(target)
     return True
+
+
+@contextmanager
+def _workbench(data_folder: Path, dry_run: bool) -> Iterator[Path | None]:
+    """A file to write to before it gets its name, on the same file system; none for a dry run."""
+    if dry_run:
+        yield None
+        return
+    folder = data_folder / _UNFINISHED
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder / "file"
+    finally:
+        shutil.rmtree(folder)
 
 
 def _refuse_overlap(source: Path, data_folder: Path) -> None:
@@ -136,9 +118,23 @@ def _refuse_overlap(source: Path, data_folder: Path) -> None:
         raise DataError(f"{source} and {data_folder} lie within each other: import from another folder")
 
 
-def _count(targets: Iterable[str]) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for split, name in (PurePosixPath(target).parts[:2] for target in targets):
-        counts.setdefault(split, {}).setdefault(name, 0)
-        counts[split][name] += 1
-    return counts
+def _refuse_full_disk(items: list[Item], data_folder: Path) -> None:
+    needed = sum(item.size for item in items)
+    existing = next(folder for folder in (data_folder, *data_folder.resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise DataError(
+            f"{needed / 1024**3:.1f} GiB of images don't fit into the {free / 1024**3:.1f} GiB left "
+            f"on the disk of {data_folder}: make room first"
+        )
+
+
+def _labelled_splits(data_folder: Path) -> set[str]:
+    return {
+        split
+        for split in layout.SPLITS
+        if (data_folder / split).is_dir()
+        and any(
+            child.is_dir() and child.name != layout.UNLABELLED for child in (data_folder / split).iterdir()
+        )
+    }

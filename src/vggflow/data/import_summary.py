@@ -1,0 +1,79 @@
+"""What an import did, for people and programs."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from vggflow.data import layout
+from vggflow.data.sources import Skipped
+from vggflow.data.verdict import printable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """What an import did, or with `dry_run` would do.
+
+    `images` counts per split and class what the source holds: `copied` of them, and `already_there`.
+    """
+
+    description: str
+    images: dict[str, dict[str, int]]
+    copied: int
+    already_there: int
+    skipped: tuple[Skipped, ...]
+    dry_run: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def to_table(self) -> "RenderableType":
+        """Images per class and split, and what was skipped and why, for the terminal."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        splits = [split for split in layout.SPLITS if split in self.images]
+        table = Table("class", box=None, pad_edge=False)
+        for split in splits:
+            table.add_column(split, justify="right")
+        for name in sorted({name for counts in self.images.values() for name in counts}):
+            counts = [str(self.images[split].get(name, 0)) for split in splits]
+            table.add_row(Text(printable(name)), *counts)
+        return Group(Text(self.description), table, Text("\n".join(self._notes())))
+
+    def _notes(self) -> list[str]:
+        verb = "to copy" if self.dry_run else "copied"
+        there = f", {self.already_there} already there" if self.already_there else ""
+        counts = Counter(skip.reason for skip in self.skipped)
+        first = {skip.reason: skip.path for skip in reversed(self.skipped)}
+        skipped = [
+            f"{count} skipped: {printable(reason)}, such as {printable(first[reason])}"
+            for reason, count in counts.most_common()
+        ]
+        return [f"{self.copied} {verb}{there}", *skipped]
+
+
+class Tally:
+    """Counts while an import goes on."""
+
+    def __init__(self, skipped: list[Skipped]) -> None:
+        self.skipped = skipped
+        self.images: dict[str, dict[str, int]] = {}
+        self.copied = self.already_there = 0
+
+    def count(self, place: PurePosixPath, *, copied: bool) -> None:
+        """One image of the source, at `split/class/name`."""
+        counts = self.images.setdefault(place.parts[0], {})
+        counts[place.parts[1]] = counts.get(place.parts[1], 0) + 1
+        self.copied += copied
+        self.already_there += not copied
+
+    def summary(self, description: str, *, dry_run: bool) -> ImportSummary:
+        """What it came to."""
+        skipped = tuple(self.skipped)
+        return ImportSummary(description, self.images, self.copied, self.already_there, skipped, dry_run)

@@ -1,0 +1,51 @@
+"""Which split an image goes to, told by its content alone: adding images never moves one that is there."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from vggflow.errors import DataError
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of the images goes to `valid` and `test`; the rest goes to train.
+
+    Images whose paths match the regular expression `group` alike (in its first group, or as a whole where it
+    has none) stay together: `--group 'patient_(\\d+)'`.
+    """
+
+    valid: float = 0.1
+    test: float = 0.1
+    group: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.valid, self.test) < 0 or self.valid + self.test >= 1:
+            raise DataError(
+                f"shares of {self.valid:g} for valid and {self.test:g} for test leave nothing for train: "
+                "both at least 0, together less than 1"
+            )
+        try:
+            re.compile(self.group or "")
+        except re.error as error:
+            raise DataError(f"--group {self.group!r} is no regular expression: {error}") from error
+
+
+def choose_split(path: PurePosixPath, content: bytes, shares: Shares) -> str:
+    """The split of an image: the same for the same bytes, or for the same group.
+
+    The SHA-256 as a number from 0 to 1 falls into test, valid or train, in this order.
+    """
+    place = int.from_bytes(_digest(path, content, shares)[:8]) / 2**64
+    if place < shares.test:
+        return "test"
+    return "valid" if place < shares.test + shares.valid else "train"
+
+
+def _digest(path: PurePosixPath, content: bytes, shares: Shares) -> bytes:
+    match = re.search(shares.group, str(path)) if shares.group else None
+    if match:
+        key = match.group(1) if match.re.groups else match.group()
+        return hashlib.sha256((key or "").encode()).digest()
+    return hashlib.sha256(content).digest()
