@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vggflow.evaluation import calibration, intervals
 from vggflow.evaluation.evidence import Evidence, Joint, Scores
-from vggflow.evaluation.seen import Seen, find_seen
+from vggflow.evaluation.seen import Near, Seen, find_seen
 from vggflow.prediction import table
 
 REPLICATES = 10_000
@@ -67,7 +67,11 @@ class Comparison:
 
 
 def compare(
-    challenger: Side, champion: Side | None, manifest_digest: str, images: pd.DataFrame | None = None
+    challenger: Side,
+    champion: Side | None,
+    manifest_digest: str,
+    images: pd.DataFrame | None = None,
+    near: Near | None = None,
 ) -> Comparison:
     """Pairs two predictions tables and leaves out what either model has seen.
 
@@ -76,10 +80,11 @@ def compare(
         champion: The model in use, if there is one.
         manifest_digest: The manifest that the images were taken from.
         images: The rows of the manifest that were scored; without them nothing is left out.
+        near: How near copies of training images are found; only equal bytes are looked for without it.
     """
     sides = [challenger] if champion is None else [challenger, champion]
     manifests = [side.trained_on for side in sides if side.trained_on is not None]
-    seen = Seen() if images is None else find_seen(images, manifests)
+    seen = Seen() if images is None else find_seen(images, manifests, near)
     kept = [_without(side, seen.paths) for side in sides]
     common = tuple(n for n in challenger.class_names if champion is None or n in champion.class_names)
     return Comparison(kept[0], kept[1] if champion else None, seen, common, manifest_digest)
@@ -104,10 +109,14 @@ def evidence(comparison: Comparison) -> Evidence:
 
 
 def gather(
-    challenger: Side, champion: Side | None, manifest_digest: str, images: pd.DataFrame | None = None
+    challenger: Side,
+    champion: Side | None,
+    manifest_digest: str,
+    images: pd.DataFrame | None = None,
+    near: Near | None = None,
 ) -> Evidence:
     """`compare` and `evidence` in one."""
-    return evidence(compare(challenger, champion, manifest_digest, images))
+    return evidence(compare(challenger, champion, manifest_digest, images, near))
 
 
 def digest(side: Side) -> str:

@@ -83,5 +83,16 @@ class Decision:
         lines = [f"{'ok' if c.passed else 'no':<3} {c.rule:<{width}}  {c.says}" for c in self.checks]
         return "\n".join([self.summary, "", *lines]) + "\n"
 
+    def to_markdown(self) -> str:
+        """The summary and a table of the checks."""
+        rows = [f"| {'✓' if c.passed else '✗'} | `{c.rule}` | {_cell(c.says)} |" for c in self.checks]
+        return "\n".join(
+            [f"**{_cell(self.summary)}**", "", "| | rule | what it found |", "|---|---|---|", *rows, ""]
+        )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
 
 _FIRST = "the first champion, all floors hold"
