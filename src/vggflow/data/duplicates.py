@@ -6,7 +6,6 @@ see in them (drawings, enlarged thumbnails, one colour) have hashes that collide
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from vggflow.data.images import ImageError
 from vggflow.data.likeness import similarity
 from vggflow.data.neighbours import neighbours
 from vggflow.data.parallel import for_each
@@ -50,8 +48,8 @@ def mark_near_copies(
     detailed = manifest[manifest["error"].isna() & (manifest["detail"] >= limits.detail)]
     pictures = detailed.drop_duplicates("sha256").reset_index(drop=True)
     pairs = candidates(pictures, limits.hash_distance)
-    confirm = partial(_are_copies, data_folder, limits.similarity)
-    groups = _group(pictures["path"].to_numpy(dtype=object), pairs, confirm, progress)
+    files = np.array([str(data_folder / path) for path in pictures["path"]], dtype=object)
+    groups = _group(files, pairs, limits.similarity, progress)
     numbers = pd.Series(groups, index=pictures["sha256"], dtype="Int64")
     return manifest.assign(near_group=manifest["sha256"].map(numbers[numbers >= 0]).astype("Int64"))
 
@@ -73,12 +71,7 @@ def candidates(pictures: pd.DataFrame, hash_distance: int) -> Indices:
     return cast(Indices, pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])])
 
 
-def _group(
-    paths: NDArray[np.object_],
-    pairs: Indices,
-    confirm: Callable[[tuple[str, str]], bool],
-    progress: Progress | None,
-) -> Indices:
+def _group(files: NDArray[np.object_], pairs: Indices, enough: float, progress: Progress | None) -> Indices:
     """A number per picture, the same for all that are copies by one or several steps, -1 for the others.
 
     Pairs are confirmed in rounds, each picture with the likeliest one of another group: of a thousand copies
@@ -86,17 +79,16 @@ def _group(
     """
     copies, looked_at = np.empty((0, 2), np.int64), 0
     while True:
-        labels = _components(len(paths), copies)
+        labels = _components(len(files), copies)
         pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
         if not len(pairs):
             return _numbered(labels)
         chosen = np.zeros(len(pairs), dtype=bool)
         for end in (0, 1):
             chosen[np.unique(pairs[:, end], return_index=True)[1]] = True
-        questions = [(str(one), str(other)) for one, other in paths[pairs[chosen]]]
         answers = []
-        for answer in for_each(confirm, questions):
-            answers.append(answer)
+        for answer in for_each(similarity, files[pairs[chosen]].tolist()):
+            answers.append(_confirmed(answer, enough))
             if progress:
                 progress(looked_at + len(answers), looked_at + len(pairs))
         looked_at += len(answers)
@@ -118,11 +110,7 @@ def _numbered(labels: Indices) -> Indices:
     return np.asarray(numbers[which], dtype=np.int64)
 
 
-def _are_copies(data_folder: Path, limit: float, paths: tuple[str, str]) -> bool:
-    one, other = paths
-    try:
-        return similarity(data_folder / one, data_folder / other) >= limit
-    except ImageError as error:
-        raise DataError(
-            f"{one} or {other} changed while it was looked at ({error}): validate again"
-        ) from error
+def _confirmed(answer: float | None, enough: float) -> bool:
+    if answer is None:
+        raise DataError("an image changed while it was looked at: validate again")
+    return answer >= enough

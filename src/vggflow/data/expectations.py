@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
@@ -45,17 +45,13 @@ def check(
     }
     asked = rules(settings)
     broken = _run(asked, tables, docs_folder)
-    found = [
-        (rule, paths, _reasons(rule, tables[rule.table], paths))
-        for rule, paths in zip(asked, broken, strict=True)
-    ]
+    found = [(rule, _rows(tables[rule.table], paths)) for rule, paths in zip(asked, broken, strict=True)]
     excluded = {str(kind): int(count) for kind, count in manifest["excluded"].value_counts().items()}
     return verdict(found, excluded)
 
 
-def _reasons(rule: Rule, table: pd.DataFrame, paths: Sequence[str]) -> list[str]:
-    rows = table.set_index("path", drop=False).loc[list(paths)] if paths else table[:0]
-    return [rule.reason_for(row) for row in cast("list[dict[str, Any]]", rows.to_dict("records"))]
+def _rows(table: pd.DataFrame, paths: Sequence[str]) -> pd.DataFrame:
+    return table[table["path"].isin(paths)]
 
 
 def _run(asked: Sequence[Rule], tables: dict[str, pd.DataFrame], docs_folder: Path) -> list[list[str]]:

@@ -20,9 +20,9 @@ _KIND_COLUMNS = {"image": "unreadable", "link": "links", "foreign": "foreign_fil
 def image_table(manifest: pd.DataFrame) -> pd.DataFrame:
     """The rows that are not excluded, with a column for everything that an expectation asks for.
 
-    Columns named like an expectation hold the reason why a row does not meet it, null where it does; the
-    others are numbers: `shorter_side` (px), `aspect_ratio` (1 or more), `size_ratio` (longer side to its
-    median, 1 or more).
+    Columns named like an expectation are null in rows that meet it; in others they hold the reason, or for
+    copies the path of the other one. The rest are numbers: `shorter_side` (px), `aspect_ratio` (1 or more),
+    `size_ratio` (longer side to its median, 1 or more).
     """
     images = manifest[manifest["excluded"].isna()].reset_index(drop=True)
     for kind, column in _KIND_COLUMNS.items():
@@ -125,35 +125,35 @@ def _extension_mismatch(images: pd.DataFrame) -> pd.Series:
 
 
 def _copies(images: pd.DataFrame) -> pd.DataFrame:
-    """Reasons to call an image a copy of another one, which they name."""
+    """For each image the path of the one that it is a copy of, by what is wrong with that."""
     labelled = images[images["class_name"] != UNLABELLED]
     unlabelled = images[images["class_name"] == UNLABELLED]
     alike = labelled[labelled["near_group"].notna()]
     columns = {
-        "exact_duplicates": _later_in_same_class(labelled, "sha256", "same bytes as "),
-        "near_duplicates": _later_in_same_class(alike, "near_group", "looks like "),
-        "leakage": "same bytes as " + _counterpart(labelled, labelled, "sha256", "split"),
-        "near_leakage": "looks like " + _counterpart(alike, alike, "near_group", "split"),
+        "exact_duplicates": _later_in_same_class(labelled, "sha256"),
+        "near_duplicates": _later_in_same_class(alike, "near_group"),
+        "leakage": _counterpart(labelled, labelled, "sha256", "split"),
+        "near_leakage": _counterpart(alike, alike, "near_group", "split"),
         "label_conflicts": _first_of(
-            "same bytes as " + _counterpart(labelled, labelled, "sha256", "class_name"),
-            "looks like " + _counterpart(alike, alike, "near_group", "class_name"),
+            _counterpart(labelled, labelled, "sha256", "class_name"),
+            _counterpart(alike, alike, "near_group", "class_name"),
         ),
         "known_unlabelled": _first_of(
-            "same bytes as " + _counterpart(unlabelled, labelled, "sha256", "class_name"),
-            "looks like " + _counterpart(unlabelled, alike, "near_group", "class_name"),
+            _counterpart(unlabelled, labelled, "sha256", "class_name"),
+            _counterpart(unlabelled, alike, "near_group", "class_name"),
         ),
     }
     return pd.DataFrame({name: columns[name].reindex(images.index) for name in COPY_COLUMNS})
 
 
-def _later_in_same_class(images: pd.DataFrame, group: str, words: str) -> pd.Series:
+def _later_in_same_class(images: pd.DataFrame, group: str) -> pd.Series:
     """Names the first member of its group that is in the same split and class, for all but that one."""
     same = images.groupby(["split", "class_name", group], sort=False)
     first, first_bytes = same["path"].transform("first"), same["sha256"].transform("first")
     later = images["path"] != first
     if group != "sha256":
         later &= images["sha256"] != first_bytes
-    return (words + first)[later]
+    return first[later]
 
 
 def _counterpart(images: pd.DataFrame, others: pd.DataFrame, group: str, differing: str) -> pd.Series:

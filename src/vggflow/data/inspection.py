@@ -31,12 +31,13 @@ _FOREIGN = frozenset(
 )
 
 
-def inspect(path: Path) -> Facts:
+def inspect(name: str) -> Facts:
     """The facts of one file for its row in the manifest; a bad file has its reason in `error`.
 
     `kind` is `image` for what is or claims to be a picture that can be read, `foreign` for a kind of picture
     that can't, and `stray` for anything else.
     """
+    path = Path(name)
     try:
         content = images.read(path)
     except images.ImageError as error:

@@ -1,6 +1,6 @@
 """Whether two files show the same picture, told from their pixels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggflow.data.images import open_image
+from vggflow.data.images import ImageError, open_image
 
 FLAT_PX = 128
 SIZE_PX = 32
@@ -18,24 +18,27 @@ _CROPS = [(0.1, 0.5, 0.5), *((0.05, x, y) for x in (0.0, 0.5, 1.0) for y in (0.0
 Box = tuple[float, float, float, float]
 
 
-def similarity(one: Path, other: Path) -> float:
+def similarity(names: Sequence[str]) -> float | None:
     """How alike two pictures are, from -1 to 1; from 0.9 on one is nearly always a copy of the other.
+
+    Null where one of the files can't be decoded.
 
     It is the correlation of their colours at 32×32 pixels, which brightness and contrast don't change, for
     the best way to lay one picture over a slightly cropped other.
-
-    Raises:
-        ImageError: one of them can't be decoded.
     """
-    flat = [
-        open_image(path).resize((FLAT_PX, FLAT_PX), Image.Resampling.BOX, reducing_gap=2.0)
-        for path in (one, other)
-    ]
+    try:
+        flat = [_flat(open_image(Path(name))) for name in names]
+    except ImageError:
+        return None
     whole = [_vector(image, (0, 0, FLAT_PX, FLAT_PX)) for image in flat]
     fits = [float(whole[0] @ whole[1])]
     for which, image in enumerate(flat):
         fits += [float(whole[1 - which] @ _vector(image, box)) for box in _boxes()]
     return max(fits)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    return image.resize((FLAT_PX, FLAT_PX), Image.Resampling.BOX, reducing_gap=2.0)
 
 
 def _boxes() -> Iterator[Box]:

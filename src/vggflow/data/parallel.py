@@ -1,15 +1,22 @@
-"""Work on many files by several processes at once, with the same memory whatever their number."""
+"""Work on many files by several processes at once, with the same memory whatever their number.
 
+Each worker is a fresh Python that runs one function and talks JSON over its pipes. Python's own process pools
+either copy the locks of other threads (fork) or run the caller's script a second time (spawn), and their idle
+workers outlive a parent that is killed; these end when their pipe does.
+"""
+
+import importlib
+import json
 import os
+import queue
+import signal
+import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import IO, Any, TypeVar, cast
 
 from vggflow.errors import VggflowError
 
@@ -19,6 +26,8 @@ Result = TypeVar("Result")
 BATCH = 32
 # Below this number, starting processes takes longer than they save.
 FEW = 300
+# A worker is one of as many as there are cores, so its matrix products keep to one.
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def for_each(
@@ -27,69 +36,86 @@ def for_each(
     """The results in the order of the items, as they come.
 
     Args:
-        function: one that a fresh process can import.
+        function: of a module, not nested; it takes and returns what JSON can hold.
         processes: how many at once; by default as many as this process may use cores.
 
     Raises:
-        VggflowError: a process was killed from outside, or had no memory left.
+        VggflowError: a worker was killed from outside, crashed, or had no memory left.
     """
     processes = processes or len(os.sched_getaffinity(0))
-    if processes == 1 or len(items) < FEW or not _can_start_processes():
+    if processes == 1 or len(items) < FEW:
         yield from map(function, items)
         return
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    # Started afresh, not forked: a fork copies the locks of other threads, TensorFlow's among them.
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=_prepare) as pool:
-        try:
-            for results in _in_order(pool, function, batches, ahead=4 * processes):
-                yield from results
-        except BrokenProcessPool as error:
-            raise VggflowError(
-                "a scanning process ended early: killed, or out of memory; run it again "
-                "(in a script of your own, call it below `if __name__ == '__main__':`)"
-            ) from error
-
-
-def _in_order(
-    pool: ProcessPoolExecutor,
-    function: Callable[[Item], Result],
-    batches: Sequence[Sequence[Item]],
-    ahead: int,
-) -> Iterator[list[Result]]:
-    """Keeps only so many batches in the pool that results never pile up."""
-    running: deque[Future[list[Result]]] = deque()
-    try:
+    with _workers(function, processes) as idle, ThreadPoolExecutor(processes) as threads:
+        running: deque[Future[list[Any]]] = deque()
         for batch in batches:
-            running.append(pool.submit(_batch, function, batch))
-            if len(running) == ahead:
-                yield running.popleft().result()
+            running.append(threads.submit(_ask, idle, batch))
+            # Only so many batches are under way that results never pile up.
+            if len(running) == 4 * processes:
+                yield from running.popleft().result()
         while running:
-            yield running.popleft().result()
+            yield from running.popleft().result()
+
+
+def work(name: str) -> None:
+    """What a worker does: answers each line of items with a line of results until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    module, function_name = name.split(":")
+    function = getattr(importlib.import_module(module), function_name)
+    for line in sys.stdin.buffer:
+        results = [function(item) for item in json.loads(line)]
+        sys.stdout.buffer.write(json.dumps(results).encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+_Worker = subprocess.Popen[bytes]
+
+
+@contextmanager
+def _workers(function: Callable[..., Any], count: int) -> "Iterator[queue.SimpleQueue[_Worker]]":
+    command = [
+        sys.executable,
+        "-m",
+        "vggflow.data.parallel",
+        f"{function.__module__}:{function.__qualname__}",
+    ]
+    started = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **_ONE_THREAD}
+        )
+        for _ in range(count)
+    ]
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    for worker in started:
+        idle.put(worker)
+    try:
+        yield idle
     finally:
-        for future in running:
-            future.cancel()
+        for worker in started:
+            worker.kill()
+            worker.communicate()
 
 
-def _batch(function: Callable[[Item], Result], batch: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in batch]
+def _ask(idle: "queue.SimpleQueue[_Worker]", batch: Sequence[Any]) -> list[Any]:
+    worker = idle.get()
+    stdin, stdout = cast("tuple[IO[bytes], IO[bytes]]", (worker.stdin, worker.stdout))
+    try:
+        stdin.write(json.dumps(batch).encode() + b"\n")
+        stdin.flush()
+        answer = stdout.readline()
+    except BrokenPipeError:
+        answer = b""
+    finally:
+        idle.put(worker)
+    if not answer:
+        raise VggflowError(
+            f"a process that looks at images ended early (killed, or out of memory) at one of {len(batch)} "
+            f"files from {batch[0]} on; run it again"
+        )
+    results: list[Any] = json.loads(answer)
+    return results
 
 
-def _can_start_processes() -> bool:
-    """A program read from stdin has no file that a fresh process could import."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    return main.__spec__ is not None or file is None or os.path.exists(file)  # noqa: PTH110
-
-
-def _prepare() -> None:
-    """Makes a worker end with its parent, and keep to one core.
-
-    Left alone, an idle worker outlives a parent that was killed: it holds the other end of its own queue.
-    """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    threadpool_limits(1)
-    parent = parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-        threading.Thread(target=lambda: (wait([sentinel]), os._exit(1)), daemon=True).start()
+if __name__ == "__main__":
+    work(sys.argv[1])

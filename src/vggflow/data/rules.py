@@ -29,6 +29,7 @@ class Rule:
     reason: str = ""
     minimum: float | None = None
     maximum: float | None = None
+    names_other: bool = False
 
     @property
     def is_range(self) -> bool:
@@ -67,10 +68,10 @@ def _image_rules(settings: ValidateSettings) -> list[Rule]:
     return [
         _told("links", "critical", "that are links, which DVC stops at or replaces by copies"),
         _told("unreadable", "critical", "that can't be decoded"),
-        _told("exact_duplicates", "critical", "with the same bytes as another of the same class and split"),
-        _told("leakage", "critical", "with the same bytes as one in another split"),
-        _told("near_leakage", "critical", "nearly the same as one in another split"),
-        _told("label_conflicts", "critical", "labelled differently from a copy"),
+        _copy("exact_duplicates", "critical", "with the same bytes as another of the same class and split"),
+        _copy("leakage", "critical", "with the same bytes as one in another split"),
+        _copy("near_leakage", "critical", "nearly the same as one in another split"),
+        _copy("label_conflicts", "critical", "labelled differently from a copy"),
         Rule(
             "too_small",
             "images",
@@ -123,8 +124,8 @@ def _class_rules(settings: ValidateSettings) -> list[Rule]:
 def _quality_rules(settings: ValidateSettings) -> list[Rule]:
     aspect, size = settings.max_aspect_ratio, settings.max_size_ratio
     return [
-        _told("near_duplicates", "warning", "nearly the same as another of the same class and split"),
-        _told("known_unlabelled", "warning", "to be predicted, with a labelled copy"),
+        _copy("near_duplicates", "warning", "nearly the same as another of the same class and split"),
+        _copy("known_unlabelled", "warning", "to be predicted, with a labelled copy"),
         Rule(
             "odd_shapes",
             "images",
@@ -154,6 +155,10 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
 
 def _told(name: Expectation, severity: Severity, message: str, table: Table = "images") -> Rule:
     return Rule(name, table, severity, message, name)
+
+
+def _copy(name: Expectation, severity: Severity, message: str) -> Rule:
+    return Rule(name, "images", severity, message, name, f"like {{{name}}}", names_other=True)
 
 
 def _measured(name: Expectation, column: str, minimum: float, message: str) -> Rule:

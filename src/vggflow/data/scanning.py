@@ -1,14 +1,13 @@
 """The scan: every file below the data folder becomes a row of the manifest, and is read at most once."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import pandas as pd
 
 from vggflow.data import layout, schema
-from vggflow.data.inspection import Facts, inspect
+from vggflow.data.inspection import inspect
 from vggflow.data.layout import Entry
 from vggflow.data.parallel import for_each
 from vggflow.data.scan_memory import KEY, ScanMemory
@@ -60,15 +59,11 @@ def _seen(entries: list[Entry]) -> pd.DataFrame:
 
 def _read(data_folder: Path, unknown: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Rows of `KEY` and facts, part by part."""
-    facts = for_each(partial(_inspect, data_folder), unknown["path"].tolist())
+    facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]])
     for start in range(0, len(unknown), PART):
         keys = unknown[start : start + PART].reset_index(drop=True)
         rows = [{"bytes": size} | row for size, row in zip(keys["size"], islice(facts, PART), strict=True)]
         yield pd.concat([keys, schema.table(rows).drop(columns="path")], axis=1)
-
-
-def _inspect(data_folder: Path, path: str) -> Facts:
-    return inspect(data_folder / path)
 
 
 def _manifest(files: pd.DataFrame, entries: list[Entry]) -> pd.DataFrame:

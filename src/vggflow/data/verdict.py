@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
 
 from vggflow.data.rules import Rule, Severity
 
@@ -15,13 +17,17 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Problem:
-    """An expectation that is not met: by which files or class folders, and why, in the same order."""
+    """An expectation that is not met: by which files or class folders, and why, in the same order.
+
+    Where they are copies, `others` are what they are copies of; else it is empty.
+    """
 
     expectation: str
     severity: Severity
     message: str
     paths: tuple[str, ...]
     reasons: tuple[str, ...]
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,16 +73,22 @@ class Verdict:
         return table
 
 
-def verdict(found: Sequence[tuple[Rule, Sequence[str], Sequence[str]]], excluded: dict[str, int]) -> Verdict:
-    """Puts rules, the paths that break them and the reasons together."""
-    problems = [
-        Problem(rule.name, rule.severity, _message(rule, paths, reasons), tuple(paths), tuple(reasons))
-        for rule, paths, reasons in found
-        if paths
-    ]
+def verdict(found: Sequence[tuple[Rule, pd.DataFrame]], excluded: dict[str, int]) -> Verdict:
+    """Puts the rules and the rows that break them together."""
+    problems = [_problem(rule, rows) for rule, rows in found if len(rows)]
     problems.sort(key=lambda problem: problem.severity != "critical")
     passed = not any(problem.severity == "critical" for problem in problems)
-    return Verdict(passed, tuple(problems), tuple(rule.name for rule, _, _ in found), excluded)
+    return Verdict(passed, tuple(problems), tuple(rule.name for rule, _ in found), excluded)
+
+
+def _problem(rule: Rule, rows: pd.DataFrame) -> Problem:
+    paths = tuple(rows["path"].tolist())
+    reasons = tuple(rule.reason_for(row) for row in cast("list[dict[str, Any]]", rows.to_dict("records")))
+    others = tuple(rows[rule.column].tolist()) if rule.names_other else ()
+    things = _plural(len(paths), "class folder" if rule.table == "classes" else "file")
+    example = f"{printable(paths[0])} ({printable(reasons[0])})"
+    message = f"{rule.name}: {things} {rule.message}, such as {example}"
+    return Problem(rule.name, rule.severity, message, paths, reasons, others)
 
 
 def printable(text: str) -> str:
@@ -84,11 +96,6 @@ def printable(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
     )
-
-
-def _message(rule: Rule, paths: Sequence[str], reasons: Sequence[str]) -> str:
-    things = _plural(len(paths), "class folder" if rule.table == "classes" else "file")
-    return f"{rule.name}: {things} {rule.message}, such as {printable(paths[0])} ({printable(reasons[0])})"
 
 
 def _plural(count: int, noun: str) -> str:
