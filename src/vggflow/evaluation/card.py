@@ -20,8 +20,7 @@ def render(facts: Facts) -> str:
     Args:
         facts: `name` (of the registered model), `class_names`, `evaluation` (from `metrics.measure`), and
             where known: `version`, `image_size_px`, `images` (split → class → count), `phases` (rows of equal
-            keys), and the tables of names and values `model`, `data`, `training` and `lineage`. What is missing
-            is left out.
+            keys), and tables of names and values: `model`, `data`, `training`, `lineage`.
     """
     environment = Environment(
         loader=PackageLoader("vggflow.evaluation"),

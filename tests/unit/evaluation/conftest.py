@@ -9,7 +9,7 @@ from vggflow.prediction.table import probability_column
 MakePredictions = Callable[..., pd.DataFrame]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_predictions() -> MakePredictions:
     """Makes a predictions table of random answers, the better the larger `skill`."""
 
