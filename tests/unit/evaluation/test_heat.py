@@ -35,7 +35,7 @@ def test_each_image_has_its_picture_as_the_network_sees_it_and_a_heat_map(model_
     asked = [(tmp_path / "half.png", "cats"), (tmp_path / "noise.png", "dogs")]
     looked = looking(model_path)(asked)
     assert [seen.picture.shape for seen in looked] == [(160, 160, 3)] * 2
-    assert looked[0].picture.min() > 250, "cropped to the white middle, as for the network"
+    assert looked[0].picture.min() > 200, "cropped to the white middle, as for the network"
     for seen in looked:
         assert seen.heat.ndim == 2 and seen.heat.min() >= 0 and seen.heat.max() <= 1
         assert heat_map(seen).startswith("data:image/jpeg;base64,")
