@@ -9,7 +9,7 @@ from vggflow import artifacts, settings
 from vggflow import workspace as workspaces
 from vggflow.data.sample import take_sample
 from vggflow.files import write_text
-from vggflow.tracking import connection
+from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
 PER_CLASS = 20
@@ -33,7 +33,7 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
     for name in (artifacts.DATA, artifacts.WEIGHTS):
         source = sample if name == artifacts.DATA else workspace.path(name)
         shutil.copytree(source, root / name)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", connection.tracking_uri(workspace))
+    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))
     return workspaces.init(root, remote=remote)
 
 

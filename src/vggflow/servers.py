@@ -1,18 +1,55 @@
 """The programs beside vggflow: flows in a process of their own, and the servers of MLflow and Prefect."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
-
-from honcho.manager import Manager
-from honcho.printer import Printer
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from vggflow import artifacts
-from vggflow.console import say
+from vggflow.console import say, tell
+from vggflow.errors import VggflowError
+from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
 LOCALHOST = "127.0.0.1"
+SECONDS_TO_START = 180.0
+SECONDS_TO_STOP = 10.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server of the user's own: what it is called, where it answers, and how it is started."""
+
+    name: str
+    port: int
+    health: str
+    command: tuple[str, ...]
+
+    @property
+    def url(self) -> str:
+        """Its address, on this machine only."""
+        return f"http://{LOCALHOST}:{self.port}"
+
+
+def prefect(port: int) -> Server:
+    """Prefect's API and user interface."""
+    command = ("-m", "prefect", "server", "start", "--host", LOCALHOST, "--port", str(port))
+    return Server("Prefect", port, "/api/health", command)
+
+
+def mlflow(workspace: Workspace, port: int) -> Server:
+    """MLflow's API and user interface on what this workspace has tracked."""
+    command = ("-m", "mlflow", "server", "--host", LOCALHOST, "--port", str(port), "--workers", "1")
+    store = workspace.path(artifacts.MLFLOW_ARTIFACTS)
+    places = ("--backend-store-uri", tracking_uri(workspace), "--artifacts-destination", str(store))
+    return Server("MLflow", port, "/health", command + places)
 
 
 def run_flow(workspace: Workspace, arguments: list[str]) -> int:
@@ -26,13 +63,14 @@ def run_flow(workspace: Workspace, arguments: list[str]) -> int:
 
 
 def environment(workspace: Workspace) -> dict[str, str]:
-    """Prefect's own server inside this workspace, unless `PREFECT_API_URL` names one; MLflow likewise."""
+    """Prefect's own server inside this workspace, unless `PREFECT_API_URL` names one, and less chatter."""
     defaults = {
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(SECONDS_TO_START)),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     if "PREFECT_API_URL" not in os.environ:
         defaults["PREFECT_HOME"] = str(workspace.path(artifacts.PREFECT_HOME))
@@ -41,36 +79,69 @@ def environment(workspace: Workspace) -> dict[str, str]:
 
 def show(workspace: Workspace) -> int:
     """Serves the user interfaces of MLflow and Prefect on free ports until Ctrl-C."""
-    mlflow_port, prefect_port = free_ports(2)
-    database = f"sqlite:///{workspace.path(artifacts.MLFLOW_DATABASE)}"
-    store = workspace.path(artifacts.MLFLOW_ARTIFACTS)
-    manager = Manager(Printer(sys.stdout, prefix=True))
-    python = f"{sys.executable} -m"
-    manager.add_process(
-        "mlflow",
-        f"{python} mlflow server --host {LOCALHOST} --port {mlflow_port} --workers 1 "
-        f"--backend-store-uri {database} --artifacts-destination {store}",
-        env=environment(workspace),
-    )
-    manager.add_process(
-        "prefect",
-        f"{python} prefect server start --host {LOCALHOST} --port {prefect_port}",
-        env=environment(workspace),
-    )
-    say(f"MLflow   http://{LOCALHOST}:{mlflow_port}")
-    say(f"Prefect  http://{LOCALHOST}:{prefect_port}")
-    say("Ctrl-C stops both")
-    manager.loop()
-    return 0 if manager.returncode in (None, 0, 130) else 1
+    ports = free_ports(2)
+    with ExitStack() as stack:
+        for server in (mlflow(workspace, ports[0]), prefect(ports[1])):
+            tell(f"starting {server.name}")
+            stack.enter_context(running(workspace, server))
+            say(f"{server.name:<8} {server.url}")
+        say("Ctrl-C stops both")
+        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    return 0
+
+
+@contextmanager
+def running(workspace: Workspace, server: Server) -> Iterator[Server]:
+    """The server answers inside the block, and is gone after it.
+
+    Raises:
+        VggflowError: it did not answer in time, or ended at once; its log says why.
+    """
+    log = workspace.path(artifacts.STATE) / "log" / f"{server.name.lower()}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *server.command],
+            cwd=workspace.path(artifacts.STATE),
+            env=environment(workspace),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            _wait_until_it_answers(server, process, log)
+            yield server
+        finally:
+            _stop(process)
 
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on at this moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind((LOCALHOST, 0))
         return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+
+
+def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{server.url}{server.health}", timeout=5):  # noqa: S310
+                return
+        except OSError:
+            time.sleep(0.3)
+    ended = f"ended with {process.returncode}" if process.poll() is not None else "does not answer"
+    raise VggflowError(f"{server.name} on port {server.port} {ended}: see {log}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the server and its workers, which share its session."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -17,10 +17,10 @@ from vggflow.settings import ModelSettings, Settings
 SIZE_PX = 32
 LEARNED_BEFORE = range(5)
 TO_LEARN = range(5, 10)
-# Of the pictures of each digit, in their order: what the first delivery holds, and what comes later.
-FIRST = {"train": slice(0, 70), "valid": slice(70, 95), "test": slice(95, 135)}
-SECOND = {"train": slice(139, 174)}
-UNLABELLED = slice(135, 139)
+# Of the pictures of each digit, in their order: a small first delivery, and a larger one that comes later.
+FIRST = {"train": slice(0, 30), "valid": slice(30, 55), "test": slice(55, 95)}
+UNLABELLED = slice(95, 99)
+SECOND = {"train": slice(99, 174)}
 PRETRAINING_EPOCHS = 12
 
 

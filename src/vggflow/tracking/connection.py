@@ -1,4 +1,4 @@
-"""Where MLflow is: `MLFLOW_TRACKING_URI`, else SQLite in the workspace."""
+"""A connection to MLflow, and its errors in one line."""
 
 import os
 from collections.abc import Iterator
@@ -11,16 +11,8 @@ from mlflow.exceptions import MlflowException
 
 from vggflow import artifacts
 from vggflow.errors import VggflowError
+from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
-
-SQLITE = "sqlite:///"
-
-
-def tracking_uri(workspace: Workspace) -> str:
-    """The address of the tracking server."""
-    given = os.environ.get("MLFLOW_TRACKING_URI")
-    return given or f"{SQLITE}{workspace.path(artifacts.MLFLOW_DATABASE)}"
-
 
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
