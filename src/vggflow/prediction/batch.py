@@ -4,9 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from vggflow.data.images import FORMATS
+from vggflow.data.images import EXTENSIONS
 from vggflow.errors import DataError
 
 
@@ -46,12 +44,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    suffixes = _readable_suffixes()
     for path in folder.rglob("*"):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if path.suffix.lower() in EXTENSIONS and not hidden and path.is_file():
             yield path
-
-
-def _readable_suffixes() -> set[str]:
-    return {suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS}
