@@ -212,7 +212,7 @@ class _Prefix:
         features: dict[str, NDArray[Any]] = {PIXELS: pixels}
         if self._cuts:
             padding = np.repeat(pixels[-1:], self._batch_size - len(pixels), axis=0)
-            outputs = self._network.predict_on_batch(np.concatenate([pixels, padding]))
+            outputs = keras.tree.flatten(self._network.predict_on_batch(np.concatenate([pixels, padding])))
             # Under several devices each computes the whole batch; the first one's rows come first.
             features |= {cut: rows[: len(pixels)] for cut, rows in zip(self._cuts, outputs, strict=True)}
         return features

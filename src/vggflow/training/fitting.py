@@ -39,6 +39,8 @@ def fit(job: TrainingJob, observer: Observer) -> Trained:
             for number in range(progress.phase, len(setup.plans)):
                 _run_phase(setup, number, progress, observer)
         temperature = _calibrate(setup, observer)
+        # What was frozen is written into model files, and concerns the training only.
+        phases.freeze(setup.model, [layer.name for layer in setup.model.layers])
     late = {**progress.facts, **setup.inputs.work.facts(), "temperature": temperature}
     observer.on_end(late)
     return Trained(setup.model, _info(setup, temperature), progress.rows, {**facts, **late})

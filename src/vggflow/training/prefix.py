@@ -39,8 +39,9 @@ def feature_shape(model: keras.Model, cut: str) -> tuple[int, ...]:
 
 
 def prefix(model: keras.Model, cuts: Sequence[str]) -> keras.Model:
-    """From pixels to the features at each cut, a list in the order of `cuts`; shares the model's weights."""
-    return keras.Model(model.inputs[0], [model.get_layer(cut).output for cut in cuts], name="prefix")
+    """From pixels to the features at each cut, a list where there are several; shares the model's weights."""
+    outputs = [model.get_layer(cut).output for cut in cuts]
+    return keras.Model(model.inputs[0], outputs if len(outputs) > 1 else outputs[0], name="prefix")
 
 
 def layers_before(model: keras.Model, cut: str) -> list[str]:
@@ -66,5 +67,5 @@ def uncut(model: keras.Model, cut: str | None, before: Sequence[keras.layers.Lay
     for layer in before:
         features = layer(features)
     if cut is not None:
-        (features,) = prefix(model, [cut])(features, training=False)
+        features = prefix(model, [cut])(features, training=False)
     return keras.Model(images, suffix(model, cut)(features))

@@ -61,7 +61,7 @@ def find_learning_rate(job: TrainingJob, phase: str | None = None) -> RateCurve:
 def suggest(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> float:
     """A tenth of the rate at which the loss was lowest: there it still fell, and it is far from diverging.
 
-    The place of the steepest fall, the other custom, moved by a factor of 10 with the noise of small data sets.
+    The place of the steepest fall, the other custom, moved by a factor of 10 with the noise of small data.
     """
     return float(f"{rates[int(losses.argmin())] / 10:.1e}")
 

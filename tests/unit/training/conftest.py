@@ -1,0 +1,40 @@
+"""Jobs for tiny trainings."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import draw, settings
+
+from vggflow.data import manifest as manifests
+from vggflow.training.job import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with two classes; read it only."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw(folder, "train", {"across": 14, "down": 14}, seed=1)
+    draw(folder, "valid", {"across": 6, "down": 6}, seed=2)
+    return folder
+
+
+@pytest.fixture
+def make_job(pictures: Path, tmp_path: Path) -> MakeJob:
+    """Makes jobs that share a state folder."""
+
+    def make(
+        train: dict[str, Any] | None = None,
+        model: dict[str, Any] | None = None,
+        data: Path = pictures,
+        **more: Any,
+    ) -> TrainingJob:
+        manifest = manifests.scan(data)
+        job = TrainingJob(settings(train, model), manifest, data, None, tmp_path / "state")
+        return replace(job, **more)
+
+    return make

@@ -1,0 +1,150 @@
+"""The feature cache on disk, without a network."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vggflow.training import features
+from vggflow.training.features import Kind, Store, Writer
+
+KIND = Kind("block3_pool", (2, 2, 3), "float32", "network", "64 px", "tensorflow")
+
+
+def rows(count: int, start: int = 0) -> np.ndarray:
+    return np.arange(start * 12, (start + count) * 12, dtype=np.float32).reshape(count, 2, 2, 3)
+
+
+def names(count: int, start: int = 0) -> list[str]:
+    return [f"hash{number}" for number in range(start, start + count)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path, KIND)
+    store.write(names(4), rows(4))
+    store.write(names(3, 4), rows(3, 4))
+    return store
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cut": "block4_pool"},
+        {"shape": (2, 3, 2)},
+        {"dtype": "float16"},
+        {"network": "other weights"},
+        {"reading": "65 px"},
+        {"arithmetic": "jax"},
+    ],
+)
+def test_every_part_of_the_kind_changes_the_key(change):
+    assert replace(KIND, **change).key() != KIND.key()
+    assert replace(KIND).key() == KIND.key()
+
+
+def test_rows_come_back_in_any_order_across_shards(store):
+    opened = Store(store.folder.parent.parent, KIND)
+    assert opened.missing(names(7)) == []
+    stored = opened.rows(names(7))
+    np.testing.assert_array_equal(stored.gather(np.array([6, 0, 5, 3])), rows(7)[[6, 0, 5, 3]])
+
+
+def test_only_images_without_features_are_missing_and_each_once(store):
+    assert store.missing(["hash9", "hash1", "hash9", "hash8"]) == ["hash9", "hash8"]
+
+
+def test_a_damaged_shard_is_dropped_and_its_images_are_missing(store, tmp_path):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    content = bytearray(shard.path.read_bytes())
+    content[-1] ^= 1
+    shard.path.write_bytes(bytes(content))
+    opened = Store(tmp_path, KIND)
+    assert opened.missing(names(7)) == names(4)
+    assert not shard.path.exists()
+
+
+def test_a_listing_with_other_images_than_were_written_is_not_trusted(store, tmp_path):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    shard.listing.write_text(shard.listing.read_text().replace("hash0", "hashX"))
+    assert Store(tmp_path, KIND).missing(["hashX"]) == ["hashX"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_half_a_shard_does_not_exist(store, tmp_path, suffix):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    shard.path.with_suffix(suffix).unlink()
+    assert Store(tmp_path, KIND).missing(names(7)) == names(4)
+
+
+def test_rows_are_read_from_the_file_not_into_memory(store):
+    store.missing(names(7))
+    assert all(isinstance(array, np.memmap) for array in store.rows(names(7))._arrays)
+
+
+def test_a_shard_of_features_too_large_for_float16_stays_finite(tmp_path):
+    half = Store(tmp_path, replace(KIND, dtype="float16"))
+    writer = Writer(half, 2)
+    writer.add("a", np.full((2, 2, 3), 1e6, np.float32))
+    writer.flush()
+    half.missing(["a"])
+    assert np.isfinite(half.rows(["a"]).gather(np.array([0]))).all()
+
+
+def test_full_shards_hold_whole_batches(tmp_path):
+    large = Store(tmp_path, replace(KIND, shape=(28, 28, 256)))
+    assert large.rows_per_shard(32) == 32
+    assert large.rows_per_shard(5) % 5 == 0
+    assert Store(tmp_path, KIND).rows_per_shard(32) == 4096
+    assert Store(tmp_path, replace(KIND, shape=(4096, 4096, 3))).rows_per_shard(32) == 32
+
+
+def test_eviction_removes_what_was_not_used_for_longest_until_it_fits(tmp_path):
+    kinds = [replace(KIND, network=name) for name in ("old", "middle", "new")]
+    for age, kind in zip((300, 200, 100), kinds, strict=True):
+        store = Store(tmp_path, kind)
+        store.write(names(4), rows(4))
+        for shard in features.shards(store.folder):
+            used = shard.listing.stat().st_mtime - age
+            os.utime(shard.listing, (used, used))
+    one = features.contents(tmp_path)[0].size_bytes
+    assert features.evict(tmp_path, 2 * one) == one
+    assert [entry.kind.network for entry in features.contents(tmp_path) if entry.images] == ["new", "middle"]
+
+
+def test_using_rows_saves_them_from_eviction(tmp_path):
+    stores = [Store(tmp_path, replace(KIND, network=name)) for name in ("first", "second")]
+    for age, store in zip((300, 200), stores, strict=True):
+        store.write(names(4), rows(4))
+        (shard,) = features.shards(store.folder)
+        used = shard.listing.stat().st_mtime - age
+        os.utime(shard.listing, (used, used))
+    stores[0].rows(names(4))
+    one = features.contents(tmp_path)[0].size_bytes
+    features.evict(tmp_path, one)
+    assert [entry.kind.network for entry in features.contents(tmp_path) if entry.images] == ["first"]
+
+
+def test_nothing_used_since_the_start_is_evicted(store, tmp_path):
+    assert features.evict(tmp_path, 0, unused_since=0.0) == 0
+    assert features.evict(tmp_path, 0) > 0
+
+
+def test_what_a_killed_process_left_is_removed_after_a_while(store, tmp_path):
+    left = [store.folder / ".half.npy.abc.npy", store.folder / "without-listing.npy"]
+    for path in left:
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    features.evict(tmp_path, 10**9)
+    assert not any(path.exists() for path in left)
+    assert store.missing(names(7)) == []
+
+
+def test_contents_and_clear_tell_what_is_there(store, tmp_path):
+    (entry,) = features.contents(tmp_path)
+    assert (entry.kind, entry.images) == (KIND, 7)
+    assert features.clear(tmp_path) >= entry.size_bytes
+    assert features.contents(tmp_path) == []
+    assert features.clear(tmp_path) == 0

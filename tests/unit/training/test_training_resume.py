@@ -1,0 +1,223 @@
+"""A training that was interrupted ends as one that was not."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import HEAD, TOP, Listener, comparable
+
+from vggflow.models import files
+from vggflow.training import checkpoints
+from vggflow.training.checkpoints import Checkpoints, Progress
+from vggflow.training.fitting import fit
+
+PHASES = [HEAD, TOP | {"schedule": "cosine", "epochs": 3, "early_stopping": {"patience": 9}}]
+MODEL = {"dropout": 0.4}
+
+
+class Interrupted(BaseException):
+    """What SIGTERM becomes in a stage."""
+
+
+class Stopping(Listener):
+    """Ends the training at the n-th call of a method, as a kill would."""
+
+    def __init__(self, method: str, call: int) -> None:
+        super().__init__()
+        self._calls = 0
+
+        def stop(*arguments):
+            self._calls += 1
+            if self._calls == call:
+                raise Interrupted
+            getattr(Listener, method)(self, *arguments)
+
+        setattr(self, method, stop)
+
+
+def digest(trained, folder: Path) -> str:
+    files.save(trained.model, trained.info, folder / "model.keras")
+    return hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def reference(pictures, tmp_path_factory):
+    """The history and the model of a training that nobody interrupted."""
+    from tiny_training import settings
+
+    from vggflow.data import manifest as manifests
+    from vggflow.training.job import TrainingJob
+
+    folder = tmp_path_factory.mktemp("reference")
+    job = TrainingJob(settings({"phases": PHASES}, MODEL), manifests.scan(pictures), pictures, None, folder)
+    trained = fit(job, Listener())
+    return comparable(trained.history), digest(trained, folder)
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "epochs_kept"),
+    [("on_features", 3, 0), ("on_step", 3, 0), ("on_epoch", 1, 1), ("on_step", 11, 2), ("on_epoch", 5, 5)],
+    ids=["feature pass", "first epoch", "between epochs", "second phase", "last epoch"],
+)
+def test_interrupted_and_started_again_it_ends_the_same(
+    reference, make_job, tmp_path, method, call, epochs_kept
+):
+    job = make_job({"phases": PHASES}, MODEL)
+    with pytest.raises(Interrupted):
+        fit(job, Stopping(method, call))
+    again = Listener()
+    trained = fit(job, again)
+    assert again.resumed == ("run-1", epochs_kept)
+    assert comparable(trained.history) == reference[0]
+    assert digest(trained, tmp_path) == reference[1]
+
+
+def test_a_finished_training_is_not_done_again(reference, make_job, tmp_path):
+    job = make_job({"phases": PHASES}, MODEL)
+    fit(job, Listener())
+    again = Listener()
+    trained = fit(job, again)
+    assert (again.epochs, again.resumed) == ([], ("run-1", 5))
+    assert digest(trained, tmp_path) == reference[1]
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 9}, {"batch_size": 7}, {"phases": [HEAD, TOP | {"learning_rate": 0.002}]}]
+)
+def test_a_checkpoint_of_other_settings_is_not_resumed(make_job, change):
+    with pytest.raises(Interrupted):
+        fit(make_job(), Stopping("on_epoch", 1))
+    other = Listener()
+    with pytest.raises(Interrupted):
+        job = make_job(change)
+        fit(job, StoppingLike(other))
+    assert other.resumed is None
+
+
+class StoppingLike(Stopping):
+    """Stops before the first epoch and tells another listener whether it was resumed."""
+
+    def __init__(self, other: Listener) -> None:
+        super().__init__("on_start", 1)
+        self._other = other
+
+    def on_resume(self, run_id, rows):
+        self._other.resumed = (run_id, len(rows))
+
+
+def test_a_checkpoint_of_other_images_is_not_resumed(make_job, pictures, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(pictures, copy)
+    with pytest.raises(Interrupted):
+        fit(make_job(data=copy), Stopping("on_epoch", 1))
+    shutil.move(copy / "train/across/0.png", copy / "train/down/99.png")
+    other = Listener()
+    with pytest.raises(Interrupted):
+        fit(make_job(data=copy), StoppingLike(other))
+    assert other.resumed is None
+
+
+def test_a_damaged_checkpoint_costs_epochs_and_no_result(reference, make_job, tmp_path):
+    job = make_job({"phases": PHASES}, MODEL)
+    with pytest.raises(Interrupted):
+        fit(job, Stopping("on_epoch", 3))
+    (path,) = (job.state_folder / "checkpoints").glob("*/checkpoint.npz")
+    path.write_bytes(path.read_bytes()[:-100])
+    trained = fit(job, Listener())
+    assert digest(trained, tmp_path) == reference[1]
+
+
+def test_the_best_weights_are_on_disk_before_the_checkpoint_that_names_them(tmp_path):
+    place = Checkpoints(tmp_path / "one")
+    progress = Progress(best=0.5, best_epoch=3)
+    place.save(progress, {"a": np.ones(2)})
+    assert place.load() is None
+    place.save_best(progress, {"a": np.ones(2)})
+    place.save(progress, {"a": np.ones(2)})
+    loaded, arrays = place.load()
+    assert (loaded, arrays["a"].tolist()) == (progress, [1, 1])
+
+
+def test_best_weights_of_earlier_epochs_are_removed_once_nothing_names_them(tmp_path):
+    place = Checkpoints(tmp_path / "one")
+    for epoch in (1, 2):
+        progress = Progress(best_epoch=epoch)
+        place.save_best(progress, {"a": np.ones(2)})
+        place.save(progress, {})
+    assert [path.name for path in place.folder.glob("best-*")] == ["best-2.npz"]
+
+
+def test_checkpoints_that_nobody_goes_on_with_are_removed_after_two_weeks(tmp_path):
+    for name, days in (("old", 15), ("new", 13)):
+        place = Checkpoints(tmp_path / name)
+        place.save(Progress(), {})
+        then = time.time() - days * 86400
+        os.utime(place.folder / "checkpoint.npz", (then, then))
+    checkpoints.prune(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_every_part_of_the_inputs_changes_the_key():
+    parts = {"network": "a", "train": {"seed": 0}}
+    assert checkpoints.key(parts) == checkpoints.key(dict(reversed(parts.items())))
+    assert checkpoints.key(parts) != checkpoints.key(parts | {"train": {"seed": 1}})
+
+
+def start(folder: Path, pictures: Path) -> subprocess.Popen:
+    script = Path(__file__).with_name("train_in_a_process.py")
+    return subprocess.Popen(
+        [sys.executable, str(script), str(folder), str(pictures)], stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(process: subprocess.Popen, beginning: str) -> str:
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return line.strip()
+    raise AssertionError(f"ended with {process.wait()} before {beginning}")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_twenty_times_it_ends_with_the_same_bytes(pictures, tmp_path):
+    whole = start(tmp_path / "whole", pictures)
+    expected = wait_for(whole, "model")
+    assert whole.wait() == 0
+    for kill in range(1, 21):
+        process = start(tmp_path / "killed", pictures)
+        wait_for(process, f"epoch {kill}")
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    last = start(tmp_path / "killed", pictures)
+    assert wait_for(last, "model") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("write", ["features", "best", "checkpoint"])
+def test_killed_within_a_write_it_ends_with_the_same_bytes(pictures, tmp_path, write):
+    whole = start(tmp_path / "whole", pictures)
+    expected = wait_for(whole, "model")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            str(Path(__file__).with_name("train_in_a_process.py")),
+            str(tmp_path / "killed"),
+            str(pictures),
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"KILL_WITHIN": write},
+    )
+    process.stdout.read()
+    assert process.wait() == -signal.SIGKILL
+    assert list((tmp_path / "killed").rglob(".*.n*")), "the write was not interrupted"
+    last = start(tmp_path / "killed", pictures)
+    assert wait_for(last, "model") == expected
