@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from mlflow import MlflowClient
 
 from vggflow import artifacts
 from vggflow.data import manifest as manifests
@@ -133,7 +132,7 @@ class _Case:
 
 
 def _act(
-    workspace: Workspace, client: MlflowClient, settings: Settings, request: Request, case: _Case
+    workspace: Workspace, client: connection.Client, settings: Settings, request: Request, case: _Case
 ) -> Promotion:
     """Records the decision and, where the gate says yes and nobody has to be asked, carries it out."""
     names, candidate = settings.registry, case.candidate

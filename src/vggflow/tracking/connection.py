@@ -14,6 +14,9 @@ from vggflow.errors import VggflowError
 from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
 
+Client = MlflowClient
+
+
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

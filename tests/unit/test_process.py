@@ -1,0 +1,111 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vggflow import process
+from vggflow.errors import DataRefused
+from vggflow.process import Outcome
+from vggflow.workspace import Workspace
+
+STAGE = """
+import sys, time
+from pathlib import Path
+from vggflow.process import Outcome, run_stage
+from vggflow.workspace import Workspace
+def work():
+    Path(sys.argv[2]).write_text("started")
+    time.sleep(60)
+    return Outcome(0, "done")
+run_stage(Workspace(Path(sys.argv[1])), "train", work)
+"""
+PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+
+
+def test_an_outcome_is_left_and_read(tmp_path: Path) -> None:
+    here = Workspace(tmp_path)
+    process.run_stage(here, "train", lambda: Outcome(0, "done", facts={"epochs": 3}))
+    assert process.read_outcome(here, "train") == Outcome(0, "done", facts={"epochs": 3})
+
+
+def test_a_refusal_leaves_its_exit_code_and_line(tmp_path: Path) -> None:
+    here = Workspace(tmp_path)
+
+    def work() -> Outcome:
+        raise DataRefused("two pictures leak")
+
+    with pytest.raises(DataRefused):
+        process.run_stage(here, "validate", work)
+    assert process.read_outcome(here, "validate") == Outcome(3, "two pictures leak", "refused")
+
+
+def test_a_bug_leaves_an_outcome_too(tmp_path: Path) -> None:
+    here = Workspace(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        process.run_stage(here, "train", lambda: Outcome(1 // 0, ""))
+    outcome = process.read_outcome(here, "train")
+    assert outcome is not None
+    assert outcome.exit_code == 1
+
+
+def test_no_outcome_is_none(tmp_path: Path) -> None:
+    assert process.read_outcome(Workspace(tmp_path), "train") is None
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _start(tmp_path: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """A stage below a process that plays DVC, which plays below this one, the flow."""
+    started = tmp_path / "started"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, STAGE, tmp_path, started], env=os.environ | environment
+    )
+    _wait_for(started)
+    return parent, psutil.Process(parent.pid).children()[0]
+
+
+def test_a_stage_ends_when_the_process_above_it_is_killed(tmp_path: Path) -> None:
+    parent, stage = _start(tmp_path, {"VGGFLOW_DRIVER_PID": str(os.getpid())})
+    parent.send_signal(signal.SIGKILL)
+    stage.wait(10)
+    parent.wait()
+    outcome = process.read_outcome(Workspace(tmp_path), "train")
+    assert outcome is not None
+    assert outcome.exit_code == 143
+
+
+def test_a_stage_that_a_person_started_outlives_the_terminal(tmp_path: Path) -> None:
+    parent, stage = _start(tmp_path, {})
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    time.sleep(2.5)
+    assert stage.is_running()
+    stage.kill()
+
+
+def test_two_stages_of_one_workspace_take_turns(tmp_path: Path) -> None:
+    parent, stage = _start(tmp_path, {})
+    lock = tmp_path / ".vggflow" / "stage.lock"
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", STAGE, tmp_path, tmp_path / "second"], stderr=subprocess.PIPE, text=True
+    )
+    assert waiting.stderr is not None
+    assert "another vggflow process" in waiting.stderr.readline()
+    assert lock.exists()
+    assert not (tmp_path / "second").exists()
+    stage.kill()
+    parent.wait()
+    _wait_for(tmp_path / "second")
+    waiting.kill()
+    waiting.wait()
+    waiting.stderr.close()
