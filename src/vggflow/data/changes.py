@@ -61,18 +61,20 @@ class Changes:
         more = len(getattr(self, kind)) - len(lines)
         return [*lines, f"… and {more} more"] if more > 0 else lines
 
+    def rows(self) -> list[tuple[str, list[str]]]:
+        """Per class the images in each split, with an arrow where their number changed."""
+        names = sorted({name for counts in self.counts.values() for name in counts})
+        return [(name, [_arrow(self.counts.get(split, {}).get(name)) for split in SPLITS]) for name in names]
+
     def to_table(self) -> "RenderableType":
         """Counts and the first few paths of each kind, for the terminal."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("class", box=None, pad_edge=False)
-        splits = [split for split in SPLITS if split in self.counts]
-        for split in splits:
-            table.add_column(split, justify="right")
-        for name in sorted({name for counts in self.counts.values() for name in counts}):
-            table.add_row(Text(printable(name)), *(_arrow(self.counts[split].get(name)) for split in splits))
+        table = Table("class", *SPLITS, box=None, pad_edge=False)
+        for name, cells in self.rows():
+            table.add_row(Text(printable(name)), *cells)
         lines = [f"{kind}: {line}" for kind in KINDS for line in self.examples(kind)]
         return Group(table, Text("\n".join([self.message, *lines])))
 

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from vggflow.data.likeness import similarity
+from vggflow.data.comparing import Likeness
 from vggflow.data.neighbours import neighbours
-from vggflow.data.parallel import for_each
 from vggflow.data.schema import CROP_HASHES
-from vggflow.errors import DataError
 
 Progress = Callable[[int, int], None]
 Indices = NDArray[np.int64]
@@ -38,9 +36,17 @@ class NearLimits:
 
 
 def mark_near_copies(
-    manifest: pd.DataFrame, data_folder: Path, limits: NearLimits, progress: Progress | None = None
+    manifest: pd.DataFrame,
+    data_folder: Path,
+    limits: NearLimits,
+    progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> pd.DataFrame:
     """The manifest with `near_group`: one number for all pictures that are near copies, null for all others.
+
+    Args:
+        progress: called with the pairs of pictures compared and an upper limit of all.
+        cache: a folder in which pairs that were compared are remembered.
 
     Raises:
         DataError: a picture can no longer be read.
@@ -49,7 +55,9 @@ def mark_near_copies(
     pictures = detailed.drop_duplicates("sha256").reset_index(drop=True)
     pairs = candidates(pictures, limits.hash_distance)
     files = np.array([str(data_folder / path) for path in pictures["path"]], dtype=object)
-    groups = _group(files, pairs, limits.similarity, progress)
+    likeness = Likeness(files, pictures["sha256"].to_numpy(dtype=object), cache)
+    groups = _group(pairs, likeness, limits.similarity, progress)
+    likeness.keep()
     numbers = pd.Series(groups, index=pictures["sha256"], dtype="Int64")
     return manifest.assign(near_group=manifest["sha256"].map(numbers[numbers >= 0]).astype("Int64"))
 
@@ -71,7 +79,7 @@ def candidates(pictures: pd.DataFrame, hash_distance: int) -> Indices:
     return cast(Indices, pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])])
 
 
-def _group(files: NDArray[np.object_], pairs: Indices, enough: float, progress: Progress | None) -> Indices:
+def _group(pairs: Indices, likeness: Likeness, enough: float, progress: Progress | None) -> Indices:
     """A number per picture, the same for all that are copies by one or several steps, -1 for the others.
 
     Pairs are confirmed in rounds, each picture with the likeliest one of another group: of a thousand copies
@@ -79,20 +87,20 @@ def _group(files: NDArray[np.object_], pairs: Indices, enough: float, progress: 
     """
     copies, looked_at = np.empty((0, 2), np.int64), 0
     while True:
-        labels = _components(len(files), copies)
+        labels = _components(len(likeness), copies)
         pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
         if not len(pairs):
             return _numbered(labels)
         chosen = np.zeros(len(pairs), dtype=bool)
         for end in (0, 1):
             chosen[np.unique(pairs[:, end], return_index=True)[1]] = True
-        answers = []
-        for answer in for_each(similarity, files[pairs[chosen]].tolist()):
-            answers.append(_confirmed(answer, enough))
+        alike = []
+        for similarity in likeness.of(pairs[chosen]):
+            alike.append(similarity >= enough)
             if progress:
-                progress(looked_at + len(answers), looked_at + len(pairs))
-        looked_at += len(answers)
-        copies = np.concatenate([copies, pairs[chosen][np.array(answers)]])
+                progress(looked_at + len(alike), looked_at + len(pairs))
+        looked_at += len(alike)
+        copies = np.concatenate([copies, pairs[chosen][np.array(alike)]])
         pairs = pairs[~chosen]
 
 
@@ -108,9 +116,3 @@ def _numbered(labels: Indices) -> Indices:
     real = np.flatnonzero(sizes > 1)
     numbers[real[np.argsort(first[real])]] = np.arange(len(real))
     return np.asarray(numbers[which], dtype=np.int64)
-
-
-def _confirmed(answer: float | None, enough: float) -> bool:
-    if answer is None:
-        raise DataError("an image changed while it was looked at: validate again")
-    return answer >= enough

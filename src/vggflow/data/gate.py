@@ -45,6 +45,7 @@ def judge(
     folders = layout.class_folders(data_folder)
     scanned = scan(data_folder, progress, cache)
     limits = NearLimits(settings.near_hash_distance, settings.near_similarity, settings.near_min_detail)
-    manifest = quarantine.exclude(mark_near_copies(scanned, data_folder, limits), settings)
+    marked = mark_near_copies(scanned, data_folder, limits, cache=cache)
+    manifest = quarantine.exclude(marked, settings)
     verdict = expectations.check(manifest, settings, docs_folder, folders, reference)
     return Judgement(manifest, verdict)

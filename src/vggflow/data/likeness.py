@@ -10,6 +10,9 @@ from PIL import Image
 
 from vggflow.data.images import ImageError, open_image
 
+# Bumped whenever the similarity of unchanged files would come out differently.
+VERSION = 1
+
 FLAT_PX = 128
 SIZE_PX = 32
 # Crops tried: of a tenth in the middle, and of a twentieth at nine places.

@@ -66,7 +66,7 @@ def rules(settings: ValidateSettings) -> tuple[Rule, ...]:
 def _image_rules(settings: ValidateSettings) -> list[Rule]:
     size = settings.min_image_size_px
     return [
-        _told("links", "critical", "that are links, which DVC stops at or replaces by copies"),
+        _told("links", "critical", "behind a link, which DVC stops at or replaces by a copy"),
         _told("unreadable", "critical", "that can't be decoded"),
         _copy("exact_duplicates", "critical", "with the same bytes as another of the same class and split"),
         _copy("leakage", "critical", "with the same bytes as one in another split"),

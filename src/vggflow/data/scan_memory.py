@@ -23,9 +23,9 @@ class ScanMemory:
 
     def __init__(self, folder: Path | None) -> None:
         # Facts depend on the decoder, so another version of it has seen nothing yet.
-        self._folder = folder / f"{inspection.VERSION}-pillow-{PIL.__version__}" if folder else None
-        if folder and folder.is_dir():
-            for old in folder.iterdir():
+        self._folder = folder / f"files-{inspection.VERSION}-pillow-{PIL.__version__}" if folder else None
+        if folder:
+            for old in folder.glob("files-*"):
                 if old != self._folder:
                     shutil.rmtree(old)
 
@@ -54,8 +54,19 @@ class ScanMemory:
                 known.to_parquet(beside, index=False)
 
     def _remembered(self) -> pd.DataFrame:
-        tables = (
-            [pd.read_parquet(path) for path in sorted(self._folder.glob("*.parquet"))] if self._folder else []
-        )
+        parts = sorted(self._folder.glob("*.parquet")) if self._folder else []
+        tables = [table for part in parts if (table := read_memory(part)) is not None]
         nothing = schema.table([])[["path", *FACTS]].assign(**{name: 0 for name in KEY if name != "path"})
         return pd.concat([nothing.astype(KEY), *tables]).drop_duplicates(list(KEY), keep="last")
+
+
+def read_memory(path: Path) -> pd.DataFrame | None:
+    """A table that was written to be remembered; null where there is none, or it is damaged."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        # Remembering saves time and nothing else: what is lost is looked at again.
+        path.unlink()
+        return None

@@ -19,11 +19,13 @@ SHOWN = 3
 class Problem:
     """An expectation that is not met: by which files or class folders, and why, in the same order.
 
-    Where they are copies, `others` are what they are copies of; else it is empty.
+    `summary` tells how many, `message` also names the first. Where they are copies, `others` are what they
+    are copies of; else it is empty.
     """
 
     expectation: str
     severity: Severity
+    summary: str
     message: str
     paths: tuple[str, ...]
     reasons: tuple[str, ...]
@@ -87,8 +89,9 @@ def _problem(rule: Rule, rows: pd.DataFrame) -> Problem:
     others = tuple(rows[rule.column].tolist()) if rule.names_other else ()
     things = _plural(len(paths), "class folder" if rule.table == "classes" else "file")
     example = f"{printable(paths[0])} ({printable(reasons[0])})"
-    message = f"{rule.name}: {things} {rule.message}, such as {example}"
-    return Problem(rule.name, rule.severity, message, paths, reasons, others)
+    summary = f"{things} {rule.message}"
+    message = f"{rule.name}: {summary}, such as {example}"
+    return Problem(rule.name, rule.severity, summary, message, paths, reasons, others)
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,68 @@
+"""Pictures compared pair by pair, each pair once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import PIL
+from numpy.typing import NDArray
+
+from vggflow.data.likeness import VERSION, similarity
+from vggflow.data.parallel import for_each
+from vggflow.data.scan_memory import read_memory
+from vggflow.errors import DataError
+from vggflow.files import replacing
+
+Objects = NDArray[np.object_]
+
+_FILE = f"likeness-{VERSION}-pillow-{PIL.__version__}.parquet"
+
+
+class Likeness:
+    """How alike pictures are, by their numbers; what was compared once is remembered by the hashes of the files.
+
+    Args:
+        files: the paths of the pictures.
+        hashes: the SHA-256 of each.
+        folder: where to remember; without one nothing is.
+    """
+
+    def __init__(self, files: Objects, hashes: Objects, folder: Path | None) -> None:
+        self._files, self._hashes, self._folder = files, hashes, folder
+        self._before = self._remembered()
+        self._now: dict[str, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def of(self, pairs: NDArray[np.int64]) -> Iterator[float]:
+        """The similarity of each pair of numbers, in their order.
+
+        Raises:
+            DataError: a picture can no longer be read.
+        """
+        keys = [f"{one} {other}" for one, other in self._hashes[pairs]]
+        new = [number for number, key in enumerate(keys) if key not in self._before]
+        compared = for_each(similarity, self._files[pairs[new]].tolist())
+        for number, key in enumerate(keys):
+            known = self._before.get(key)
+            value = next(compared) if known is None else known
+            if value is None:
+                files = " or ".join(self._files[pairs[number]])
+                raise DataError(f"{files} changed while it was looked at: validate again")
+            self._now[key] = value
+            yield value
+
+    def keep(self) -> None:
+        """Remembers what this run asked for."""
+        if self._folder and self._now != self._before:
+            table = pd.DataFrame({"pair": self._now.keys(), "similarity": self._now.values()})
+            with replacing(self._folder / _FILE) as beside:
+                table.to_parquet(beside, index=False)
+
+    def _remembered(self) -> dict[str, float]:
+        table = read_memory(self._folder / _FILE) if self._folder else None
+        if table is None:
+            return {}
+        return dict(zip(table["pair"].tolist(), table["similarity"].tolist(), strict=True))
