@@ -19,7 +19,23 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    """What the network is. `weights` is `imagenet`, `none` or a file below the workspace."""
+    """What the network is, and how an image becomes its input.
+
+    Attributes:
+        image_size_px: height and width of the input.
+        resize: how an image becomes a square: `stretch` ignores its proportions, `crop` keeps the middle,
+            `pad` adds black bars.
+        preprocessing: `imagenet` is BGR minus ImageNet's mean, `rescale` is 1/255; part of the model.
+        weights: what training starts from: `imagenet` (downloaded once), `none` (random), or a file below the
+            workspace: `.h5` or `.weights.h5` with or without top, or a `.keras` model.
+        width: share of VGG16's filters and units. 0.25 needs a sixteenth of the computation.
+        head: what stands on the convolutions: `flatten` (one layer), `fc` (VGG16's own fc1 and fc2, then one
+            layer) or `pooling` (global average, then one layer).
+        dropout: share of the features before the last layer that are left out in training.
+        two_class_output: one sigmoid unit or two softmax outputs; more classes always have softmax.
+        builder: `keras` takes the convolutions from keras.applications, `sequential` from our block table.
+        padding: `explicit` has ZeroPadding2D layers; it computes the same as `same`.
+    """
 
     image_size_px: int = Field(default=224, ge=32)
     resize: Literal["stretch", "crop", "pad"] = "stretch"

@@ -1,6 +1,5 @@
 """Model files: `.keras` without code and without dates, with what the model was made for inside."""
 
-import io
 import json
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import keras
 
 INFO_MEMBER = "vggflow.json"
-MEMBERS = ("metadata.json", "config.json", INFO_MEMBER, "model.weights.h5")
+WEIGHTS_MEMBER = "model.weights.h5"
 FORMAT = 1
 # The first date that a zip file can hold.
 FIXED_DATE = (1980, 1, 1, 0, 0, 0)
@@ -66,52 +65,36 @@ class ModelInfo:
 
 
 def save(model: "keras.Model", info: ModelInfo, path: Path) -> None:
-    """Writes an uncompiled copy of the model, atomically: equal weights and info give equal bytes."""
+    """Writes an uncompiled copy of the model, atomically: equal weights and info give equal bytes.
+
+    Keras' own `save` records the date, and lays the weights out by another way when memory is short.
+    """
     import keras
 
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    texts = {
+        "metadata.json": {"keras_version": keras.__version__},
+        "config.json": keras.saving.serialize_keras_object(plain),
+        INFO_MEMBER: info.to_dict(),
+    }
     with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "draft.keras"
-        plain.save(draft)
-        with replacing(path) as beside:
-            _write_canonical(draft, info, beside)
-
-
-def _write_canonical(draft: Path, info: ModelInfo, target: Path) -> None:
-    with zipfile.ZipFile(draft) as source, zipfile.ZipFile(target, "w") as archive:
-        for name in MEMBERS:
-            member = zipfile.ZipInfo(name, FIXED_DATE)
-            member.create_system = 3  # Unix, also on Windows
-            member.external_attr = 0o644 << 16
+        weights = Path(folder) / WEIGHTS_MEMBER
+        plain.save_weights(weights)
+        with replacing(path) as beside, zipfile.ZipFile(beside, "w") as archive:
+            for name, content in texts.items():
+                archive.writestr(_member(name), json.dumps(content))
             with (
-                _content(source, name, info) as content,
-                archive.open(member, "w", force_zip64=True) as output,
+                weights.open("rb") as source,
+                archive.open(_member(WEIGHTS_MEMBER), "w", force_zip64=True) as target,
             ):
-                shutil.copyfileobj(content, output, 1 << 20)
+                shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _content(source: zipfile.ZipFile, name: str, info: ModelInfo) -> Any:
-    if name == INFO_MEMBER:
-        return _as_json(info.to_dict())
-    if name == "metadata.json":
-        metadata = json.loads(source.read(name))
-        return _as_json({key: value for key, value in metadata.items() if key != "date_saved"})
-    if name == "config.json":
-        return _as_json(_without_addresses(json.loads(source.read(name))))
-    return source.open(name)
-
-
-def _as_json(content: Any) -> io.BytesIO:
-    return io.BytesIO(json.dumps(content).encode())
-
-
-def _without_addresses(node: Any) -> Any:
-    """Dtype policies that layers share carry a memory address as their number; equal ones are as good."""
-    if isinstance(node, list):
-        return [_without_addresses(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {key: _without_addresses(value) for key, value in node.items() if key != "shared_object_id"}
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, FIXED_DATE)
+    member.create_system = 3  # Unix, also on Windows
+    member.external_attr = 0o644 << 16
+    return member
 
 
 def read_info(path: Path) -> ModelInfo:

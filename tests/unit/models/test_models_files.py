@@ -1,6 +1,7 @@
 """Model files: equal bytes, no code."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -72,6 +73,19 @@ def test_a_compiled_and_trained_model_saves_without_its_optimizer_and_date(saved
         assert b"adam" not in archive.read("config.json")
 
 
+def test_under_mixed_precision_too_two_models_are_the_same_bytes(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        for name in ("one", "two"):
+            files.save(tiny(), INFO, tmp_path / f"{name}.keras")
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
+    model, _ = files.load(tmp_path / "one.keras")
+    assert model.get_layer("block1_conv1").compute_dtype == "float16"
+
+
 def test_a_loaded_model_gives_the_same_outputs_and_saves_the_same_bytes(saved, tmp_path):
     model, info = files.load(saved)
     assert info == INFO
@@ -112,6 +126,21 @@ def test_the_information_is_read_without_keras(saved):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["('cats', 'dogs')", "False"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_file_gives_the_same_outputs_on_every_backend(saved, tmp_path, backend):
+    np.save(tmp_path / "pixels.npy", PIXELS)
+    program = (
+        "import numpy as np; from pathlib import Path; from vggflow.models import files; "
+        f"model, _ = files.load(Path({str(saved)!r})); "
+        "np.save('outputs.npy', model.predict(np.load('pixels.npy'), verbose=0))"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, env=environment)
+    here, _ = files.load(saved)
+    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), here.predict(PIXELS, verbose=0), rtol=1e-5)
 
 
 def test_a_lambda_layer_is_refused_in_one_line_before_keras_sees_it(saved, tmp_path):
