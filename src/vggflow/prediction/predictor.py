@@ -60,12 +60,11 @@ class Predictor:
     def _batches(self, sources: Sequence[Source], batch_size: int) -> Iterator[NDArray[np.uint8]]:
         """Batches of pixels, the next one being decoded while the network works on the last."""
         with closing(_Decoding(self.info)) as decoding:
-            starts = range(0, len(sources), batch_size)
-            waiting = decoding.start(sources[:batch_size])
-            for start in starts:
+            numbered = list(enumerate(sources))
+            waiting = decoding.start(numbered[:batch_size])
+            for start in range(0, len(sources), batch_size):
                 current = waiting
-                following = sources[start + batch_size : start + 2 * batch_size]
-                waiting = decoding.start(following)
+                waiting = decoding.start(numbered[start + batch_size : start + 2 * batch_size])
                 yield np.stack([future.result() for future in current])
 
 
@@ -76,16 +75,16 @@ class _Decoding:
         self._info = info
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
 
-    def start(self, sources: Sequence[Source]) -> list[Future[NDArray[np.uint8]]]:
-        return [self._threads.submit(self._decode, source) for source in sources]
+    def start(self, numbered: Sequence[tuple[int, Source]]) -> list[Future[NDArray[np.uint8]]]:
+        return [self._threads.submit(self._decode, number, source) for number, source in numbered]
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    def _decode(self, source: Source) -> NDArray[np.uint8]:
+    def _decode(self, number: int, source: Source) -> NDArray[np.uint8]:
         try:
             resize = cast("Resize", self._info.resize)
             return pixels(open_image(source), self._info.image_size_px, resize)
         except ImageError as error:
-            name = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+            name = f"image {number}, counted from 0" if isinstance(source, bytes) else str(source)
             raise DataError(f"{name}: not a readable image ({error}); leave it out or replace it") from error

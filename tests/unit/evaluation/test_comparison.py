@@ -95,6 +95,10 @@ def test_a_class_that_only_one_model_knows_is_not_compared():
     found = evidence(result)
     assert found.joint == Joint(2, 2, 1, 2) and set(found.per_class) == {"cats", "dogs"}
     assert found.challenger.images == 9 and found.champion.images == 7
+    common = gather(
+        Side(answers(TRUTH, FIRST), NAMES, 1.0), Side(answers(TRUTH, SECOND), NAMES, 1.0), "digest"
+    )
+    assert found.gain_interval == common.gain_interval
 
 
 def test_a_class_that_only_the_challenger_answers_with_counts_as_wrong_on_common_images():

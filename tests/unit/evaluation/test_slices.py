@@ -43,7 +43,7 @@ def test_the_size_is_the_short_side(predictions):
 
 
 def test_a_column_that_a_team_adds_is_cut_by_its_values(predictions, make_predictions):
-    other = make_predictions(NAMES, images=100, skill=0.5, seed=1)
+    other = make_predictions(NAMES, images=100, skill=-1.0, seed=1)
     other[["path", "sha256", "truth"]] = predictions[["path", "sha256", "truth"]]
     comparison = compare(Side(predictions, NAMES, 1.0), Side(other, NAMES, 1.0), "digest")
     cameras = np.where(np.arange(100) % 4 == 0, "old", "new").astype(object)

@@ -42,10 +42,16 @@ def test_a_folder_without_a_model_file_is_refused(tmp_path):
         _load_pyfunc(str(tmp_path))
 
 
-@pytest.mark.parametrize("value", ["not base64!", 3, None, "é"])
+@pytest.mark.parametrize("value", ["abcd!efgh", "abc", 3, None, "é"])
 def test_what_is_no_encoded_image_is_refused_with_its_row(model_path, value):
     with pytest.raises(DataError, match="row 0 of `image`"):
         _load_pyfunc(str(model_path)).predict(pd.DataFrame({"image": [value]}))
+
+
+def test_bytes_that_are_no_image_are_refused_with_their_place(model_path, images):
+    question = pd.DataFrame({"image": [images[0].read_bytes(), b"no image"]})
+    with pytest.raises(DataError, match="image 1, counted from 0: not a readable image"):
+        _load_pyfunc(str(model_path)).predict(question)
 
 
 def test_a_table_without_the_column_is_refused(model_path):
