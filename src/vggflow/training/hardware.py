@@ -63,7 +63,7 @@ def prepare(settings: TrainSettings, devices: Sequence[str] = ()) -> Hardware:
     """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable.
 
     Raises:
-        SettingsError: Keras was started on another backend than the settings name.
+        SettingsError: Keras runs on another backend than the settings name, or the batch can't be shared evenly.
     """
     backend = keras.backend.backend()
     if backend != settings.backend:
@@ -86,6 +86,11 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
     chosen = tuple(names) or tuple(f"GPU:{number}" for number in range(len(gpus))) or ("CPU:0",)
+    if settings.batch_size % len(chosen):
+        raise SettingsError(
+            f"train.batch_size {settings.batch_size} can't be shared evenly by {len(chosen)} devices: "
+            f"use {settings.batch_size + len(chosen) - settings.batch_size % len(chosen)}"
+        )
     strategy = tf.distribute.MirroredStrategy(list(chosen)) if len(chosen) > 1 else None
     # XLA is off: TensorFlow does not promise repeatable results under it, nor does it under MirroredStrategy.
     if not chosen[0].startswith("GPU"):

@@ -51,7 +51,9 @@ class Learner:
         self._settings = settings
         self._phase = phase
         self._hardware = hardware
-        self.steps = math.ceil(len(data.train) / settings.batch_size)
+        # Devices share a batch evenly; what is left over differs from epoch to epoch, as the order does.
+        self._count = len(data.train) - len(data.train) % len(hardware.devices)
+        self.steps = math.ceil(self._count / settings.batch_size)
         self.optimizer = self._compile(phases.schedule(phase, self.steps))
 
     def _compile(self, rate: Any) -> keras.optimizers.Optimizer:
@@ -72,7 +74,7 @@ class Learner:
         """Trains one epoch, measures it on valid, returns its row; `number` counts over all phases from 1."""
         started = time.perf_counter()
         steps = _Steps(self, number, epoch_in_phase, report)
-        indices = order(self._settings.seed, number, len(self._data.train))
+        indices = order(self._settings.seed, number, len(self._data.train))[: self._count]
         batches = self._batches(indices, self._settings.batch_size)
         with explaining_lack_of_memory("train.batch_size", self._settings.batch_size, self._hardware.kind):
             logs = fit_once(self.network, batches, steps)
@@ -86,17 +88,16 @@ class Learner:
             **self._measure(),
             "learning_rate": self.rate((epoch_in_phase + 1) * self.steps - 1),
             "seconds": round(time.perf_counter() - started, 4),
-            "images_per_second": round(len(self._data.train) / (trained - started), 2),
+            "images_per_second": round(self._count / (trained - started), 2),
             "memory_mb": anonymous_memory_mb(),
         }
 
     def run(self, rate: Any, steps: int, callback: keras.callbacks.Callback) -> None:
         """Trains a number of full batches at another rate than the phase's, with nothing measured or kept."""
         self._compile(rate)
-        count = len(self._data.train)
-        size = min(self._settings.batch_size, count)
-        epochs = math.ceil(steps * size / count)
-        orders = [order(self._settings.seed, epoch, count) for epoch in range(1, epochs + 1)]
+        size = min(self._settings.batch_size, self._count)
+        epochs = range(1, math.ceil(steps * size / self._count) + 1)
+        orders = [order(self._settings.seed, epoch, len(self._data.train))[: self._count] for epoch in epochs]
         with explaining_lack_of_memory("train.batch_size", size, self._hardware.kind):
             fit_once(self.network, self._batches(np.concatenate(orders)[: steps * size], size), callback)
 

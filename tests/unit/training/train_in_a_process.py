@@ -20,7 +20,7 @@ from vggflow.training.fitting import fit
 from vggflow.training.job import TrainingJob
 
 PHASES = [HEAD | {"epochs": 11}, TOP | {"epochs": 11, "schedule": "cosine"}]
-SIGNS = {"features": "features/", "best": "/best-", "checkpoint": "/checkpoint.npz"}
+SIGNS = {"features": "/features/", "best": "/.best-", "checkpoint": "/.checkpoint.npz"}
 
 
 class Telling(Listener):
@@ -36,7 +36,7 @@ def die_within(kind: str) -> None:
 
     def write(file, array, **options):
         name = str(getattr(file, "name", "") or getattr(getattr(file, "_fileobj", None), "name", ""))
-        if SIGNS[kind].rstrip("/") in name or (kind == "checkpoint" and "checkpoint" in name):
+        if SIGNS[kind] in name:
             seen.add(name)
         if len(seen) == 2:
             file.write(b"half")

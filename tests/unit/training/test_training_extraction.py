@@ -1,0 +1,113 @@
+"""Computing features once, and only what is missing."""
+
+import shutil
+
+import numpy as np
+import pytest
+from tiny_training import HEAD, TOP, Listener, draw, settings
+
+from vggflow.training import features
+from vggflow.training.fitting import fit
+from vggflow.training.preparation import set_up
+
+
+def computed(job) -> int:
+    """The images that a training sends through the frozen layers."""
+    listener = Listener()
+    setup = set_up(job)
+    for number in range(len(setup.plans)):
+        setup.inputs.of_phase(number, listener.on_features)
+    return setup.inputs.work.images
+
+
+def test_new_images_cost_only_themselves(make_job, pictures, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    assert computed(make_job(data=data)) == 40
+    draw(data, "train", {"across": 2, "down": 1}, seed=9)
+    assert computed(make_job(data=data)) == 3
+
+
+def test_a_second_training_with_another_rate_computes_none(make_job):
+    assert computed(make_job()) == 40
+    assert (
+        computed(make_job({"phases": [HEAD | {"learning_rate": 0.5}, TOP], "seed": 3, "batch_size": 5})) == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("train", "model"),
+    [
+        ({"seed": 4}, {}),
+        ({}, {"resize": "crop"}),
+        ({}, {"preprocessing": "rescale"}),
+        ({"features": {"dtype": "float16"}}, {}),
+    ],
+    ids=["other weights", "other resize", "other preprocessing", "other dtype"],
+)
+def test_whatever_changes_the_features_makes_them_new(make_job, train, model):
+    assert computed(make_job()) == 40
+    assert computed(make_job(train, model)) == 40
+
+
+def test_another_head_needs_no_new_features_where_the_cut_is_the_same(make_job):
+    assert computed(make_job({"phases": [TOP]})) == 40
+    assert computed(make_job({"phases": [TOP]}, {"dropout": 0.5})) == 0
+
+
+def test_an_image_that_is_in_both_splits_is_computed_once(make_job, pictures, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    shutil.copy(data / "train/across/0.png", data / "valid/across/same.png")
+    assert computed(make_job(data=data)) == 40
+
+
+def test_a_damaged_shard_is_computed_again_with_the_same_result(make_job):
+    job = make_job()
+    first = rows_of(job)
+    shard = next(
+        shard for entry in (job.state_folder / "features").iterdir() for shard in features.shards(entry)
+    )
+    shard.path.write_bytes(shard.path.read_bytes()[:-4] + b"????")
+    assert computed(job) > 0
+    np.testing.assert_array_equal(rows_of(job), first)
+
+
+def rows_of(job) -> np.ndarray:
+    setup = set_up(job)
+    _, data = setup.learner_parts(0, lambda _done, _total: None)
+    return data.train.gather(np.arange(len(data.train)))
+
+
+def test_half_precision_features_train_nearly_alike(make_job):
+    full = fit(make_job(), Listener()).history
+    half = fit(make_job({"features": {"dtype": "float16", "batch_size": 8}}), Listener()).history
+    assert half[-1]["loss"] == pytest.approx(full[-1]["loss"], abs=2e-2)
+
+
+def test_features_are_those_of_the_frozen_layers(make_job):
+    job = make_job()
+    setup = set_up(job)
+    _, data = setup.learner_parts(0, lambda _done, _total: None)
+    from vggflow.data.batches import Decoding, Shape
+    from vggflow.training import prefix
+
+    pixels = Decoding(setup.train, Shape(32, "stretch")).gather(np.arange(28))
+    expected = prefix.prefix(setup.model, ["block5_pool"]).predict_on_batch(pixels)
+    np.testing.assert_allclose(data.train.gather(np.arange(28)), np.asarray(expected), atol=1e-4)
+
+
+def test_old_features_make_room_for_new_ones(make_job):
+    first = make_job({"phases": [TOP]})
+    computed(first)
+    size = features.held_bytes(first.state_folder)
+    second = make_job({"phases": [TOP], "seed": 77}, feature_limit_bytes=int(1.3 * size))
+    computed(second)
+    assert features.held_bytes(first.state_folder) <= 1.5 * size
+    assert computed(second) == 0
+
+
+def test_nothing_is_left_over_from_settings_that_are_not_about_features():
+    with_defaults = settings()
+    assert with_defaults.train.features.cache == "auto"
+    assert settings({"features": {"cache": False}}).train.features.cache == "off"

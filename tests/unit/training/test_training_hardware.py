@@ -1,0 +1,157 @@
+"""Devices, precision, augmentation, and memory that runs out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_training import HEAD, TOP, Listener, comparable, settings
+
+from vggflow.errors import SettingsError
+from vggflow.models import builder, files
+from vggflow.settings import AugmentationSettings
+from vggflow.training import augmentation, hardware, precision
+from vggflow.training.fitting import fit
+
+AUGMENTED = {
+    "augmentation": {"horizontal_flip": True, "shear": 0.1, "zoom": 0.1, "rotation": 0.05, "brightness": 0.1},
+    "features": {"cache": "off"},
+}
+tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a matter of TensorFlow")
+
+
+def test_what_training_runs_on_is_in_the_facts():
+    facts = hardware.prepare(settings().train).facts()
+    assert facts["backend"] == keras.backend.backend()
+    assert facts["xla"] == ("on" if keras.backend.backend() == "jax" else "off")
+    assert facts["precision"] == "float32"
+    assert facts["device"]
+
+
+@pytest.mark.slow
+@tensorflow_only
+def test_two_devices_of_a_host_learn_what_one_learns(pictures, tmp_path):
+    """In a process of its own: logical devices are made before TensorFlow starts."""
+    script = Path(__file__).with_name("train_on_two_devices.py")
+    result = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), str(pictures)], capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stdout.splitlines()[-1] == "equal"
+
+
+@tensorflow_only
+def test_a_batch_that_devices_cannot_share_is_refused_with_one_that_they_can():
+    with pytest.raises(SettingsError, match=r"batch_size 5 .* 2 devices: use 6"):
+        hardware.prepare(settings({"batch_size": 5}).train, ("CPU:0", "CPU:1"))
+
+
+def test_mixed_precision_computes_in_16_bits_and_saves_32(make_job, tmp_path):
+    full = fit(make_job(), Listener())
+    mixed = fit(make_job({"precision": "mixed"}), Listener())
+    assert mixed.facts["precision"] == "mixed_bfloat16"
+    assert mixed.history[0]["loss"] != full.history[0]["loss"]
+    assert mixed.history[0]["loss"] == pytest.approx(full.history[0]["loss"], abs=0.1)
+    files.save(mixed.model, mixed.info, tmp_path / "model.keras")
+    loaded, _ = files.load(tmp_path / "model.keras")
+    assert {layer.compute_dtype for layer in loaded.layers} == {"float32"}
+
+
+def test_preprocessing_and_output_stay_in_full_precision():
+    model = builder.build(settings().model, ("a", "b"), None)
+    with precision.computing_in(model, "mixed_bfloat16"):
+        assert model.get_layer("block1_conv1").compute_dtype == "bfloat16"
+        assert {model.get_layer(name).compute_dtype for name in precision.ALWAYS_FULL} == {"float32"}
+    assert model.get_layer("block1_conv1").compute_dtype == "float32"
+
+
+def test_float16_gets_a_loss_scale_and_nothing_else_does():
+    adam = keras.optimizers.Adam()
+    assert isinstance(precision.optimizer(adam, "mixed_float16"), keras.optimizers.LossScaleOptimizer)
+    assert precision.optimizer(adam, "mixed_bfloat16") is adam
+
+
+@pytest.mark.parametrize("kind", ["horizontal_flip", "shear", "zoom", "rotation", "brightness"])
+def test_each_augmentation_changes_pixels_in_training_only_and_repeatably(kind):
+    chosen = AugmentationSettings.model_validate({kind: True if kind == "horizontal_flip" else 0.3})
+    images = np.random.default_rng(0).uniform(0, 255, (8, 16, 16, 3)).astype(np.float32)
+    (layer,), (same,) = augmentation.layers(chosen, 5), augmentation.layers(chosen, 5)
+    changed = np.asarray(layer(images, training=True))
+    assert not np.allclose(changed, images)
+    assert changed.min() >= 0 and changed.max() <= 255
+    np.testing.assert_array_equal(changed, np.asarray(same(images, training=True)))
+    assert not np.allclose(changed, np.asarray(layer(images, training=True)))
+    np.testing.assert_allclose(np.asarray(layer(images, training=False)), images)
+
+
+def test_no_augmentation_is_no_layer():
+    assert augmentation.layers(AugmentationSettings(), 0) == []
+
+
+def test_augmented_training_repeats_to_the_byte_and_differs_from_a_plain_one(make_job, tmp_path):
+    plain = fit(make_job({"features": {"cache": "off"}, "phases": [TOP]}), Listener())
+    histories = []
+    for attempt in ("a", "b"):
+        result = fit(make_job(AUGMENTED | {"phases": [TOP]}, state_folder=tmp_path / attempt), Listener())
+        histories.append(comparable(result.history))
+    assert histories[0] == histories[1]
+    assert histories[0] != comparable(plain.history)
+
+
+def test_an_interrupted_augmented_training_draws_on_where_it_was(make_job, tmp_path):
+    phases = [TOP | {"epochs": 3}]
+    whole = fit(make_job(AUGMENTED | {"phases": phases}, state_folder=tmp_path / "whole"), Listener())
+
+    class Stopping(Listener):
+        def on_epoch(self, row):
+            if row["epoch"] == 2:
+                raise KeyboardInterrupt
+
+    job = make_job(AUGMENTED | {"phases": phases})
+    with pytest.raises(KeyboardInterrupt):
+        fit(job, Stopping())
+    assert comparable(fit(job, Listener()).history) == comparable(whole.history)
+
+
+def test_random_pixels_before_a_cached_cut_are_refused():
+    with pytest.raises(SettingsError, match=r"augmentation changes the pixels of phase head.*cache: off"):
+        settings({"augmentation": {"zoom": 0.1}})
+
+
+def test_a_phase_may_stay_without_augmentation_and_keep_its_features(make_job):
+    phases = [HEAD | {"augmentation": False}, TOP | {"freeze_through": "none"}]
+    result = fit(make_job({"augmentation": {"horizontal_flip": True}, "phases": phases}), Listener())
+    assert (result.facts["features.head"], result.facts["features.top"]) == ("block5_pool", "none")
+
+
+@pytest.mark.parametrize(
+    ("error", "batch_size", "advice"),
+    [
+        (MemoryError("cannot allocate"), 96, "try 32"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"), 64, "try 32"),
+        (RuntimeError("OOM when allocating tensor with shape[1]"), 3, "try 1"),
+        (MemoryError(), 1, "use smaller images or a smaller width"),
+    ],
+)
+def test_lack_of_memory_is_one_line_with_a_batch_size_to_try(error, batch_size, advice):
+    with (
+        pytest.raises(
+            SettingsError, match=rf"GPU ran out of memory with train.batch_size {batch_size}: {advice}$"
+        ),
+        hardware.explaining_lack_of_memory("train.batch_size", batch_size, "GPU"),
+    ):
+        raise error
+
+
+def test_other_errors_are_left_alone():
+    with pytest.raises(KeyError), hardware.explaining_lack_of_memory("train.batch_size", 8, "GPU"):
+        raise KeyError("x")
+
+
+@tensorflow_only
+def test_a_batch_that_no_memory_holds_is_said_with_a_smaller_one(make_job):
+    job = make_job({"features": {"batch_size": 2**40}})
+    with pytest.raises(SettingsError, match=rf"train.features.batch_size {2**40}: try {2**39}"):
+        fit(job, Listener())

@@ -1,0 +1,27 @@
+"""Trains on one and on two logical devices of the processor; takes a folder to write to and the pictures."""
+
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+from tiny_training import Listener, settings
+
+from vggflow.data import manifest as manifests
+from vggflow.training.fitting import fit
+from vggflow.training.job import TrainingJob
+
+(processor,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * 2)
+folder, pictures = Path(sys.argv[1]), Path(sys.argv[2])
+# Batches of 6 leave 4 images for the last one, and valid splits into 6 and 6.
+chosen = settings({"batch_size": 6, "class_weights": "balanced"})
+histories = []
+for devices in (("CPU:0",), ("CPU:0", "CPU:1")):
+    job = TrainingJob(chosen, manifests.scan(pictures), pictures, None, folder / str(len(devices)), devices)
+    trained = fit(job, Listener())
+    assert trained.facts["devices"] == len(devices)
+    histories.append(trained.history)
+for one, two in zip(*histories, strict=True):
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        assert abs(one[name] - two[name]) < 1e-4, (name, one, two)
+sys.stdout.write("equal\n")
