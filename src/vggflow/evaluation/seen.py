@@ -1,15 +1,17 @@
 """Test images that a model has seen in training: they say nothing about new images, and are left out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import numpy as np
 import pandas as pd
 
 from vggflow.data import manifest as manifests
-from vggflow.data.duplicates import NearLimits, candidates
-from vggflow.data.images import ImageError
+from vggflow.data.duplicates import NEARER_BY, NearLimits
 from vggflow.data.likeness import similarity
+from vggflow.data.neighbours import neighbours
+from vggflow.data.schema import CROP_HASHES
 
 
 @dataclass(frozen=True)
@@ -69,29 +71,30 @@ def _nearly(images: pd.DataFrame, learned: pd.DataFrame, near: Near) -> list[str
     places = near.manifest.drop_duplicates("sha256").set_index("sha256")["path"]
     found: set[str] = set()
     for one, other in _pairs(asked, known, near.limits.hash_distance):
-        path = asked["path"].iloc[one]
-        place = places.get(known["sha256"].iloc[other])
-        if path not in found and _alike(near, path, place):
+        path = str(asked["path"].iloc[one])
+        if path not in found and _alike(near, path, places.get(known["sha256"].iloc[other])):
             found.add(path)
     return sorted(found)
 
 
-def _pairs(asked: pd.DataFrame, known: pd.DataFrame, hash_distance: int) -> Iterator[tuple[int, int]]:
-    """Positions in both tables of pictures whose hashes are near."""
-    if asked.empty or known.empty:
-        return
-    together = pd.concat([asked, known], ignore_index=True)
-    for one, other in candidates(together, hash_distance).tolist():
-        if one < len(asked) <= other:
-            yield one, other - len(asked)
+def _pairs(asked: pd.DataFrame, known: pd.DataFrame, hash_distance: int) -> list[tuple[int, int]]:
+    """Positions in both tables of pictures whose hashes are near, the nearest first."""
+    one, other = (table["perceptual_hash"].to_numpy(dtype=np.uint64) for table in (asked, known))
+    cut_one, cut_other = (table[list(CROP_HASHES)].to_numpy(dtype=np.uint64) for table in (asked, known))
+    crops = len(CROP_HASHES)
+    whole = neighbours(one, other, hash_distance)
+    asked_crops = neighbours(cut_one.ravel(), other, hash_distance - NEARER_BY)
+    known_crops = neighbours(one, cut_other.ravel(), hash_distance - NEARER_BY)
+    distances = np.concatenate([whole.distance, asked_crops.distance, known_crops.distance])
+    rows = np.concatenate([whole.query, asked_crops.query // crops, known_crops.query])
+    partners = np.concatenate([whole.base, asked_crops.base, known_crops.base // crops])
+    order = np.argsort(distances, kind="stable")
+    return list(dict.fromkeys(zip(rows[order].tolist(), partners[order].tolist(), strict=True)))
 
 
 def _alike(near: Near, path: str, place: str | None) -> bool:
     """Whether the pixels are alike; of a training image that is gone only the hash is left and has to do."""
     if place is None:
         return True
-    one, other = (near.data_folder / PurePosixPath(name) for name in (path, place))
-    try:
-        return similarity(one, other) >= near.limits.similarity
-    except ImageError:
-        return True
+    likeness = similarity([str(near.data_folder / PurePosixPath(name)) for name in (path, place)])
+    return likeness is None or likeness >= near.limits.similarity

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -58,6 +59,33 @@ def test_equal_bytes_and_near_copies_of_train_and_valid_are_found(manifest, data
     assert seen.exactly == ("test/cats/same.jpg",)
     assert seen.nearly == ("test/cats/encoded.jpg", "test/cats/smaller_of_valid.jpg")
     assert seen.paths == (*seen.exactly, *seen.nearly)
+
+
+def test_every_one_of_several_copies_is_found(manifest, data_folder):
+    images = manifests.labelled(manifest, "test")
+    copies = pd.concat(
+        [images, images.assign(path="test/cats/again_" + images["path"].str.rpartition("/")[2])]
+    )
+    copies["sha256"] = [f"{number:064}" for number in range(len(copies))]
+    seen = find_seen(copies, [manifest], Near(manifest[:0], data_folder, LIMITS))
+    assert {Path(path).stem for path in seen.nearly} == {
+        "same", "encoded", "smaller_of_valid", "again_same", "again_encoded", "again_smaller_of_valid",
+    }  # fmt: skip
+
+
+def test_a_crop_on_either_side_is_found(manifest, data_folder, tmp_path):
+    whole = picture(2)
+    cropped = whole.crop((5, 4, 195, 156))
+    for part, learned, tested in (("a", whole, cropped), ("b", cropped, whole)):
+        folder = tmp_path / part
+        save(learned, folder / "train" / "cats" / "1.jpg")
+        save(tested, folder / "test" / "cats" / "1.jpg")
+        for number, split in enumerate(("train", "valid", "test"), start=30):
+            save(picture(number), folder / split / "dogs" / "1.jpg")
+        save(picture(40), folder / "valid" / "cats" / "1.jpg")
+        here = manifests.scan(folder)
+        seen = find_seen(manifests.labelled(here, "test"), [here], Near(here, folder, LIMITS))
+        assert seen.nearly == ("test/cats/1.jpg",), part
 
 
 def test_without_a_way_to_look_only_equal_bytes_are_found(manifest):
