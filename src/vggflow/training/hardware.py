@@ -63,7 +63,7 @@ def prepare(settings: TrainSettings, devices: Sequence[str] = ()) -> Hardware:
     """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable.
 
     Raises:
-        SettingsError: Keras runs on another backend than the settings name, or the batch can't be shared evenly.
+        SettingsError: Keras runs on another backend than the settings name, or devices can't share the batch.
     """
     backend = keras.backend.backend()
     if backend != settings.backend:
