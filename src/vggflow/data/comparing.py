@@ -20,7 +20,7 @@ _FILE = f"likeness-{VERSION}-pillow-{PIL.__version__}.parquet"
 
 
 class Likeness:
-    """How alike pictures are, by their numbers; what was compared once is remembered by the hashes of the files.
+    """How alike pictures are, by their numbers; what was compared once is remembered by their bytes.
 
     Args:
         files: the paths of the pictures.

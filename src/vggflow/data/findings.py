@@ -81,29 +81,28 @@ def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
         name: [] for name in ("missing_class", "different_classes", "too_few_classes", "case_collisions")
     }
     for row in classes.itertuples():
-        split, name = str(row.split), str(row.class_name)
-        twins = [
-            other.class_name
-            for other in folders
-            if other.split == split and _only_case(other.class_name, name)
-        ]
-        reasons["case_collisions"].append(f"beside {', '.join(twins)}" if twins else None)
-        reasons["different_classes"].append(None if name in trained else _unknown(name, trained))
-        few = split == "train" and len(trained) < 2
+        folder = ClassFolder(str(row.split), str(row.class_name))
+        others = [other for other in folders if other.split == folder.split and _is_twin(other, folder)]
+        twins = ", ".join(other.class_name for other in others) if folder in known else ""
+        reasons["case_collisions"].append(f"beside {twins}" if twins else None)
+        strange = folder.class_name not in trained
+        reasons["different_classes"].append(_unknown(folder, trained) if strange else None)
+        few = folder.split == "train" and len(trained) < 2
         reasons["too_few_classes"].append("the only class, expected at least 2" if few else None)
-        there = "no readable image in it" if ClassFolder(split, name) in known else "there is no such folder"
+        there = "no readable image in it" if folder in known else "there is no such folder"
         reasons["missing_class"].append(None if row.images else there)
     for column, values in reasons.items():
         classes[column] = pd.array(values, dtype="str")
 
 
-def _only_case(one: str, other: str) -> bool:
-    return one != other and one.casefold() == other.casefold()
+def _is_twin(one: ClassFolder, other: ClassFolder) -> bool:
+    return one.class_name != other.class_name and one.class_name.casefold() == other.class_name.casefold()
 
 
-def _unknown(name: str, trained: Sequence[str]) -> str:
-    twins = [known for known in trained if _only_case(known, name)]
-    return f"train has no class {name}" + (f", only {twins[0]}, which differs in case" if twins else "")
+def _unknown(folder: ClassFolder, trained: Sequence[str]) -> str:
+    twins = [name for name in trained if _is_twin(ClassFolder("train", name), folder)]
+    hint = f", only {twins[0]}, which differs in case" if twins else ""
+    return f"train has no class {folder.class_name}{hint}"
 
 
 def _shift(classes: pd.DataFrame, counts: pd.Series, reference: pd.DataFrame | None) -> pd.Series:

@@ -115,7 +115,7 @@ def decode(content: bytes) -> Decoded:
 
 def _decode(image: Image.Image) -> Decoded:
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{image.width}×{image.height} pixels are more than the limit of {MAX_PIXELS}")
+        raise ImageError(f"more than the limit of {MAX_PIXELS} pixels")
     mode, orientation = image.mode, _orientation(image)
     image.load()
     upright = _rgb(image)
@@ -164,6 +164,8 @@ def _frames(image: Image.Image) -> int:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than the limit of {MAX_PIXELS} pixels"
     text = " ".join(str(error).split())
     if text.startswith("cannot identify image file"):
         return "not an image of a known format"

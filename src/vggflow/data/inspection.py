@@ -1,6 +1,7 @@
 """One file looked at: read once, decoded, measured. All that scanning processes import, so it stays light."""
 
 import hashlib
+import warnings
 from pathlib import Path
 
 from vggflow.data import images
@@ -43,7 +44,12 @@ def inspect(name: str) -> Facts:
     except images.ImageError as error:
         return {"kind": "image", "error": str(error)}
     sha256 = hashlib.sha256(content).hexdigest()
-    return {"bytes": len(content), "sha256": sha256} | examine(content, path.suffix.lower())
+    with warnings.catch_warnings():
+        # Pillow warns of oddities that the manifest either tells or that don't matter, such as broken EXIF
+        # data.
+        warnings.simplefilter("ignore")
+        facts = examine(content, path.suffix.lower())
+    return {"bytes": len(content), "sha256": sha256} | facts
 
 
 def examine(content: bytes, extension: str) -> Facts:

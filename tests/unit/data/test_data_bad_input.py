@@ -1,0 +1,348 @@
+"""Every kind of odd file has a named outcome: accepted as it is, left out with a warning, or refused."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from made_pictures import encode, grow, jpeg, picture
+from PIL import Image
+
+from vggflow.data import findings, layout
+from vggflow.data.duplicates import NearLimits, mark_near_copies
+from vggflow.data.manifest import labelled
+from vggflow.data.rules import rules
+from vggflow.data.scanning import scan
+from vggflow.errors import DataError
+from vggflow.settings import ValidateSettings
+
+
+def look(data: Path) -> dict[str, dict[str, str]]:
+    """Per expectation that is not met the paths and reasons."""
+    manifest = mark_near_copies(scan(data), data, NearLimits(8, 0.9, 1.0))
+    tables = {
+        "images": findings.image_table(manifest),
+        "classes": findings.class_table(manifest, layout.class_folders(data)),
+    }
+    outcome = {}
+    for rule in rules(ValidateSettings()):
+        table = tables[rule.table]
+        broken = table[rule.broken_by(table)].to_dict("records")
+        if broken:
+            outcome[rule.name] = {row["path"]: rule.reason_for(row) for row in broken}
+    return outcome
+
+
+def put(data: Path, name: str, content: bytes) -> str:
+    path = data / "train" / "cats" / name
+    path.write_bytes(content)
+    return f"train/cats/{name}"
+
+
+def row(data: Path, path: str) -> dict[str, object]:
+    manifest = scan(data)
+    return manifest[manifest["path"] == path].to_dict("records")[0]
+
+
+def is_learned_from(data: Path, path: str) -> bool:
+    return path in labelled(scan(data), "train")["path"].tolist()
+
+
+def test_made_pictures_are_beyond_reproach(data):
+    assert look(data) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("truncated.jpg", jpeg(90)[:-500], "truncated"),
+        ("empty.jpg", b"", "the file is empty"),
+        ("text.jpg", b"this is a text", "not an image of a known format"),
+    ],
+)
+def test_what_claims_to_be_an_image_and_is_none_is_unreadable(data, name, content, reason):
+    path = put(data, name, content)
+    outcome = look(data)
+
+    assert list(outcome) == ["unreadable"]
+    assert reason in outcome["unreadable"][path]
+    assert not is_learned_from(data, path)
+
+
+def test_a_png_named_jpg_is_fine_and_noted(data):
+    path = put(data, "really.jpg", encode(picture(90), "PNG"))
+
+    assert look(data) == {"extension_mismatch": {path: "a PNG by its content"}}
+    assert is_learned_from(data, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "mode"),
+    [
+        ("cmyk.jpg", encode(picture(90).convert("CMYK"), "JPEG"), "CMYK"),
+        ("grey.jpg", encode(picture(90).convert("L"), "JPEG"), "L"),
+        ("deep.png", encode(picture(90).convert("L").convert("I;16"), "PNG"), "I;16"),
+        ("palette.png", encode(picture(90).quantize(200), "PNG", transparency=3), "P"),
+        ("plain.bmp", encode(picture(90), "BMP"), "RGB"),
+        ("plain.tiff", encode(picture(90), "TIFF"), "RGB"),
+        ("plain.avif", encode(picture(90), "AVIF"), "RGB"),
+        ("plain.webp", encode(picture(90), "WEBP"), "RGB"),
+    ],
+)
+def test_unusual_images_are_accepted_with_their_mode_told(data, name, content, mode):
+    path = put(data, name, content)
+    facts = row(data, path)
+
+    assert (facts["mode"], facts["width"], facts["height"]) == (mode, 160, 120)
+    assert is_learned_from(data, path)
+    assert "unreadable" not in look(data)
+
+
+@pytest.mark.parametrize("name", ["moving.gif", "moving.webp"])
+def test_an_animation_is_accepted_with_its_frames_told(data, name):
+    frames = [picture(seed) for seed in (90, 91, 92)]
+    kind = name.split(".")[1].upper()
+    path = put(data, name, encode(frames[0], kind, save_all=True, append_images=frames[1:]))
+
+    assert row(data, path)["frames"] == 3
+    assert is_learned_from(data, path)
+
+
+def test_an_exif_rotated_photo_has_the_size_that_it_shows(data):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = put(data, "rotated.jpg", encode(picture(90), "JPEG", exif=exif))
+    facts = row(data, path)
+
+    assert (facts["orientation"], facts["width"], facts["height"]) == (6, 120, 160)
+
+
+def test_one_pixel_is_too_small(data):
+    path = put(data, "dot.png", encode(Image.new("RGB", (1, 1)), "PNG"))
+
+    assert look(data)["too_small"] == {path: "1×1 pixels, expected at least 8 on each side"}
+
+
+def test_a_picture_of_one_colour_is_blank(data):
+    path = put(data, "wall.png", encode(Image.new("RGB", (160, 120), "olive"), "PNG"))
+
+    assert path in look(data)["blank"]
+
+
+def test_a_dark_picture_is_told(data):
+    path = put(data, "night.png", encode(picture(90).point(lambda value: value // 14), "PNG"))
+
+    assert path in look(data)["dark"]
+
+
+def test_a_blurred_picture_is_told(data):
+    small = picture(90).resize((6, 5)).resize((160, 120), Image.Resampling.BICUBIC)
+    path = put(data, "blurred.png", encode(small, "PNG"))
+
+    assert path in look(data)["blurred"]
+
+
+def test_a_long_thin_picture_and_a_huge_one_are_odd(data):
+    thin = put(data, "thin.png", encode(picture(90, 160, 30), "PNG"))
+    huge = put(data, "huge.png", encode(picture(91, 1700, 1500), "PNG"))
+    outcome = look(data)
+
+    assert list(outcome["odd_shapes"]) == [thin]
+    assert list(outcome["odd_sizes"]) == [huge]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "notes.txt", "._1.jpg"])
+def test_stray_files_are_left_out_with_a_warning(data, name):
+    path = put(data, name, b"whatever")
+
+    assert list(look(data)) == ["stray_files"]
+    assert not is_learned_from(data, path)
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.svg", "a.psd", "a.jp2"])
+def test_pictures_of_a_foreign_kind_are_left_out_with_a_warning(data, name):
+    path = put(data, name, b"whatever")
+
+    assert look(data) == {"foreign_files": {path: f".{name.split('.')[1]} files can't be read"}}
+
+
+def test_an_image_beside_the_class_folders_is_stray(data):
+    (data / "train" / "lost.jpg").write_bytes(jpeg(90))
+    (data / "more").mkdir()
+    (data / "more" / "lost.jpg").write_bytes(jpeg(91))
+
+    assert sorted(look(data)["stray_files"]) == ["more/lost.jpg", "train/lost.jpg"]
+    assert not is_learned_from(data, "train/lost.jpg")
+
+
+def test_unlabelled_images_in_train_are_stray(data):
+    (data / "train" / "unknown").mkdir()
+    (data / "train" / "unknown" / "1.jpg").write_bytes(jpeg(90))
+
+    assert list(look(data)) == ["stray_files"]
+
+
+def test_a_file_without_permission_is_unreadable(request):
+    folder = Path(tempfile.mkdtemp())
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    data = grow(folder / "data")
+    path = put(data, "secret.jpg", jpeg(90))
+    (data / path).chmod(0)
+    folder.chmod(0o755)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from vggflow.data.scanning import scan\n"
+        "from vggflow.data.layout import obstacles\n"
+        "if os.getuid() == 0:\n"
+        "    os.setgid(65534); os.setuid(65534)\n"
+        "manifest = scan(Path(sys.argv[1]))\n"
+        "print(manifest[manifest['error'].notna()][['path', 'kind', 'error']].values.tolist())\n"
+        "print(obstacles(Path(sys.argv[1])))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(data)], capture_output=True, text=True)
+
+    assert said.stdout.splitlines() == [
+        f"[['{path}', 'image', 'Permission denied']]",
+        f"[('{path}', 'Permission denied')]",
+    ], said.stderr
+
+
+def test_a_broken_link_is_refused_before_dvc_stops_at_it(data):
+    (data / "train" / "cats" / "gone.jpg").symlink_to("nowhere.jpg")
+
+    assert look(data) == {"links": {"train/cats/gone.jpg": "a broken link to nowhere.jpg"}}
+    with pytest.raises(DataError, match=r"gone\.jpg: a broken link to nowhere\.jpg; DVC can't keep it"):
+        layout.refuse_obstacles(data)
+
+
+def test_a_link_out_of_the_data_folder_is_refused(data, tmp_path):
+    (tmp_path / "elsewhere.jpg").write_bytes(jpeg(90))
+    (data / "train" / "cats" / "out.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    outcome = look(data)
+
+    assert list(outcome) == ["links"]
+    assert "a link out of the data folder to" in outcome["links"]["train/cats/out.jpg"]
+
+
+def test_a_linked_folder_is_refused_and_not_followed(data, tmp_path):
+    grow(tmp_path / "other")
+    (data / "train" / "birds").symlink_to(tmp_path / "other" / "train" / "cats")
+
+    assert list(look(data)["links"]) == ["train/birds"]
+
+
+def test_links_that_dvc_made_into_its_cache_are_files(data, tmp_path):
+    cached = tmp_path / "cache" / "files" / "md5" / "ab" / "cdef"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(jpeg(90))
+    (data / "train" / "cats" / "cached.jpg").symlink_to(cached)
+
+    assert look(data) == {}
+    assert is_learned_from(data, "train/cats/cached.jpg")
+
+
+def test_a_folder_named_like_an_image_is_told_and_its_images_count(data):
+    folder = data / "train" / "cats" / "x.jpg"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(jpeg(90))
+
+    assert look(data) == {"stray_files": {"train/cats/x.jpg": "a folder named like an image"}}
+    assert is_learned_from(data, "train/cats/x.jpg/1.jpg")
+
+
+def test_a_socket_is_not_opened(data):
+    place = socket.socket(socket.AF_UNIX)
+    here = Path.cwd()
+    os.chdir(data / "train" / "cats")
+    place.bind("x.jpg")
+    os.chdir(here)
+    os.mkfifo(data / "train" / "cats" / "pipe.jpg")
+
+    assert look(data)["stray_files"] == {
+        "train/cats/pipe.jpg": "not a regular file",
+        "train/cats/x.jpg": "not a regular file",
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.jpg", "a'b\"c.jpg", "a\nb.jpg", "größe-猫.jpg", "-rf.jpg", "{width}.jpg"]
+)
+def test_names_with_odd_characters_are_names(data, name):
+    path = put(data, name, jpeg(90))
+
+    assert look(data) == {}
+    assert is_learned_from(data, path)
+
+
+def test_a_name_that_is_not_unicode_is_refused(data):
+    folder = os.fsencode(data / "train" / "cats")
+    Path(os.fsdecode(folder + b"/caf\xe9.jpg")).write_bytes(jpeg(90))
+
+    assert look(data) == {"unreadable": {r"train/cats/caf\xe9.jpg": "the name is not valid UTF-8"}}
+
+
+def test_class_folders_that_differ_only_in_case_are_refused(data):
+    (data / "train" / "Cats").mkdir()
+    (data / "train" / "Cats" / "1.jpg").write_bytes(jpeg(90))
+    outcome = look(data)
+
+    assert outcome["case_collisions"] == {"train/Cats": "beside cats", "train/cats": "beside Cats"}
+    assert list(outcome["missing_class"]) == ["valid/Cats", "test/Cats"]
+
+
+def test_a_class_that_differs_in_case_between_splits_is_told_as_that(data):
+    (data / "valid" / "cats").rename(data / "valid" / "Cats")
+
+    assert look(data)["different_classes"] == {
+        "valid/Cats": "train has no class Cats, only cats, which differs in case"
+    }
+
+
+def test_an_empty_class_folder_is_a_missing_class(data):
+    for file in (data / "valid" / "dogs").iterdir():
+        file.unlink()
+
+    assert look(data) == {"missing_class": {"valid/dogs": "no readable image in it"}}
+
+
+def test_a_class_without_a_folder_in_one_split_is_a_missing_class(data):
+    for file in (data / "test" / "dogs").iterdir():
+        file.unlink()
+    (data / "test" / "dogs").rmdir()
+
+    assert look(data) == {"missing_class": {"test/dogs": "there is no such folder"}}
+
+
+def test_no_images_at_all_are_a_data_error(data):
+    for file in data.rglob("*.jpg"):
+        file.unlink()
+
+    with pytest.raises(DataError, match=r"no images in .*: bring images in with `vggflow data import`"):
+        scan(data)
+
+
+def test_one_image_is_too_few(tmp_path):
+    data = tmp_path / "data"
+    for split in ("train", "valid"):
+        (data / split / "cats").mkdir(parents=True)
+    (data / "train" / "cats" / "1.jpg").write_bytes(jpeg(90))
+    outcome = look(data)
+
+    assert outcome["too_few_images"] == {"train/cats": "1 readable images, expected at least 2"}
+    assert list(outcome["too_few_classes"]) == ["train/cats"]
+    assert list(outcome["missing_class"]) == ["valid/cats"]
+
+
+def test_a_few_hundred_times_fewer_images_of_a_class_are_an_imbalance(tmp_path):
+    data = grow(tmp_path / "data")
+    for number in range(30):
+        (data / "train" / "dogs" / f"more{number}.jpg").write_bytes(jpeg(1000 + number))
+
+    assert look(data) == {
+        "imbalance": {"train/cats": "2 images, expected at least 1/10 of the largest class"}
+    }
