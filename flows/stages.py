@@ -11,6 +11,18 @@ from vggflow.tracking.lineage import FLOW_RUN
 from vggflow.workspace import Workspace, dvc_command
 
 SECONDS_TO_END = 10.0
+# What DVC says to people at every stage; the flow publishes by itself and never commits.
+DVC_HINTS = (
+    "Updating lock file",
+    "Generating lock file",
+    "To track the changes with git",
+    "To enable auto staging",
+    "Use `dvc push`",
+    "Data and pipelines are up to date",
+    "\tgit add",
+    "\tdvc config",
+    "> vggflow",
+)
 
 
 class StageFailed(VggflowError):
@@ -31,11 +43,11 @@ def run_dvc_stage(
     """
     outcome_path(workspace, stage).unlink(missing_ok=True)
     last = ""
-    command = dvc_command("repro", "--quiet", "--pull", "--single-item", stage)
+    command = dvc_command("repro", "--pull", "--single-item", stage)
     environment = workspace.environment() | {DRIVER: str(os.getpid()), FLOW_RUN: flow_run_id}
     with _ending_with_us(command, workspace, environment) as process:
         for line in process.stdout or ():
-            if line.strip():
+            if line.strip() and not line.startswith(DVC_HINTS):
                 last = line.strip()
                 say(last)
         code = process.wait()

@@ -35,7 +35,9 @@ def main() -> None:
     for name, level in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
         os.environ.setdefault(name, level)
     try:
-        app(standalone_mode=False)
+        # Outside of standalone mode `typer.Exit` does not end the program: its code comes back instead.
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except VggflowError as error:
         err.print(f"vggflow: {error}", markup=False)
         sys.exit(error.exit_code)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY
+from tiny import TINY
 
 from vggflow import settings
 from vggflow.errors import SettingsError
