@@ -161,10 +161,13 @@ def _counterpart(images: pd.DataFrame, others: pd.DataFrame, group: str, differi
     Near copies must differ in their bytes too. Two members of different bytes stand for each split or class,
     so the work grows with the number of images, not with its square.
     """
-    distinct = others.drop_duplicates([group, differing, "sha256"])
+    shared = (
+        others[group].isin(images[group]) if images is not others else others.duplicated(group, keep=False)
+    )
+    if not shared.any():
+        return pd.Series(dtype="str")
+    distinct = others[shared].drop_duplicates([group, differing, "sha256"])
     few = distinct[distinct.groupby([group, differing]).cumcount() < 2]
-    if images is others:
-        few = few[few.duplicated(group, keep=False)]
     keys = list(dict.fromkeys([group, differing, "sha256"]))
     rows = images.loc[images[group].isin(few[group]), keys].reset_index()
     pairs = rows.merge(few[[*keys, "path"]], on=group, suffixes=("", "_other"))

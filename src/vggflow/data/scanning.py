@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from vggflow.data import layout, schema
-from vggflow.data.inspection import inspect
+from vggflow.data.inspection import Facts, inspect
 from vggflow.data.layout import Entry
 from vggflow.data.parallel import for_each
 from vggflow.data.scan_memory import KEY, ScanMemory
@@ -37,12 +37,11 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     recalled = memory.recall(_seen(entries))
     known = recalled["sha256"].notna()
     unknown = recalled.loc[~known, list(KEY)].sort_values("path", ignore_index=True)
+    facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]])
     parts = [recalled[known]]
-    for part in _read(data_folder, unknown):
+    for part in _parts(unknown, _told(facts, int(known.sum()), len(recalled), progress)):
         memory.add(part)
         parts.append(part)
-        if progress:
-            progress(sum(map(len, parts)), len(recalled))
     files = pd.concat(parts, ignore_index=True)
     memory.keep(files)
     return _manifest(files, entries)
@@ -57,9 +56,16 @@ def _seen(entries: list[Entry]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(KEY)).astype(KEY)
 
 
-def _read(data_folder: Path, unknown: pd.DataFrame) -> Iterator[pd.DataFrame]:
+def _told(facts: Iterator[Facts], known: int, total: int, progress: Progress | None) -> Iterator[Facts]:
+    """Tells of each file that has been read."""
+    for done, row in enumerate(facts, start=known + 1):
+        if progress:
+            progress(done, total)
+        yield row
+
+
+def _parts(unknown: pd.DataFrame, facts: Iterator[Facts]) -> Iterator[pd.DataFrame]:
     """Rows of `KEY` and facts, part by part."""
-    facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]])
     for start in range(0, len(unknown), PART):
         keys = unknown[start : start + PART].reset_index(drop=True)
         rows = [{"bytes": size} | row for size, row in zip(keys["size"], islice(facts, PART), strict=True)]

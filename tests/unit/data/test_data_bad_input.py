@@ -31,9 +31,9 @@ def look(data: Path) -> dict[str, dict[str, str]]:
     outcome = {}
     for rule in rules(ValidateSettings()):
         table = tables[rule.table]
-        broken = table[rule.broken_by(table)].to_dict("records")
-        if broken:
-            outcome[rule.name] = {row["path"]: rule.reason_for(row) for row in broken}
+        broken = table[rule.broken_by(table)]
+        if len(broken):
+            outcome[rule.name] = {row["path"]: rule.reason_for(row) for row in broken.to_dict("records")}
     return outcome
 
 
