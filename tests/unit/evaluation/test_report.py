@@ -1,3 +1,4 @@
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -8,9 +9,10 @@ from PIL import Image
 from vggflow.evaluation import report
 from vggflow.evaluation.comparison import Side, compare, evidence
 from vggflow.evaluation.heat import Looked
-from vggflow.evaluation.page import _mistakes, _round_up, content
+from vggflow.evaluation.page import _mistakes, content
 from vggflow.evaluation.promotion import decide
 from vggflow.evaluation.report import Page
+from vggflow.evaluation.wording import _round_up
 from vggflow.settings import PromotionSettings
 
 NAMES = ("cats", "dogs")
@@ -115,6 +117,16 @@ def test_an_image_that_is_gone_is_shown_by_its_path(page, document, tmp_path):
     assert gone["mistakes"] and not any(shown.pictures for shown in gone["mistakes"])
     assert "not here any more" not in document
     assert "not here any more" in report._environment().get_template("report.html.j2").render(gone)
+
+
+def test_a_page_is_made_even_where_every_image_was_seen_in_training(page):
+    side = replace(page.comparison.challenger, trained_on=page.images.assign(split="train"))
+    nothing = compare(side, page.comparison.champion, "digest", page.images)
+    decision = decide(evidence(nothing), PromotionSettings())
+    document = report.render(Page("pets", nothing, page.images, page.data_folder, decision))
+    outline = Outline(document)
+    assert "Decision" in outline.headings and "Measures" not in outline.headings
+    assert f"0 test images count, {len(page.images)} were left out" in document
 
 
 def test_heat_maps_stand_beside_the_mistakes_and_are_asked_for_the_answer_given(page):
