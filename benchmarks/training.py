@@ -1,0 +1,233 @@
+"""Training against what a user would otherwise write: `python -m benchmarks.training [--json]`.
+
+Both train on the same photographs from `$VGGFLOW_PHOTOS` in alternating rounds in one process; figures are
+medians. An aim that is missed ends with exit code 1; with other sizes than the defaults, aims are not judged.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure, on how much."""
+
+    photos: Path
+    folder: Path
+    images: int
+    rounds: int
+    size_px: int
+    precision: str
+    growth: tuple[int, ...]
+    shortened: bool
+
+
+def plans(options: Options) -> dict[str, Any]:
+    """The two trainings that are compared."""
+    from benchmarks.training_plain import Plan
+
+    head, top = (2, 2) if options.shortened else (3, 6)
+    return {
+        "head phase": Plan(3 if options.shortened else 8, 0, options.size_px),
+        "two phases": Plan(head, top, options.size_px),
+    }
+
+
+def compare(options: Options) -> Iterator[Row]:
+    """Ours against plain Keras, each from images to a trained model."""
+    from benchmarks import training_ours as ours
+    from benchmarks import training_plain as plain
+
+    data = take(options, options.images)
+    for (name, plan), aim in zip(plans(options).items(), (6.0, 1.6), strict=True):
+        work = ours.job(data, options.folder / "state", ours.settings(plan, options.precision))
+        seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+        for _ in range(options.rounds):
+            seconds["plain"].append(plain.train(data, plan).seconds)
+            seconds["ours"].append(ours.train(work).seconds)
+        plainly, own = (statistics.median(seconds[who]) for who in ("plain", "ours"))
+        ratios = [one / other for one, other in zip(seconds["plain"], seconds["ours"], strict=True)]
+        yield row(f"{name}: times faster than plain Keras", statistics.median(ratios), aim, least=True) | {
+            "plain_seconds": round(plainly, 2),
+            "our_seconds": round(own, 2),
+            "rounds": [round(ratio, 2) for ratio in ratios],
+        }
+
+
+def equal_losses(options: Options) -> Iterator[Row]:
+    """The losses with the cache and without it."""
+    from benchmarks import training_ours as ours
+
+    data = take(options, min(options.images, 200))
+    plan = plans(options)["two phases"]
+    losses = []
+    for cache in ("auto", "off"):
+        chosen = ours.settings(plan, options.precision, features={"cache": cache})
+        losses.append(ours.train(ours.job(data, options.folder / "state", chosen)).losses)
+    apart = max(abs(one - other) for one, other in zip(*losses, strict=True))
+    yield row("cached against uncached: largest difference of a loss", apart, 1e-3, least=False)
+
+
+def passes(options: Options) -> Iterator[Row]:
+    """The feature pass: its speed, and what it costs to retrain."""
+    from benchmarks import training_ours as ours
+
+    plan = plans(options)["two phases"]
+    data = take(options, options.images)
+    chosen = ours.settings(plan, options.precision)
+    state = options.folder / "state"
+    shares, seconds = [], []
+    for _ in range(options.rounds):
+        shutil.rmtree(state, ignore_errors=True)
+        work = ours.job(data, state, chosen)
+        predicting = ours.predict_rate(work, min(options.images, 512))
+        first = ours.feature_pass(work)
+        shares.append(first.images / first.seconds / predicting)
+        seconds.append(first.seconds)
+    yield row(
+        "first feature pass: share of the speed of model.predict", statistics.median(shares), 0.85, least=True
+    )
+    extend(data, options.images // 20)
+    second = ours.feature_pass(ours.job(data, state, chosen))
+    cost = second.seconds / statistics.median(seconds)
+    yield row("5 % more images: share of the first feature pass", cost, 0.10, least=False) | {
+        "images": second.images
+    }
+    phases = [phase.model_dump() | {"learning_rate": 0.02} for phase in chosen.train.phases]
+    again = ours.feature_pass(ours.job(data, state, ours.settings(plan, options.precision, phases=phases)))
+    yield row("another learning rate: images through the frozen layers", again.images, 0, least=False)
+
+
+def growth(options: Options) -> Iterator[Row]:
+    """Time per image as the number of images grows."""
+    from benchmarks import training_ours as ours
+
+    plan = plans(options)["two phases"]
+    chosen = ours.settings(plan, options.precision)
+    for images in options.growth:
+        data = take(options, images)
+        seconds = ours.train(ours.job(data, options.folder / "state", chosen)).seconds
+        yield row(
+            f"two phases, {images} images: milliseconds an image", 1000 * seconds / images, None, least=False
+        )
+
+
+def row(measure: str, value: float, aim: float | None, *, least: bool) -> Row:
+    """A measured figure, and the one that is asked for."""
+    met = aim is None or (value >= aim if least else value <= aim)
+    shown = "" if aim is None else f"{'≥' if least else '≤'} {aim:g}"
+    return {"measure": measure, "value": round(value, 6), "aim": shown, "met": met}
+
+
+def take(options: Options, images: int) -> Path:
+    """A data folder with this many training images and a fifth of it for valid, half of each class."""
+    data = options.folder / f"data-{images}"
+    shutil.rmtree(data, ignore_errors=True)
+    for split, count in (("train", images), ("valid", max(4, images // 5))):
+        for place in sorted((options.photos / split).iterdir()):
+            copy(sorted(place.iterdir()), data / split / place.name, count // 2)
+    return data
+
+
+def copy(originals: list[Path], target: Path, count: int, start: int = 0) -> None:
+    """Copies as often as needed; repeated ones are made different after the end of the image."""
+    target.mkdir(parents=True, exist_ok=True)
+    for number in range(start, start + count):
+        original = originals[number % len(originals)]
+        repeated = b"" if number < len(originals) else str(number).encode()
+        (target / f"{number}{original.suffix}").write_bytes(original.read_bytes() + repeated)
+
+
+def extend(data: Path, images: int) -> None:
+    """Adds images that were not there."""
+    for place in sorted((data / "train").iterdir()):
+        there = sorted(place.iterdir())
+        for number in range(images // 2):
+            original = there[number]
+            (place / f"new-{number}{original.suffix}").write_bytes(original.read_bytes() + b"new")
+
+
+MEASURES: dict[str, Callable[[Options], Iterator[Row]]] = {
+    "compare": compare,
+    "losses": equal_losses,
+    "passes": passes,
+    "growth": growth,
+}
+
+
+def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+    parser.add_argument("--photos", type=Path, default=os.environ.get("VGGFLOW_PHOTOS"))
+    parser.add_argument("--images", type=int, default=1000, help="training images")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=64, help="pixels")
+    parser.add_argument("--precision", choices=["float32", "mixed"], default="float32")
+    parser.add_argument("--backend", choices=["tensorflow", "jax"], default="tensorflow")
+    parser.add_argument(
+        "--growth", type=int, nargs="*", default=[250, 500, 1000, 2000], help="numbers of images"
+    )
+    parser.add_argument("--short", action="store_true", help="fewer epochs, to try the benchmark itself")
+    parser.add_argument("--only", choices=list(MEASURES), nargs="*", default=list(MEASURES))
+    options = parser.parse_args(arguments)
+    if options.photos is None:
+        parser.error("no photographs: set VGGFLOW_PHOTOS or give --photos FOLDER with {train,valid}/<class>/")
+    return options, options.only
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The program: a table, or JSON lines with `--json`."""
+    given, chosen = parse(arguments)
+    os.environ["KERAS_BACKEND"] = given.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    judged = (given.images, given.size, given.precision, given.short) == (
+        1000,
+        64,
+        "float32",
+        False,
+    )
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        options = Options(
+            Path(given.photos),
+            Path(folder),
+            given.images,
+            given.rounds,
+            given.size,
+            given.precision,
+            tuple(given.growth),
+            given.short,
+        )
+        for name in chosen:
+            for measured in MEASURES[name](options):
+                missed += not measured["met"]
+                show(measured, as_json=given.json)
+    return int(bool(missed and judged))
+
+
+def show(measured: Row, *, as_json: bool) -> None:
+    """Prints a figure."""
+    if as_json:
+        print(json.dumps(measured, ensure_ascii=False), flush=True)
+        return
+    value = f"{measured['value']:12.4g}"
+    print(
+        f"{value}  {measured['aim']:8} {'' if measured['met'] else 'MISSED ':7}{measured['measure']}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
