@@ -24,6 +24,7 @@ TINY = {
             {"name": "head", "freeze_through": "block5_pool", "learning_rate": 0.001, "epochs": 1},
         ],
     },
+    "evaluate": {"batch_size": 8},
     "registry": {"name": "tiny", "experiment": "tiny"},
 }
 COLOURS = {"blue": (40, 60, 200), "red": (200, 60, 40)}

@@ -236,7 +236,7 @@ class RegistrySettings(Section):
     """Where models and runs are kept: `name` holds champions, `name`-candidates the candidates."""
 
     name: Name = "image-classifier"
-    experiment: str = Field(default="image-classifier", min_length=1)
+    experiment: str = Field(min_length=1)
 
     @property
     def candidates(self) -> str:
@@ -277,13 +277,13 @@ class PromotionSettings(Section):
 
 
 class Settings(Section):
-    """All of `params.yaml`."""
+    """All of `params.yaml`. What `dvc.yaml` names must be there, or DVC stops."""
 
     model: ModelSettings
-    validate_: ValidateSettings = Field(alias="validate", default=ValidateSettings())
+    validate_: ValidateSettings = Field(alias="validate")
     train: TrainSettings
-    evaluate: EvaluateSettings = EvaluateSettings()
-    registry: RegistrySettings = RegistrySettings()
+    evaluate: EvaluateSettings
+    registry: RegistrySettings
     promotion: PromotionSettings = PromotionSettings()
 
 
