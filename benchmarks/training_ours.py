@@ -18,6 +18,9 @@ from vggflow.training.precision import computing_in
 from vggflow.training.preparation import set_up
 
 
+OTHERS = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
+
+
 def settings(plan: Plan, precision: str, **train: Any) -> Settings:
     """The plan as settings of vggflow."""
     phases = [
@@ -31,7 +34,7 @@ def settings(plan: Plan, precision: str, **train: Any) -> Settings:
         "phases": [phase for phase in phases if phase["epochs"]],
     }
     model = {"image_size_px": plan.size_px, "weights": "none", "head": "pooling"}
-    return parse({"model": model, "train": learning | train})
+    return parse({"model": model, "train": learning | train, **OTHERS})
 
 
 def job(data: Path, state: Path, chosen: Settings) -> TrainingJob:

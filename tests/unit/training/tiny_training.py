@@ -10,6 +10,7 @@ from PIL import Image
 from vggflow.settings import Settings, parse
 from vggflow.training.job import VOLATILE, Row, SilentObserver
 
+OTHERS = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
 HEAD = {"name": "head", "freeze_through": "block5_pool", "learning_rate": 0.01, "epochs": 2}
 TOP = {"name": "top", "freeze_through": "block3_conv3", "learning_rate": 0.001, "epochs": 2}
 
@@ -84,7 +85,7 @@ def settings(train: dict[str, Any] | None = None, model: dict[str, Any] | None =
         "features": {"batch_size": 8},
         "phases": [HEAD, TOP],
     }
-    return parse({"model": tiny | (model or {}), "train": learning | (train or {})})
+    return parse({"model": tiny | (model or {}), "train": learning | (train or {}), **OTHERS})
 
 
 def comparable(history: list[Row]) -> list[Row]:
