@@ -90,7 +90,7 @@ def _address(path: str, names: Mapping[str, str]) -> tuple[str | None, str | Non
     if group.endswith(VARIABLES):
         return names.get(group), _ROLES.get(last)
     matched = _CLASSIC.fullmatch(last)
-    layer = next((part for part in reversed(group.split("/")) if part in LAYER_NAMES), None)
+    layer = next((part for part in group.split("/") if part in LAYER_NAMES), None)
     return layer, _ROLES[matched[1]] if matched else None
 
 
