@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from vggflow.errors import WeightsError
-from vggflow.models import builder, files, pretrained, vgg16
+from vggflow.models import builder, files, imagenet, pretrained, vgg16
 from vggflow.models.files import ModelInfo
-from vggflow.models.pretrained import Published
+from vggflow.models.imagenet import Published
 from vggflow.settings import ModelSettings
 
 WIDTH = 0.03125  # 2 to 16 filters, 128 fc units
@@ -287,30 +287,30 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publishe
 
 
 def test_fetching_puts_the_verified_file_into_the_folder_and_nothing_else(tmp_path, served):
-    path = pretrained.fetch(served, tmp_path / "weights")
+    path = imagenet.fetch(served, tmp_path / "weights")
     assert path == tmp_path / "weights" / "vgg16.h5"
     assert path.read_bytes() == b"weights" * 1000
     assert [file.name for file in path.parent.iterdir()] == ["vgg16.h5"]
-    assert pretrained.fetch(served, tmp_path / "weights") == path
+    assert imagenet.fetch(served, tmp_path / "weights") == path
 
 
 def test_a_file_with_another_hash_is_refused_whether_fetched_or_found(tmp_path, served):
     other = Published(served.url, "0" * 32)
     with pytest.raises(WeightsError, match=r"can't fetch ImageNet's weights .*corrupted"):
-        pretrained.fetch(other, tmp_path / "weights")
+        imagenet.fetch(other, tmp_path / "weights")
     assert not list((tmp_path / "weights").glob("*"))
-    path = pretrained.fetch(served, tmp_path / "weights")
+    path = imagenet.fetch(served, tmp_path / "weights")
     path.write_bytes(b"weights")
     with pytest.raises(
         WeightsError, match=r"vgg16\.h5 has md5 \w+, expected \w+: it is damaged or incomplete"
     ):
-        pretrained.fetch(served, tmp_path / "weights")
+        imagenet.fetch(served, tmp_path / "weights")
 
 
 def test_without_a_network_one_line_says_which_file_to_put_where(tmp_path, served):
     unreachable = Published("http://127.0.0.1:9/absent.h5", "0" * 32)
     with pytest.raises(WeightsError) as caught:
-        pretrained.fetch(unreachable, tmp_path / "weights")
+        imagenet.fetch(unreachable, tmp_path / "weights")
     message = str(caught.value)
     assert "\n" not in message
     assert f"put absent.h5 from {unreachable.url} into {tmp_path / 'weights'} (md5 {'0' * 32})" in message
@@ -319,16 +319,16 @@ def test_without_a_network_one_line_says_which_file_to_put_where(tmp_path, serve
 
 @pytest.mark.parametrize(("head", "published"), [("pooling", "WITHOUT_TOP"), ("fc", "WITH_TOP")])
 def test_imagenet_weights_are_looked_for_in_the_weights_folder_first(tmp_path, head, published):
-    name = getattr(pretrained, published).file_name
+    name = getattr(imagenet, published).file_name
     (tmp_path / name).write_bytes(b"not the published file")
     with pytest.raises(WeightsError, match=rf"{name} has md5"):
         pretrained.find(ModelSettings(head=head), tmp_path)
     with pytest.raises(WeightsError, match=rf"{name} has md5"):
-        pretrained.fetch_imagenet(tmp_path, with_top=head == "fc")
+        imagenet.fetch_imagenet(tmp_path, with_top=head == "fc")
 
 
 def test_the_published_files_are_those_of_keras():
     source = Path(keras.__path__[0], "src", "applications", "vgg16.py").read_text(encoding="utf-8")
-    for published in (pretrained.WITH_TOP, pretrained.WITHOUT_TOP):
+    for published in (imagenet.WITH_TOP, imagenet.WITHOUT_TOP):
         assert published.file_name in source
         assert published.md5 in source

@@ -1,0 +1,87 @@
+"""ImageNet's weights as Keras published them: found in the workspace or fetched, checked by their hash."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from vggflow.errors import WeightsError
+from vggflow.files import replacing
+
+
+@dataclass(frozen=True)
+class Published:
+    """A weight file on the web, as Keras names and checks it."""
+
+    url: str
+    md5: str
+
+    @property
+    def file_name(self) -> str:
+        """The name under which it is looked for."""
+        return self.url.rpartition("/")[2]
+
+
+_ADDRESS = "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
+WITH_TOP = Published(
+    f"{_ADDRESS}vgg16_weights_tf_dim_ordering_tf_kernels.h5", "64373286793e3c8b2b4e3219cbf3544b"
+)
+WITHOUT_TOP = Published(
+    f"{_ADDRESS}vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "6d6bbae143d832006294945121d1f1fc"
+)
+
+
+def fetch_imagenet(folder: Path, with_top: bool) -> Path:
+    """Puts ImageNet's weights, with `fc1`, `fc2` and `predictions` or without, into `folder`, verified.
+
+    Raises:
+        WeightsError: they can't be fetched, or the file there has another hash.
+    """
+    return fetch(WITH_TOP if with_top else WITHOUT_TOP, folder)
+
+
+def fetch(published: Published, folder: Path) -> Path:
+    """A published file into `folder`, whole or not at all, through Keras' own download and cache."""
+    target = folder / published.file_name
+    if not target.exists():
+        source = _download(published, folder)
+        with replacing(target) as beside:
+            shutil.copyfile(source, beside)
+    return _verified(target, published)
+
+
+def find(folder: Path, with_top: bool) -> Path:
+    """ImageNet's weights from `folder`, else from Keras' cache or the web.
+
+    Raises:
+        WeightsError: they can't be fetched, or the file in `folder` has another hash.
+    """
+    for published in [WITH_TOP] if with_top else [WITHOUT_TOP, WITH_TOP]:
+        if (folder / published.file_name).exists():
+            return _verified(folder / published.file_name, published)
+    return _download(WITH_TOP if with_top else WITHOUT_TOP, folder)
+
+
+def _download(published: Published, folder: Path) -> Path:
+    """Into Keras' cache, not into the workspace: a stage does not change what it depends on."""
+    name, url, md5 = published.file_name, published.url, published.md5
+    try:
+        return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))
+    except Exception as error:  # Keras raises a plain Exception when there is no network
+        raise WeightsError(
+            f"can't fetch ImageNet's weights ({' '.join(str(error).split())}): put {name} from {url} "
+            f"into {folder} (md5 {md5}) and version it with `dvc add {folder.name}`"
+        ) from error
+
+
+def _verified(path: Path, published: Published) -> Path:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != published.md5:
+        raise WeightsError(
+            f"{path} has md5 {found}, expected {published.md5}: it is damaged or incomplete; "
+            "remove it and fetch it again"
+        )
+    return path
