@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.context import get_run_context
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 

@@ -18,6 +18,7 @@ VALIDATION = Path("validation")
 MANIFEST = VALIDATION / "manifest.parquet"
 VALIDATION_RESULT = VALIDATION / "result.json"
 DATA_DOCS = VALIDATION / "data_docs"
+REPORT = VALIDATION / "report.html"
 
 TRAINING = Path("model")
 MODEL = TRAINING / "model.keras"
@@ -28,6 +29,7 @@ EVALUATION = Path("evaluation")
 PREDICTIONS = EVALUATION / "predictions.parquet"
 METRICS = EVALUATION / "metrics.json"
 PLOTS = EVALUATION / "plots"
+EVALUATION_REPORT = EVALUATION / "report.html"
 
 STATE = Path(".vggflow")
 OUTCOMES = STATE / "outcome"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -106,21 +105,41 @@ def init_(
 @data_app.command("import")
 def data_import(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="Where the images are.")],
+    source: Annotated[Path, typer.Argument(help="A folder, a zip or a tar with images.")],
+    valid: Annotated[
+        float, typer.Option(help="Share of images for valid, where the source has no splits.")
+    ] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of images for test, likewise.")] = 0.1,
+    group: Annotated[
+        str | None, typer.Option(help="Regular expression: what it captures stays together.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the git commit to you.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copies images into data/ and versions them with DVC and git."""
     from vggflow import pipeline
+    from vggflow.data.importers import ImportOptions
+    from vggflow.data.splitting import Shares
 
-    summary = pipeline.import_data(_here(context), source, commit=not no_commit)
+    options = ImportOptions(Shares(valid, test, group), dry_run=dry_run)
+    summary = pipeline.import_data(_here(context), source, options, commit=not no_commit)
     if as_json:
         _print_json(summary.to_dict())
-        return
-    out.print(summary.to_table())
-    say(
-        f"{summary.copied} copied, {summary.already_there} were there already, {len(summary.skipped)} skipped"
-    )
+    else:
+        out.print(summary.to_table())
+
+
+@data_app.command("diff")
+def data_diff(context: typer.Context, as_json: AsJson = False) -> None:
+    """Says what changed in data/ since the champion's data."""
+    from vggflow import pipeline
+
+    changes = pipeline.data_diff(_here(context))
+    if as_json:
+        _print_json(changes.to_dict())
+    else:
+        out.print(changes.to_table())
 
 
 @data_app.command("sample")
@@ -262,6 +281,90 @@ def retrain(
 
     command = ["retrain", str(_here(context).root), *(["--sample"] if sample else [])]
     raise typer.Exit(servers.run_flow(_here(context), command))
+
+
+@app.command()
+def summary(
+    context: typer.Context,
+    recipe: Annotated[str | None, typer.Option(help="A recipe; else this workspace's settings.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A .keras file, champion, challenger, or a version.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows the network: layers, shapes, counts, and what learns in each phase."""
+    from vggflow import network
+
+    found = network.summary(context.obj, recipe, model)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    from vggflow.models.summary import render
+
+    out.print(render(found))
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    first: Annotated[
+        str, typer.Argument(metavar="A", help="A .keras file, champion, 3, candidate:3, builder:keras …")
+    ],
+    second: Annotated[str, typer.Argument(metavar="B", help="The other one.")],
+    data: Annotated[Path | None, typer.Option(help="A folder of images; else data/test.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sends the same images through two models and says how they differ."""
+    from vggflow import network
+
+    found = network.compare(_here(context), first, second, data)
+    if as_json:
+        _print_json(found.to_dict())
+        return
+    from vggflow.models.compare import render
+
+    out.print(render(found))
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    image: Annotated[Path, typer.Argument(help="The image.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path(
+        "explanation.png"
+    ),
+    model: Annotated[
+        str, typer.Option(help="A .keras file, champion, challenger, or a version.")
+    ] = "champion",
+) -> None:
+    """Draws what a model sees in an image: feature maps of each block and a Grad-CAM heat map."""
+    from vggflow import network
+
+    label, probability = network.explain(_here(context), image, model, output)
+    say(f"{output}: {label}, {probability:.1%}")
+
+
+@app.command()
+def cache(
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove all features; they are computed again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what the cache of frozen features holds, or clears it."""
+    from vggflow import listing
+    from vggflow.process import state_folder
+
+    if clear:
+        say(f"{listing.clear_features(state_folder()) / 1e6:.1f} MB freed")
+        return
+    rows = listing.feature_rows(state_folder())
+    if as_json:
+        _print_json(rows)
+        return
+    columns = ["layer", "images", "MB", "type", "shape", "used"]
+    out.print(table("", columns, [[str(row[column]) for column in columns] for row in rows]))
+    say(f"{sum(row['MB'] for row in rows):.1f} MB in {state_folder()}")
 
 
 @app.command()

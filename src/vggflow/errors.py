@@ -4,7 +4,8 @@
     ├── UsageError          2  wrong usage
     │   ├── SettingsError   2  params.yaml is wrong
     │   ├── DataError       2  no data, or data of another shape than expected
-    │   └── WeightsError    2  start weights are missing or don't fit
+    │   ├── WeightsError    2  start weights are missing or don't fit
+    │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
     └── Refused             3  a gate said no
         ├── DataRefused     3  the data gate
         └── PromotionRefused  3  the promotion gate, asked by a person

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from vggflow import artifacts, console, engine, files
 from vggflow import workspace as workspaces
-from vggflow.errors import DataError, DataRefused
+from vggflow.errors import DataError, DataRefused, UsageError, VggflowError
 from vggflow.process import Outcome, device_lock, exclusive, state_folder
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.data.importers import ImportSummary
+    from vggflow.data.changes import Changes
+    from vggflow.data.import_summary import ImportSummary
+    from vggflow.data.importers import ImportOptions
     from vggflow.tracking.registry import Version
 
 PASSED, REFUSED = "passed", "refused"
@@ -48,45 +50,94 @@ def prepare(workspace: Workspace) -> list[str]:
 
 
 def validate(workspace: Workspace) -> Outcome:
-    """Looks at every image, writes the manifest, and lets the data gate judge.
+    """Looks at every file, writes manifest, result, Data Docs and report, and lets the data gate judge.
 
     Raises:
         DataError: there is no data.
-        DataRefused: something critical was found; result and Data Docs say what.
+        DataRefused: something critical was found; the report shows it.
     """
-    from vggflow.data import expectations, layout
+    from vggflow.data import gate, report
     from vggflow.data import manifest as manifests
 
-    settings = workspace.settings()
     data = workspace.path(artifacts.DATA)
+    settings = workspace.settings().validate_
+    reference = _data_of_champion(workspace)
     with console.progress("scan") as advance:
         cache = workspace.path(artifacts.STATE) / "scan"
-        manifest = manifests.scan(data, progress=advance, cache=cache)
+        docs = workspace.path(artifacts.DATA_DOCS)
+        judged = gate.judge(data, settings, docs, cache=cache, reference=reference, progress=advance)
+    verdict, manifest = judged.verdict, judged.manifest
     manifests.write(manifest, workspace.path(artifacts.MANIFEST))
-    folders = layout.class_folders(data)
-    verdict = expectations.check(manifest, settings.validate_, workspace.path(artifacts.DATA_DOCS), folders)
     result = {"verdict": PASSED if verdict.passed else REFUSED, "manifest": manifests.digest(manifest)}
     files.write_json(workspace.path(artifacts.VALIDATION_RESULT), result | verdict.to_dict())
-    for problem in verdict.problems:
-        console.tell(f"{problem.severity}: {problem.message}")
+    changes = changed_data(reference, manifest) if reference is not None else None
+    report.write_report(judged, data, workspace.path(artifacts.REPORT), changes)
+    if verdict.problems:
+        console.err.print(verdict.to_table())
     if not verdict.passed:
-        critical = [problem for problem in verdict.problems if problem.severity == "critical"]
-        raise DataRefused(_refusal(critical, workspace.path(artifacts.DATA_DOCS)))
-    return Outcome(0, f"{len(manifest)} files pass", PASSED, {"data_docs": str(artifacts.DATA_DOCS)})
+        raise DataRefused(f"{verdict.message}; mend it and run this again, pictures in {artifacts.REPORT}")
+    paths = {"data_docs": str(artifacts.DATA_DOCS / "index.html"), "report": str(artifacts.REPORT)}
+    return Outcome(0, f"{len(manifest)} files: {verdict.message}", PASSED, paths)
 
 
-def import_data(workspace: Workspace, source: Path, *, commit: bool = True) -> "ImportSummary":
+def data_diff(workspace: Workspace) -> "Changes":
+    """What changed in `data/` since the champion's data.
+
+    Raises:
+        UsageError: there is no champion, and no candidate either.
+    """
+    from vggflow.data.scanning import scan
+
+    reference = _data_of_champion(workspace)
+    if reference is None:
+        raise UsageError("no champion and no candidate to compare with: `vggflow retrain` makes the first")
+    with console.progress("scan") as advance:
+        now = scan(workspace.path(artifacts.DATA), advance, workspace.path(artifacts.STATE) / "scan")
+    return changed_data(reference, now)
+
+
+def changed_data(before: Any, now: Any) -> "Changes":
+    """What became of the files of one manifest in another."""
+    from vggflow.data import changes
+
+    return changes.compare(before, now)
+
+
+def _data_of_champion(workspace: Workspace) -> Any:
+    """The manifest of the champion's data, else of the newest candidate's; none where there is neither.
+
+    A tracking server that does not answer costs this comparison, not the validation.
+    """
+    from vggflow.tracking import connection, ledger, registry
+
+    names = workspace.settings().registry
+    try:
+        client = connection.connect(workspace)
+        version = ledger.read(client, names).champion or next(
+            reversed(registry.versions(client, names.candidates)), None
+        )
+        return registry.training_manifest(version) if version else None
+    except VggflowError as error:
+        console.tell(f"not compared with the champion's data: {error}")
+        return None
+
+
+def import_data(
+    workspace: Workspace, source: Path, options: "ImportOptions", *, commit: bool = True
+) -> "ImportSummary":
     """Copies images into `data/`, then versions them: `dvc add`, `dvc push`, a git commit, a git push.
 
     Raises:
-        DataError: the source is of another shape, or would overwrite a file.
+        DataError: the source is of a shape nobody knows, or would overwrite a file.
     """
     from vggflow.data.importers import import_images
 
     if workspaces.status(workspace, "data") == "missing" and (workspace.root / "data.dvc").exists():
         workspace.dvc("pull", "data.dvc")
     with console.progress("import") as advance:
-        summary = import_images(source, workspace.path(artifacts.DATA), advance)
+        summary = import_images(source, workspace.path(artifacts.DATA), advance, options)
+    if options.dry_run:
+        return summary
     console.tell("versioning data with DVC")
     workspace.dvc("add", "--quiet", "data")
     workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
@@ -139,6 +190,7 @@ def train(workspace: Workspace) -> Outcome:
                     "facts": dict(trained.facts),
                 },
             )
+            discard_checkpoint(job, trained)
     last = trained.history[-1]
     message = (
         f"{len(trained.history)} epochs in {time.monotonic() - began:.0f} s, valid {last['val_accuracy']:.1%}"
@@ -147,7 +199,7 @@ def train(workspace: Workspace) -> Outcome:
 
 
 def evaluate(workspace: Workspace) -> Outcome:
-    """Measures the trained model on test (on valid where there is no labelled test), into files and the MLflow run."""
+    """Measures the trained model on test, or on valid where no test image has a label: into files and the run."""
     engine.start()
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import metrics, plots
@@ -157,29 +209,47 @@ def evaluate(workspace: Workspace) -> Outcome:
 
     settings = workspace.settings()
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
-    split = evaluation_split(manifest)
+    images = manifests.labelled(manifest, evaluation_split(manifest))
     predictor = Predictor(workspace.path(artifacts.MODEL))
     with console.progress("evaluate") as advance:
-        images = manifests.labelled(manifest, split)
         data = workspace.path(artifacts.DATA)
         predictions = scoring.score(predictor, images, data, settings.evaluate.batch_size, advance)
     table.write(predictions, workspace.path(artifacts.PREDICTIONS))
-    numbers = {"split": split} | metrics.measure(predictions, predictor.info.class_names)
+    info, history = predictor.info, files.read_json(workspace.path(artifacts.HISTORY))
+    numbers = {"split": evaluation_split(manifest)}
+    numbers |= metrics.measure(predictions, info.class_names, info.temperature)
     files.write_json(workspace.path(artifacts.METRICS), numbers)
-    folder = workspace.path(artifacts.PLOTS)
-    plots.draw_all(
-        predictions, predictor.info.class_names, files.read_json(workspace.path(artifacts.HISTORY)), folder
-    )
+    plots.draw_all(predictions, info.class_names, history, workspace.path(artifacts.PLOTS), info.temperature)
+    _write_page(workspace, manifest, predictions, info)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
     client = connection.connect(workspace)
     if runs.exists(client, run_id):
         runs.log_evaluation(client, run_id, workspace)
-    said = (
-        ""
-        if split == "test"
-        else " (no labelled test images: measured on valid, so promotion is up to a person)"
+    where = {"test": "of test", "valid": "of valid (no labelled test images: promotion is up to a person)"}
+    message = f"accuracy {numbers['accuracy']:.1%} on {len(predictions)} images {where[numbers['split']]}"
+    return Outcome(0, message, paths={"report": str(artifacts.EVALUATION_REPORT)})
+
+
+def _write_page(workspace: Workspace, manifest: Any, predictions: Any, info: Any) -> None:
+    """The page that a person reads: measures, figures, and the worst mistakes with what the model looked at."""
+    from vggflow.data import manifest as manifests
+    from vggflow.evaluation import comparison, heat, page, report
+
+    model = workspace.path(artifacts.MODEL)
+    images = manifests.labelled(manifest, evaluation_split(manifest))
+    megabytes = model.stat().st_size / 1e6
+    side = comparison.Side(predictions, info.class_names, megabytes, temperature=info.temperature)
+    compared = comparison.compare(side, None, manifests.digest(manifest), images)
+    history = files.read_json(workspace.path(artifacts.HISTORY))
+    content = page.Page(
+        run_name(workspace),
+        compared,
+        images,
+        workspace.path(artifacts.DATA),
+        history=history,
+        looking=heat.looking(model),
     )
-    return Outcome(0, f"accuracy {numbers['accuracy']:.1%} on {len(predictions)} images of {split}{said}")
+    report.write(content, workspace.path(artifacts.EVALUATION_REPORT))
 
 
 def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, bool]":
@@ -281,12 +351,6 @@ def _ask_gate(workspace: Workspace, digest: str) -> None:
         raise DataRefused(
             f"the data gate refused this data: see {path}, mend the data, run `vggflow validate` again"
         )
-
-
-def _refusal(critical: Sequence[Any], docs: Path) -> str:
-    """One line that names the first problem and says where the others are."""
-    more = f" (and {len(critical) - 1} more)" if len(critical) > 1 else ""
-    return f"data refused: {critical[0].message}{more}; mend the data, then run this again; report: {docs}/index.html"
 
 
 def _phases(history: Sequence[Any]) -> dict[str, dict[str, float]]:

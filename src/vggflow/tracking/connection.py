@@ -44,7 +44,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         except MlflowException as error:  # somebody else made it in the meantime
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            return str(client.get_experiment_by_name(name).experiment_id)
+            return experiment_id(client, name)
 
 
 def _artifact_location() -> str | None:

@@ -5,7 +5,7 @@ only atomic counter there is, so they decide between promoters that run at once:
 
 1. A promoter judges against a *state*: the champion's number and how many champions were rolled back so far. No state
    comes twice.
-2. It *claims*: it creates a version that carries this state. The lowest version of a state wins; the others are deleted.
+2. It *claims*: it creates a version that carries this state. The lowest version of a state wins, others are deleted.
 3. The winner is *crowned* by a tag, then the alias moves.
 
 Each step can be repeated by anybody, so whoever comes next completes what a killed promoter began. Rolling back

@@ -11,9 +11,10 @@ import mlflow
 import mlflow.pyfunc
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from vggflow import artifacts, files
 from vggflow.data import manifest as manifests
@@ -175,7 +176,7 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
 def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
     """Logs the file as a pyfunc that takes encoded images, without pickle: a loader module and the file."""
     info = read_info(model)
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "label"),
         *(ColSpec(DataType.double, f"p:{c}") for c in info.class_names),
     ]
@@ -185,7 +186,7 @@ def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
         named.write_bytes(model.read_bytes())
         # An input example would be predicted with at once, in the process that registers: TensorFlow for nothing.
         warnings.filterwarnings("ignore", message=".*input example was not provided.*")
-        return Model.log(
+        logged: mlflow.models.model.ModelInfo = Model.log(
             artifact_path=None,
             name="model",
             flavor=mlflow.pyfunc,
@@ -196,10 +197,12 @@ def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
             pip_requirements=[f"{name}=={package_version(name)}" for name in REQUIREMENTS],
             signature=signature,
         )
+        return logged
 
 
-def _search(client: MlflowClient, name: str) -> list[mlflow.entities.model_registry.ModelVersion]:
-    found, token = [], None
+def _search(client: MlflowClient, name: str) -> list[ModelVersion]:
+    found: list[ModelVersion] = []
+    token: str | None = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", page_token=token)
         found.extend(page)
@@ -208,7 +211,7 @@ def _search(client: MlflowClient, name: str) -> list[mlflow.entities.model_regis
             return found
 
 
-def _version(entry: mlflow.entities.model_registry.ModelVersion, aliases: tuple[str, ...]) -> Version:
+def _version(entry: ModelVersion, aliases: tuple[str, ...]) -> Version:
     return Version(
         name=entry.name,
         number=int(entry.version),
