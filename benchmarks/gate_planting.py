@@ -1,5 +1,6 @@
 """Faults planted in a copy of the photographs: which the data gate finds, and what it finds beside them."""
 
+import argparse
 import io
 import random
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance
 
+from benchmarks.gate_rows import Row
 from vggflow.data import gate
 from vggflow.data.images import open_image
 from vggflow.settings import ValidateSettings
@@ -24,6 +26,23 @@ class Result:
 
     planted: int
     missed: list[str] = field(default_factory=list)
+
+    @property
+    def found(self) -> int:
+        return self.planted - len(self.missed)
+
+
+def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
+    """Found of each kind, and false alarms."""
+    results, beside, on_clean = measure(Path(options.photos), folder, options.seed)
+    near = {kind for kind in results if kind not in ("same bytes", "other label", "truncated")}
+    for kind, result in results.items():
+        least = None if kind in near else float(result.planted)
+        yield Row("planting", kind, result.found, f"of {result.planted}", least, note=" ".join(result.missed))
+    found = sum(results[kind].found for kind in near)
+    yield Row("planting", "all near duplicates", found, f"of {EACH * len(near)}", least=EACH * len(near) - 1)
+    yield Row("planting", "false alarms beside the faults", len(beside), most=2, note=" ".join(beside))
+    yield Row("planting", "false alarms on the clean copy", len(on_clean), most=2, note=" ".join(on_clean))
 
 
 def measure(photos: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Result], list[str], list[str]]:
