@@ -1,6 +1,7 @@
 """The expectations of the data gate: what each is called, how bad it is, and what it asks of which column."""
 
 from dataclasses import dataclass, replace
+from string import Formatter
 from typing import Any, Literal
 
 import pandas as pd
@@ -45,9 +46,18 @@ class Rule:
         high = float("inf") if self.maximum is None else self.maximum
         return values.notna() & ~values.between(low, high).fillna(True).astype(bool)
 
+    @property
+    def fields(self) -> list[str]:
+        """The columns that the reason names."""
+        return [name for _, name, _, _ in Formatter().parse(self._reason) if name]
+
     def reason_for(self, row: dict[str, Any]) -> str:
         """Why this row does not meet the expectation."""
-        return (self.reason or f"{{{self.column}}}").format_map(row)
+        return self._reason.format_map(row)
+
+    @property
+    def _reason(self) -> str:
+        return self.reason or f"{{{self.column}}}"
 
 
 def rules(settings: ValidateSettings) -> tuple[Rule, ...]:

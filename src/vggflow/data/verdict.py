@@ -85,7 +85,8 @@ def verdict(found: Sequence[tuple[Rule, pd.DataFrame]], excluded: dict[str, int]
 
 def _problem(rule: Rule, rows: pd.DataFrame) -> Problem:
     paths = tuple(rows["path"].tolist())
-    reasons = tuple(rule.reason_for(row) for row in cast("list[dict[str, Any]]", rows.to_dict("records")))
+    fields = rows[rule.fields].to_dict("records")
+    reasons = tuple(rule.reason_for(row) for row in cast("list[dict[str, Any]]", fields))
     others = tuple(rows[rule.column].tolist()) if rule.names_other else ()
     things = _plural(len(paths), "class folder" if rule.table == "classes" else "file")
     example = f"{printable(paths[0])} ({printable(reasons[0])})"
