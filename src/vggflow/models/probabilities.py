@@ -1,6 +1,6 @@
 """From what a network puts out to one probability per class. Needs no Keras."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,4 +13,5 @@ def class_probabilities(outputs: Any) -> NDArray[np.float64]:
         raise ValueError(f"expected outputs of shape (N, 1) or (N, K), got {values.shape}")
     if values.shape[1] == 1:
         return np.concatenate([1.0 - values, values], axis=1)
-    return values
+    # Rows of float32 add up to 1 within 1e-7 only, which scikit-learn takes for an error.
+    return cast("NDArray[np.float64]", values / values.sum(axis=1, keepdims=True))
