@@ -17,7 +17,6 @@ from vggflow.training.job import SilentObserver, TrainingJob
 from vggflow.training.precision import computing_in
 from vggflow.training.preparation import set_up
 
-
 OTHERS = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
 
 

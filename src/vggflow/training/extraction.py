@@ -1,237 +1,71 @@
-"""What each phase learns from: cached features of its frozen layers, cached pixels, or images decoded each
-time."""
+"""The feature pass: each image once through the frozen layers, into all stores that lack it."""
 
-import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 
-from vggflow import files
-from vggflow.data import images as decoder
-from vggflow.data.batches import Decoding, Examples, Rows, Shape, read_ahead
+from vggflow.data.batches import Examples, Shape, read_ahead
 from vggflow.data.images import Pixels
-from vggflow.settings import FeatureSettings, Phase, TrainSettings
-from vggflow.training import augmentation, prefix
-from vggflow.training.checkpoints import digest
-from vggflow.training.features import Kind, Store, Writer, evict, held_bytes
-from vggflow.training.hardware import Hardware, explaining_lack_of_memory
-from vggflow.training.phases import Plan
+from vggflow.training import prefix
+from vggflow.training.features import Store, Writer
 
 Report = Callable[[int, int], None]
 
 PIXELS = "pixels"
-DISK_TO_LEAVE_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True)
-class Cache:
-    """Where features are kept, in what form, and how much room they may take."""
+class Extraction:
+    """A pass of images through the frozen layers of a model, in batches of one size."""
 
-    state_folder: Path
-    limit_bytes: int
-    settings: TrainSettings
-    hardware: Hardware
+    model: keras.Model
+    images: Examples
+    shape: Shape
+    batch_size: int
+    xla: bool
 
-    @property
-    def features(self) -> FeatureSettings:
-        """The part of the settings that is about features."""
-        return self.settings.features
+    def fill(self, stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]], report: Report) -> int:
+        """Adds to each store, by cut, the images that it misses; returns how many images that took."""
+        wanted = {cut: set(images) for cut, images in missing.items() if images}
+        union = set().union(*wanted.values())
+        indices = [place for place, image in enumerate(self.images.hashes) if image in union]
+        compute = self._compute([cut for cut in wanted if cut != PIXELS])
+        pixels = read_ahead(self.images, indices, self.shape)
+        with ExitStack() as stack:
+            writers = {
+                cut: stack.enter_context(
+                    Writer(stores[cut], missing[cut], stores[cut].rows_per_shard(self.batch_size))
+                )
+                for cut in wanted
+            }
+            for start in range(0, len(indices), self.batch_size):
+                images = [self.images.hashes[index] for index in indices[start : start + self.batch_size]]
+                features = compute(np.stack(list(islice(pixels, self.batch_size))))
+                for cut, writer in writers.items():
+                    for image, row in zip(images, features[cut], strict=True):
+                        if image in wanted[cut]:
+                            writer.add(row)
+                report(start + len(images), len(indices))
+        return len(indices)
 
-    def keeps_features(self, phase: Phase) -> bool:
-        """Whether the phase's pixels stay as they are, so that features of its frozen layers can be kept."""
-        return self.features.cache == "auto" and not self.settings.augments(phase)
+    def _compute(self, cuts: list[str]) -> Callable[[Pixels], dict[str, NDArray[Any]]]:
+        """Pixels to features by cut; always for a full batch, so that each image meets the same code."""
+        if not cuts:
+            return lambda pixels: {PIXELS: pixels}
+        network = prefix.prefix(self.model, cuts)
+        network.jit_compile = self.xla
 
-
-@dataclass
-class Work:
-    """What the feature pass cost this training."""
-
-    images: int = 0
-    seconds: float = 0.0
-
-    def facts(self) -> dict[str, str | int | float]:
-        """For the tracking run."""
-        return {"feature_images": self.images, "feature_seconds": round(self.seconds, 3)}
-
-
-class Inputs:
-    """Gives each phase what it learns from, computing only what is not in the cache.
-
-    One pass through the network serves all phases whose frozen layers no phase changes before them.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        plans: Sequence[Plan],
-        splits: Sequence[Examples],
-        shape: Shape,
-        cache: Cache,
-    ) -> None:
-        self.work = Work()
-        self._model = model
-        self._plans = plans
-        self._splits = splits
-        self._all = _together(splits)
-        self._shape = shape
-        self._cache = cache
-        self._started = time.time()
-        self._opened: dict[str, Store] = {}
-        self._kept = self._choose_kept()
-
-    def cut(self, plan: Plan) -> str | None:
-        """The layer whose features the phase reads, where they are cached."""
-        cached = self._cache.keeps_features(plan.phase) and plan.cut in self._kept
-        return plan.cut if cached else None
-
-    def of_phase(self, number: int, report: Report) -> tuple[keras.Model, list[Rows]]:
-        """The network that learns in the phase, and its inputs for each split."""
-        plan = self._plans[number]
-        stores = {cut: self._store(cut) for cut in self._due(number)}
-        self._fill(stores, report)
-        cut = self.cut(plan)
-        network = self._uncut(plan, number) if cut is None else prefix.suffix(self._model, cut)
-        store = stores.get(cut or PIXELS)
-        if store is None:
-            return network, [Decoding(split, self._shape) for split in self._splits]
-        return network, [store.rows(split.hashes) for split in self._splits]
-
-    def _uncut(self, plan: Plan, number: int) -> keras.Model:
-        settings = self._cache.settings
-        if not settings.augments(plan.phase):
-            return prefix.uncut(self._model, plan.cut)
-        return prefix.uncut(
-            self._model, plan.cut, augmentation.layers(settings.augmentation, settings.seed + number)
-        )
-
-    def _choose_kept(self) -> set[str]:
-        """The kinds of features that there is room for, the smallest first; for the other phases, pixels."""
-        room = _room(self._cache)
-        kept: set[str] = set()
-        cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.keeps_features(plan.phase)}
-        for cut in sorted(cuts, key=self._bytes):
-            if self._bytes(cut) <= room:
-                kept.add(cut)
-                room -= self._bytes(cut)
-        if (
-            any(plan.cut not in kept or not self._cache.keeps_features(plan.phase) for plan in self._plans)
-            and self._bytes(PIXELS) <= room
-        ):
-            kept.add(PIXELS)
-        return kept
-
-    def _bytes(self, cut: str) -> int:
-        shape, dtype = self._form(cut)
-        return len(self._all) * int(np.prod(shape)) * np.dtype(dtype).itemsize
-
-    def _form(self, cut: str) -> tuple[tuple[int, ...], str]:
-        if cut == PIXELS:
-            return (self._shape.size_px, self._shape.size_px, 3), "uint8"
-        return prefix.feature_shape(self._model, cut), self._cache.features.dtype
-
-    def _store(self, cut: str) -> Store:
-        """The store for the network as it is now; one that was opened before need not be checked again."""
-        kind = self._kind(cut)
-        return self._opened.setdefault(kind.key(), Store(self._cache.state_folder, kind))
-
-    def _kind(self, cut: str) -> Kind:
-        shape, dtype = self._form(cut)
-        network = "" if cut == PIXELS else digest(prefix.prefix(self._model, [cut]))
-        arithmetic = "" if cut == PIXELS else self._cache.hardware.arithmetic()
-        return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic)
-
-    def _due(self, number: int) -> list[str]:
-        """What this phase and later ones read that is final now: nothing before its cut learns until then."""
-        due = []
-        for later in range(number, len(self._plans)):
-            cut = self.cut(self._plans[later])
-            learning = {name for plan in self._plans[number:later] for name in plan.learning}
-            if cut is not None and learning.isdisjoint(prefix.layers_before(self._model, cut)):
-                due.append(cut)
-            elif cut is None and PIXELS in self._kept:
-                due.append(PIXELS)
-        return list(dict.fromkeys(due))
-
-    def _fill(self, stores: dict[str, Store], report: Report) -> None:
-        missing = {cut: set(store.missing(self._all.hashes)) for cut, store in stores.items()}
-        stores = {cut: store for cut, store in stores.items() if missing[cut]}
-        wanted: set[str] = set().union(*missing.values())
-        indices = [place for place, image in enumerate(self._all.hashes) if image in wanted]
-        if not indices:
-            return
-        started = time.perf_counter()
-        needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
-        evict(self._cache.state_folder, self._cache.limit_bytes - needed, unused_since=self._started)
-        with explaining_lack_of_memory(
-            "train.features.batch_size", self._cache.features.batch_size, self._cache.hardware.kind
-        ):
-            self._pass(stores, missing, indices, report)
-        self.work.images += len(indices)
-        self.work.seconds += time.perf_counter() - started
-
-    def _pass(
-        self, stores: dict[str, Store], missing: dict[str, set[str]], indices: list[int], report: Report
-    ) -> None:
-        size = self._cache.features.batch_size
-        writers = {cut: Writer(store, store.rows_per_shard(size)) for cut, store in stores.items()}
-        compute = _Prefix(self._model, [cut for cut in stores if cut != PIXELS], self._cache.hardware, size)
-        pixels = read_ahead(self._all, indices, self._shape)
-        for start in range(0, len(indices), size):
-            images = [self._all.hashes[index] for index in indices[start : start + size]]
-            features = compute(list(islice(pixels, size)))
-            for cut, writer in writers.items():
-                for image, row in zip(images, features[cut], strict=True):
-                    if image in missing[cut]:
-                        writer.add(image, row)
-            report(start + len(images), len(indices))
-        for writer in writers.values():
-            writer.flush()
-
-
-class _Prefix:
-    """Computes the features at several cuts, always for a full batch, so that each image meets the same
-    code."""
-
-    def __init__(self, model: keras.Model, cuts: list[str], hardware: Hardware, batch_size: int) -> None:
-        self._cuts = cuts
-        self._batch_size = batch_size
-        if cuts:
-            self._network = prefix.prefix(model, cuts)
-            self._network.jit_compile = hardware.xla
-
-    def __call__(self, images: list[Pixels]) -> dict[str, NDArray[Any]]:
-        pixels = np.stack(images)
-        features: dict[str, NDArray[Any]] = {PIXELS: pixels}
-        if self._cuts:
-            padding = np.repeat(pixels[-1:], self._batch_size - len(pixels), axis=0)
-            outputs = keras.tree.flatten(self._network.predict_on_batch(np.concatenate([pixels, padding])))
+        def compute(pixels: Pixels) -> dict[str, NDArray[Any]]:
+            padding = np.repeat(pixels[-1:], self.batch_size - len(pixels), axis=0)
+            outputs = keras.tree.flatten(network.predict_on_batch(np.concatenate([pixels, padding])))
             # Under several devices each computes the whole batch; the first one's rows come first.
-            features |= {cut: rows[: len(pixels)] for cut, rows in zip(self._cuts, outputs, strict=True)}
-        return features
+            features = {cut: rows[: len(pixels)] for cut, rows in zip(cuts, outputs, strict=True)}
+            return features | {PIXELS: pixels}
 
-
-def reading(shape: Shape) -> str:
-    """How a file becomes pixels, in words that change whenever the pixels might."""
-    code = files.sha256(Path(decoder.__file__))[:12]
-    return f"{shape.size_px} px, {shape.resize}, decoder {code}, Pillow {PIL.__version__}"
-
-
-def _together(splits: Sequence[Examples]) -> Examples:
-    """All images, each content once."""
-    paths = {image: path for split in splits for image, path in zip(split.hashes, split.paths, strict=True)}
-    return Examples(tuple(paths.values()), tuple(paths), np.zeros(len(paths), np.int64))
-
-
-def _room(cache: Cache) -> int:
-    """Bytes that the features may take: the limit, or what the disk has once old ones are gone."""
-    cache.state_folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache.state_folder).free - DISK_TO_LEAVE_BYTES
-    return min(cache.limit_bytes, free + held_bytes(cache.state_folder))
+        return compute

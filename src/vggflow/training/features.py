@@ -5,14 +5,12 @@ names the images and the checksum. The `.json` is written last, so a shard witho
 """
 
 import hashlib
+import io
 import json
-import math
 import os
-import shutil
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,8 @@ from vggflow import files
 
 FOLDER = "features"
 KIND = "kind.json"
-SHARD_BYTES = 32 * 2**20
+SHARD_BYTES = 64 * 2**20
 MOST_ROWS = 4096
-HOURS_UNTIL_ABANDONED = 1.0
 
 
 @dataclass(frozen=True)
@@ -91,26 +88,33 @@ class Store:
         self._places: dict[str, tuple[Shard, int]] = {}
 
     def missing(self, images: Sequence[str]) -> list[str]:
-        """Those of the images that have no features here, in order and each once."""
-        self._look(set(images))
+        """Those of the images that have no features here, in order and each once; counts as a use of the rest."""
+        self._places = {}
+        wanted = set(images)
+        for shard in shards(self.folder):
+            if wanted.isdisjoint(shard.images):
+                continue
+            if not self._is_whole(shard):
+                shard.remove()
+                continue
+            with suppress(FileNotFoundError):  # another process may have made room
+                os.utime(shard.listing)
+                self._add(shard)
         return [image for image in dict.fromkeys(images) if image not in self._places]
 
     def rows(self, images: Sequence[str]) -> "StoredRows":
-        """The features of the images, memory-mapped; all must be here. Counts as a use of their shards."""
-        places = [self._places[image] for image in images]
-        for shard in {shard.path: shard for shard, _ in places}.values():
-            os.utime(shard.listing)
-        return StoredRows(self.kind, places)
+        """The features of the images, memory-mapped; `missing` must have found them all."""
+        return StoredRows(self.kind, [self._places[image] for image in images])
 
-    def write(self, images: Sequence[str], rows: NDArray[Any]) -> None:
-        """Adds a shard."""
+    def shard(self, images: tuple[str, ...]) -> Shard:
+        """The shard for these images, which `Writer` writes."""
         if not (self.folder / KIND).exists():
             files.write_json(self.folder / KIND, asdict(self.kind))
-        shard = Shard(self.folder / f"{_name(images)}.npy", tuple(images))
-        with files.replacing(shard.path) as beside:
-            np.save(beside, rows, allow_pickle=False)
-            checksum = files.sha256(beside)
-        files.write_json(shard.listing, {"sha256": checksum, "images": list(images)})
+        return Shard(self.folder / f"{_name(images)}.npy", images)
+
+    def add(self, shard: Shard, checksum: str) -> None:
+        """Makes a shard exist whose rows are written."""
+        files.write_json(shard.listing, {"sha256": checksum, "images": list(shard.images)})
         self._checked[shard.path] = True
         self._add(shard)
 
@@ -118,15 +122,6 @@ class Store:
         """Images in a full shard: a multiple of the batch, so that after a kill the batches are the same."""
         rows = min(MOST_ROWS, SHARD_BYTES // self.kind.row_bytes)
         return max(1, rows // multiple) * multiple
-
-    def _look(self, wanted: set[str]) -> None:
-        for shard in shards(self.folder):
-            if wanted.isdisjoint(shard.images):
-                continue
-            if not self._is_whole(shard):
-                shard.remove()
-                continue
-            self._add(shard)
 
     def _add(self, shard: Shard) -> None:
         for place, image in enumerate(shard.images):
@@ -160,27 +155,55 @@ class StoredRows:
         return rows
 
 
-@dataclass
 class Writer:
-    """Collects rows until a shard is full."""
+    """Writes rows of a store one by one, shard after shard, so they never pile up in memory.
 
-    store: Store
-    rows_per_shard: int
-    _images: list[str] = field(default_factory=list)
-    _rows: list[NDArray[Any]] = field(default_factory=list)
+    Leaving the block early drops the shard that is not full yet.
+    """
 
-    def add(self, image: str, row: NDArray[Any]) -> None:
-        """Takes the features of one image."""
-        self._images.append(image)
-        self._rows.append(_narrow(row, self.store.kind.dtype))
-        if len(self._images) == self.rows_per_shard:
-            self.flush()
+    def __init__(self, store: Store, images: Sequence[str], rows_per_shard: int) -> None:
+        starts = range(0, len(images), rows_per_shard)
+        self._store = store
+        self._chunks = iter([tuple(images[start : start + rows_per_shard]) for start in starts])
+        self._shard: Shard | None = None
+        self._stack = ExitStack()
 
-    def flush(self) -> None:
-        """Writes what is there."""
-        if self._images:
-            self.store.write(self._images, np.stack(self._rows))
-        self._images, self._rows = [], []
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def add(self, row: NDArray[Any]) -> None:
+        """Takes the features of the next image."""
+        if self._shard is None:
+            self._begin(next(self._chunks))
+        self._append(np.ascontiguousarray(_narrow(row, self._store.kind.dtype)).tobytes())
+        self._missing -= 1
+        if not self._missing:
+            self._end()
+
+    def _begin(self, images: tuple[str, ...]) -> None:
+        self._shard = self._store.shard(images)
+        self._missing = len(images)
+        self._digest = hashlib.sha256()
+        beside = self._stack.enter_context(files.replacing(self._shard.path))
+        self._file = self._stack.enter_context(beside.open("wb"))
+        header = io.BytesIO()
+        shape = (len(images), *self._store.kind.shape)
+        descr = np.lib.format.dtype_to_descr(np.dtype(self._store.kind.dtype))
+        np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+        self._append(header.getvalue())
+
+    def _append(self, content: bytes) -> None:
+        self._file.write(content)
+        self._digest.update(content)
+
+    def _end(self) -> None:
+        self._stack.close()
+        if self._shard:
+            self._store.add(self._shard, self._digest.hexdigest())
+        self._shard = None
 
 
 def _narrow(row: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -211,72 +234,3 @@ def _is_whole(shard: Shard) -> bool:
         return shard.path.stem == _name(shard.images) and files.sha256(shard.path) == checksum
     except (OSError, ValueError, KeyError):
         return False
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the cache holds of one kind; `last_used` in seconds since 1970."""
-
-    kind: Kind
-    images: int
-    size_bytes: int
-    last_used: float
-
-
-def contents(state_folder: Path) -> list[Entry]:
-    """What the cache holds, the kind last used first."""
-    entries = []
-    for path in (state_folder / FOLDER).glob(f"*/{KIND}"):
-        content = files.read_json(path)
-        kind = Kind(**{**content, "shape": tuple(content["shape"])})
-        held = list(shards(path.parent))
-        used = max(map(_last_used, held), default=path.stat().st_mtime)
-        images = len({image for shard in held for image in shard.images})
-        entries.append(Entry(kind, images, sum(shard.size_bytes() for shard in held), used))
-    return sorted(entries, key=lambda entry: -entry.last_used)
-
-
-def held_bytes(state_folder: Path) -> int:
-    """What the cache takes on disk."""
-    return sum(path.stat().st_size for path in (state_folder / FOLDER).glob("*/*"))
-
-
-def clear(state_folder: Path) -> int:
-    """Removes all features; the next training computes them again. Returns the bytes freed."""
-    freed = held_bytes(state_folder)
-    shutil.rmtree(state_folder / FOLDER, ignore_errors=True)
-    return freed
-
-
-def evict(state_folder: Path, limit_bytes: int, unused_since: float = math.inf) -> int:
-    """Removes the shards that were not used for longest until the rest fits; none used after `unused_since`.
-
-    Also removes what a killed process left half-written. Returns the bytes freed.
-    """
-    _remove_abandoned(state_folder / FOLDER)
-    held = [shard for folder in (state_folder / FOLDER).glob("*") for shard in shards(folder)]
-    sizes = {shard.path: shard.size_bytes() for shard in held}
-    excess = sum(sizes.values()) - limit_bytes
-    freed = 0
-    for shard in sorted(held, key=_last_used):
-        if freed >= excess or _last_used(shard) > unused_since:
-            break
-        shard.remove()
-        freed += sizes[shard.path]
-    return freed
-
-
-def _last_used(shard: Shard) -> float:
-    return shard.listing.stat().st_mtime
-
-
-def _remove_abandoned(folder: Path) -> None:
-    oldest = time.time() - HOURS_UNTIL_ABANDONED * 3600
-    for path in folder.glob("*/.*"):
-        with suppress(FileNotFoundError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
-    for path in folder.glob("*/*.npy"):
-        with suppress(FileNotFoundError):
-            if not path.with_suffix(".json").exists() and path.stat().st_mtime < oldest:
-                path.unlink()

@@ -12,8 +12,9 @@ from vggflow.data.batches import Examples, Shape, examples
 from vggflow.models import builder
 from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
-from vggflow.training.extraction import Cache, Inputs, Report
+from vggflow.training.extraction import Report
 from vggflow.training.hardware import Hardware
+from vggflow.training.inputs import Cache, Inputs
 from vggflow.training.job import Facts, TrainingJob
 from vggflow.training.learner import Data
 from vggflow.training.phases import Plan
@@ -71,7 +72,7 @@ def set_up(job: TrainingJob) -> Setup:
         WeightsError: the start weights are missing or don't fit.
     """
     settings = job.settings
-    machine = hardware.prepare(settings.train, job.devices)
+    machine = hardware.prepare(settings.train, job.state_folder, job.devices)
     class_names = manifests.class_names(job.manifest)
     train, valid = (
         examples(job.manifest, split, class_names, job.data_folder) for split in ("train", "valid")

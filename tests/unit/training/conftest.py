@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 from tiny_training import draw, settings
 
@@ -38,3 +39,13 @@ def make_job(pictures: Path, tmp_path: Path) -> MakeJob:
         return replace(job, **more)
 
     return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Lets JAX find what an earlier test compiled: each training makes its functions anew, but they are the same."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_training import HEAD, TOP, Listener, draw, settings
 
-from vggflow.training import features
+from vggflow.training import feature_cache, features
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
 
@@ -100,10 +100,10 @@ def test_features_are_those_of_the_frozen_layers(make_job):
 def test_old_features_make_room_for_new_ones(make_job):
     first = make_job({"phases": [TOP]})
     computed(first)
-    size = features.held_bytes(first.state_folder)
+    size = feature_cache.held_bytes(first.state_folder)
     second = make_job({"phases": [TOP], "seed": 77}, feature_limit_bytes=int(1.3 * size))
     computed(second)
-    assert features.held_bytes(first.state_folder) <= 1.5 * size
+    assert feature_cache.held_bytes(first.state_folder) <= 1.5 * size
     assert computed(second) == 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vggflow.training import features
+from vggflow.training import feature_cache, features
 from vggflow.training.features import Kind, Store, Writer
 
 KIND = Kind("block3_pool", (2, 2, 3), "float32", "network", "64 px", "tensorflow")
@@ -21,11 +21,18 @@ def names(count: int, start: int = 0) -> list[str]:
     return [f"hash{number}" for number in range(start, start + count)]
 
 
+def write(store: Store, images: list[str], content: np.ndarray) -> None:
+    """Writes one shard."""
+    with Writer(store, images, len(images)) as writer:
+        for row in content:
+            writer.add(row)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = Store(tmp_path, KIND)
-    store.write(names(4), rows(4))
-    store.write(names(3, 4), rows(3, 4))
+    write(store, names(4), rows(4))
+    write(store, names(3, 4), rows(3, 4))
     return store
 
 
@@ -86,16 +93,14 @@ def test_rows_are_read_from_the_file_not_into_memory(store):
 
 def test_a_shard_of_features_too_large_for_float16_stays_finite(tmp_path):
     half = Store(tmp_path, replace(KIND, dtype="float16"))
-    writer = Writer(half, 2)
-    writer.add("a", np.full((2, 2, 3), 1e6, np.float32))
-    writer.flush()
-    half.missing(["a"])
+    write(half, ["a"], np.full((1, 2, 2, 3), 1e6, np.float32))
+    assert half.missing(["a"]) == []
     assert np.isfinite(half.rows(["a"]).gather(np.array([0]))).all()
 
 
 def test_full_shards_hold_whole_batches(tmp_path):
     large = Store(tmp_path, replace(KIND, shape=(28, 28, 256)))
-    assert large.rows_per_shard(32) == 32
+    assert large.rows_per_shard(32) == 64
     assert large.rows_per_shard(5) % 5 == 0
     assert Store(tmp_path, KIND).rows_per_shard(32) == 4096
     assert Store(tmp_path, replace(KIND, shape=(4096, 4096, 3))).rows_per_shard(32) == 32
@@ -105,31 +110,34 @@ def test_eviction_removes_what_was_not_used_for_longest_until_it_fits(tmp_path):
     kinds = [replace(KIND, network=name) for name in ("old", "middle", "new")]
     for age, kind in zip((300, 200, 100), kinds, strict=True):
         store = Store(tmp_path, kind)
-        store.write(names(4), rows(4))
+        write(store, names(4), rows(4))
         for shard in features.shards(store.folder):
             used = shard.listing.stat().st_mtime - age
             os.utime(shard.listing, (used, used))
-    one = features.contents(tmp_path)[0].size_bytes
-    assert features.evict(tmp_path, 2 * one) == one
-    assert [entry.kind.network for entry in features.contents(tmp_path) if entry.images] == ["new", "middle"]
+    one = feature_cache.contents(tmp_path)[0].size_bytes
+    assert feature_cache.evict(tmp_path, 2 * one) == one
+    assert [entry.kind.network for entry in feature_cache.contents(tmp_path) if entry.images] == [
+        "new",
+        "middle",
+    ]
 
 
-def test_using_rows_saves_them_from_eviction(tmp_path):
+def test_looking_for_features_saves_them_from_eviction(tmp_path):
     stores = [Store(tmp_path, replace(KIND, network=name)) for name in ("first", "second")]
     for age, store in zip((300, 200), stores, strict=True):
-        store.write(names(4), rows(4))
+        write(store, names(4), rows(4))
         (shard,) = features.shards(store.folder)
         used = shard.listing.stat().st_mtime - age
         os.utime(shard.listing, (used, used))
-    stores[0].rows(names(4))
-    one = features.contents(tmp_path)[0].size_bytes
-    features.evict(tmp_path, one)
-    assert [entry.kind.network for entry in features.contents(tmp_path) if entry.images] == ["first"]
+    stores[0].missing(names(1))
+    one = feature_cache.contents(tmp_path)[0].size_bytes
+    feature_cache.evict(tmp_path, one)
+    assert [entry.kind.network for entry in feature_cache.contents(tmp_path) if entry.images] == ["first"]
 
 
 def test_nothing_used_since_the_start_is_evicted(store, tmp_path):
-    assert features.evict(tmp_path, 0, unused_since=0.0) == 0
-    assert features.evict(tmp_path, 0) > 0
+    assert feature_cache.evict(tmp_path, 0, unused_since=0.0) == 0
+    assert feature_cache.evict(tmp_path, 0) > 0
 
 
 def test_what_a_killed_process_left_is_removed_after_a_while(store, tmp_path):
@@ -137,14 +145,35 @@ def test_what_a_killed_process_left_is_removed_after_a_while(store, tmp_path):
     for path in left:
         path.write_bytes(b"x")
         os.utime(path, (0, 0))
-    features.evict(tmp_path, 10**9)
+    feature_cache.evict(tmp_path, 10**9)
     assert not any(path.exists() for path in left)
     assert store.missing(names(7)) == []
 
 
+def test_a_file_is_what_numpy_would_have_written(store):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    assert np.load(shard.path).tobytes() == rows(4).tobytes()
+
+
+def test_a_shard_that_was_not_finished_leaves_nothing(tmp_path):
+    store = Store(tmp_path, KIND)
+    with pytest.raises(KeyboardInterrupt), Writer(store, names(4), 2) as writer:
+        for row in rows(3):
+            writer.add(row)
+        raise KeyboardInterrupt
+    assert store.missing(names(4)) == names(2, 2)
+    assert len(list(store.folder.glob("*.npy"))) + len(list(store.folder.glob(".*"))) == 1
+
+
+def test_features_that_another_process_evicted_are_missing_again(store, tmp_path):
+    assert store.missing(names(7)) == []
+    feature_cache.clear(tmp_path)
+    assert store.missing(names(2)) == names(2)
+
+
 def test_contents_and_clear_tell_what_is_there(store, tmp_path):
-    (entry,) = features.contents(tmp_path)
+    (entry,) = feature_cache.contents(tmp_path)
     assert (entry.kind, entry.images) == (KIND, 7)
-    assert features.clear(tmp_path) >= entry.size_bytes
-    assert features.contents(tmp_path) == []
-    assert features.clear(tmp_path) == 0
+    assert feature_cache.clear(tmp_path) >= entry.size_bytes
+    assert feature_cache.contents(tmp_path) == []
+    assert feature_cache.clear(tmp_path) == 0

@@ -22,8 +22,8 @@ AUGMENTED = {
 tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a matter of TensorFlow")
 
 
-def test_what_training_runs_on_is_in_the_facts():
-    facts = hardware.prepare(settings().train).facts()
+def test_what_training_runs_on_is_in_the_facts(tmp_path):
+    facts = hardware.prepare(settings().train, tmp_path).facts()
     assert facts["backend"] == keras.backend.backend()
     assert facts["xla"] == ("on" if keras.backend.backend() == "jax" else "off")
     assert facts["precision"] == "float32"
@@ -43,9 +43,9 @@ def test_two_devices_of_a_host_learn_what_one_learns(pictures, tmp_path):
 
 
 @tensorflow_only
-def test_a_batch_that_devices_cannot_share_is_refused_with_one_that_they_can():
+def test_a_batch_that_devices_cannot_share_is_refused_with_one_that_they_can(tmp_path):
     with pytest.raises(SettingsError, match=r"batch_size 5 .* 2 devices: use 6"):
-        hardware.prepare(settings({"batch_size": 5}).train, ("CPU:0", "CPU:1"))
+        hardware.prepare(settings({"batch_size": 5}).train, tmp_path, ("CPU:0", "CPU:1"))
 
 
 def test_mixed_precision_computes_in_16_bits_and_saves_32(make_job, tmp_path):

@@ -1,0 +1,187 @@
+"""What each phase learns from: cached features of its frozen layers, cached pixels, or images decoded each time."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import PIL
+
+from vggflow import files
+from vggflow.data import images as decoder
+from vggflow.data.batches import Decoding, Examples, Rows, Shape
+from vggflow.settings import FeatureSettings, Phase, TrainSettings
+from vggflow.training import augmentation, prefix
+from vggflow.training.checkpoints import digest
+from vggflow.training.extraction import PIXELS, Extraction, Report
+from vggflow.training.feature_cache import evict, held_bytes
+from vggflow.training.features import Kind, Store
+from vggflow.training.hardware import Hardware, explaining_lack_of_memory
+from vggflow.training.phases import Plan
+
+DISK_TO_LEAVE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Where features are kept, in what form, and how much room they may take."""
+
+    state_folder: Path
+    limit_bytes: int
+    settings: TrainSettings
+    hardware: Hardware
+
+    @property
+    def features(self) -> FeatureSettings:
+        """The part of the settings that is about features."""
+        return self.settings.features
+
+    def keeps_features(self, phase: Phase) -> bool:
+        """Whether the phase's pixels stay as they are, so that features of its frozen layers can be kept."""
+        return self.features.cache == "auto" and not self.settings.augments(phase)
+
+
+@dataclass
+class Work:
+    """What the feature pass cost this training."""
+
+    images: int = 0
+    seconds: float = 0.0
+
+    def facts(self) -> dict[str, str | int | float]:
+        """For the tracking run."""
+        return {"feature_images": self.images, "feature_seconds": round(self.seconds, 3)}
+
+
+class Inputs:
+    """Gives each phase what it learns from, computing only what is not in the cache.
+
+    One pass through the network serves all phases whose frozen layers no phase changes before them.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        plans: Sequence[Plan],
+        splits: Sequence[Examples],
+        shape: Shape,
+        cache: Cache,
+    ) -> None:
+        self.work = Work()
+        self._model = model
+        self._plans = plans
+        self._splits = splits
+        self._all = _together(splits)
+        self._shape = shape
+        self._cache = cache
+        self._started = time.time()
+        self._opened: dict[str, Store] = {}
+        self._kept = self._choose_kept()
+
+    def cut(self, plan: Plan) -> str | None:
+        """The layer whose features the phase reads, where they are cached."""
+        cached = self._cache.keeps_features(plan.phase) and plan.cut in self._kept
+        return plan.cut if cached else None
+
+    def of_phase(self, number: int, report: Report) -> tuple[keras.Model, list[Rows]]:
+        """The network that learns in the phase, and its inputs for each split."""
+        plan = self._plans[number]
+        stores = {cut: self._store(cut) for cut in self._due(number)}
+        self._fill(stores, report)
+        cut = self.cut(plan)
+        network = self._uncut(plan, number) if cut is None else prefix.suffix(self._model, cut)
+        store = stores.get(cut or PIXELS)
+        if store is None:
+            return network, [Decoding(split, self._shape) for split in self._splits]
+        return network, [store.rows(split.hashes) for split in self._splits]
+
+    def _uncut(self, plan: Plan, number: int) -> keras.Model:
+        settings = self._cache.settings
+        if not settings.augments(plan.phase):
+            return prefix.uncut(self._model, plan.cut)
+        return prefix.uncut(
+            self._model, plan.cut, augmentation.layers(settings.augmentation, settings.seed + number)
+        )
+
+    def _choose_kept(self) -> set[str]:
+        """The kinds of features that there is room for, the smallest first; for the other phases, pixels."""
+        room = _room(self._cache)
+        kept: set[str] = set()
+        cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.keeps_features(plan.phase)}
+        for cut in sorted(cuts, key=self._bytes):
+            if self._bytes(cut) <= room:
+                kept.add(cut)
+                room -= self._bytes(cut)
+        if (
+            any(plan.cut not in kept or not self._cache.keeps_features(plan.phase) for plan in self._plans)
+            and self._bytes(PIXELS) <= room
+        ):
+            kept.add(PIXELS)
+        return kept
+
+    def _bytes(self, cut: str) -> int:
+        shape, dtype = self._form(cut)
+        return len(self._all) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+
+    def _form(self, cut: str) -> tuple[tuple[int, ...], str]:
+        if cut == PIXELS:
+            return (self._shape.size_px, self._shape.size_px, 3), "uint8"
+        return prefix.feature_shape(self._model, cut), self._cache.features.dtype
+
+    def _store(self, cut: str) -> Store:
+        """The store for the network as it is now; one that was opened before need not be checked again."""
+        kind = self._kind(cut)
+        return self._opened.setdefault(kind.key(), Store(self._cache.state_folder, kind))
+
+    def _kind(self, cut: str) -> Kind:
+        shape, dtype = self._form(cut)
+        network = "" if cut == PIXELS else digest(prefix.prefix(self._model, [cut]))
+        arithmetic = "" if cut == PIXELS else self._cache.hardware.arithmetic()
+        return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic)
+
+    def _due(self, number: int) -> list[str]:
+        """What this phase and later ones read that is final now: nothing before its cut learns until then."""
+        due = []
+        for later in range(number, len(self._plans)):
+            cut = self.cut(self._plans[later])
+            learning = {name for plan in self._plans[number:later] for name in plan.learning}
+            if cut is not None and learning.isdisjoint(prefix.layers_before(self._model, cut)):
+                due.append(cut)
+            elif cut is None and PIXELS in self._kept:
+                due.append(PIXELS)
+        return list(dict.fromkeys(due))
+
+    def _fill(self, stores: dict[str, Store], report: Report) -> None:
+        missing = {cut: store.missing(self._all.hashes) for cut, store in stores.items()}
+        if not any(missing.values()):
+            return
+        started = time.perf_counter()
+        needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
+        evict(self._cache.state_folder, self._cache.limit_bytes - needed, unused_since=self._started)
+        size = self._cache.features.batch_size
+        extraction = Extraction(self._model, self._all, self._shape, size, self._cache.hardware.xla)
+        with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
+            self.work.images += extraction.fill(stores, missing, report)
+        self.work.seconds += time.perf_counter() - started
+
+
+def reading(shape: Shape) -> str:
+    """How a file becomes pixels, in words that change whenever the pixels might."""
+    code = files.sha256(Path(decoder.__file__))[:12]
+    return f"{shape.size_px} px, {shape.resize}, decoder {code}, Pillow {PIL.__version__}"
+
+
+def _together(splits: Sequence[Examples]) -> Examples:
+    """All images, each content once."""
+    paths = {image: path for split in splits for image, path in zip(split.hashes, split.paths, strict=True)}
+    return Examples(tuple(paths.values()), tuple(paths), np.zeros(len(paths), np.int64))
+
+
+def _room(cache: Cache) -> int:
+    """Bytes that the features may take: the limit, or what the disk has once old ones are gone."""
+    cache.state_folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(cache.state_folder).free - DISK_TO_LEAVE_BYTES
+    return min(cache.limit_bytes, free + held_bytes(cache.state_folder))
