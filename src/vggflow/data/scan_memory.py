@@ -30,7 +30,11 @@ class ScanMemory:
                     shutil.rmtree(old)
 
     def recall(self, seen: pd.DataFrame) -> pd.DataFrame:
-        """The files seen (columns `KEY`), joined with their facts; `sha256` is null where there are none."""
+        """The files seen (columns `KEY`), joined with their facts.
+
+        `sha256` is null where there are none, and where the file could not be read: it may be readable now
+        without a change that its times would show.
+        """
         return seen.merge(self._remembered(), on=list(KEY), how="left")
 
     def add(self, rows: pd.DataFrame) -> None:
@@ -47,11 +51,9 @@ class ScanMemory:
                 part.unlink()
 
     def _write(self, rows: pd.DataFrame, name: str) -> None:
-        # A file that could not be read may become readable without a change that its times would show.
-        known = rows.loc[rows["sha256"].notna(), [*KEY, *FACTS]]
         if self._folder:
             with files.replacing(self._folder / name) as beside:
-                known.to_parquet(beside, index=False)
+                rows[[*KEY, *FACTS]].to_parquet(beside, index=False)
 
     def _remembered(self) -> pd.DataFrame:
         parts = sorted(self._folder.glob("*.parquet")) if self._folder else []

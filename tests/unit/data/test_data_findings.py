@@ -61,6 +61,12 @@ def test_near_copies_in_one_class_and_split_are_near_duplicates():
     }
 
 
+def test_an_exact_copy_of_the_first_is_no_near_duplicate_as_well():
+    table = manifest(("train/cats/a", "A", 0), ("train/cats/b", "A", 0), ("train/cats/c", "B", 0))
+
+    assert told(table)["near_duplicates"] == {"train/cats/c": "train/cats/a"}
+
+
 def test_near_copies_in_two_splits_are_near_leakage():
     table = manifest(("train/cats/a", "A", 0), ("test/cats/b", "B", 0), ("test/cats/c", "C", 1))
 
