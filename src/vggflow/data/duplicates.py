@@ -24,6 +24,8 @@ Indices = NDArray[np.int64]
 
 # A cropped picture's hash is nearer to that of its window than hashes of whole copies are to each other.
 NEARER_BY = 2
+# Pictures of one kind, such as X-rays, have many candidates that are no copies: so many rounds are enough.
+ROUNDS = 8
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,11 @@ def _group(pairs: Indices, likeness: Likeness, enough: float, progress: Progress
     of one picture about a thousand pairs are looked at, not half a million.
     """
     copies, looked_at = np.empty((0, 2), np.int64), 0
-    while True:
+    for _ in range(ROUNDS):
         labels = _components(len(likeness), copies)
         pairs = pairs[labels[pairs[:, 0]] != labels[pairs[:, 1]]]
         if not len(pairs):
-            return _numbered(labels)
+            break
         chosen = np.zeros(len(pairs), dtype=bool)
         for end in (0, 1):
             chosen[np.unique(pairs[:, end], return_index=True)[1]] = True
@@ -102,6 +104,7 @@ def _group(pairs: Indices, likeness: Likeness, enough: float, progress: Progress
         looked_at += len(alike)
         copies = np.concatenate([copies, pairs[chosen][np.array(alike)]])
         pairs = pairs[~chosen]
+    return _numbered(_components(len(likeness), copies))
 
 
 def _components(count: int, edges: Indices) -> Indices:

@@ -154,4 +154,8 @@ def _folder_names(folder: Path) -> list[str]:
         children = list(folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder} can't be opened: {error.strerror}") from error
-    return sorted(child.name for child in children if child.is_dir() and not child.name.startswith("."))
+    return sorted(
+        child.name
+        for child in children
+        if child.is_dir() and not child.is_symlink() and not child.name.startswith(".")
+    )

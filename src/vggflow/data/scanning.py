@@ -1,8 +1,10 @@
 """The scan: every file below the data folder becomes a row of the manifest, and is read at most once."""
 
+from array import array
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -30,11 +32,11 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
         DataError: there is no data folder, or no file in it.
     """
     layout.class_folders(data_folder)
-    entries = list(layout.walk(data_folder))
-    if not entries:
+    seen, others = _look(data_folder)
+    if seen.empty and not others:
         raise DataError(f"no images in {data_folder}: bring images in with `vggflow data import`")
     memory = ScanMemory(cache)
-    recalled = memory.recall(_seen(entries))
+    recalled = memory.recall(seen)
     known = recalled["sha256"].notna()
     unknown = recalled.loc[~known, list(KEY)].sort_values("path", ignore_index=True)
     facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]])
@@ -44,16 +46,21 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
         parts.append(part)
     files = pd.concat(parts, ignore_index=True)
     memory.keep(files)
-    return _manifest(files, entries)
+    return _manifest(files, others)
 
 
-def _seen(entries: list[Entry]) -> pd.DataFrame:
-    rows = [
-        (entry.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        for entry in entries
-        if entry.kind == "file" and (status := entry.status)
-    ]
-    return pd.DataFrame(rows, columns=list(KEY)).astype(KEY)
+def _look(data_folder: Path) -> tuple[pd.DataFrame, list[Entry]]:
+    """The plain files (columns `KEY`), and whatever else there is."""
+    columns: dict[str, Any] = {"path": []} | {name: array("Q") for name in KEY if name != "path"}
+    others = []
+    for entry in layout.walk(data_folder):
+        if entry.kind == "file" and (status := entry.status):
+            row = (entry.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            for values, value in zip(columns.values(), row, strict=True):
+                values.append(value)
+        else:
+            others.append(entry)
+    return pd.DataFrame(columns).astype(KEY), others
 
 
 def _told(facts: Iterator[Facts], known: int, total: int, progress: Progress | None) -> Iterator[Facts]:
@@ -72,18 +79,17 @@ def _parts(unknown: pd.DataFrame, facts: Iterator[Facts]) -> Iterator[pd.DataFra
         yield pd.concat([keys, schema.table(rows).drop(columns="path")], axis=1)
 
 
-def _manifest(files: pd.DataFrame, entries: list[Entry]) -> pd.DataFrame:
-    others = schema.table(
+def _manifest(files: pd.DataFrame, others: list[Entry]) -> pd.DataFrame:
+    rest = schema.table(
         {
             "path": entry.path,
             "kind": "image" if entry.kind == "closed" else entry.kind,
             "bytes": entry.status.st_size if entry.status else 0,
             "error": entry.reason,
         }
-        for entry in entries
-        if entry.kind != "file"
+        for entry in others
     )
-    manifest = pd.concat([files, others], ignore_index=True)
+    manifest = pd.concat([files, rest], ignore_index=True)
     parts = manifest["path"].str.split("/", n=2, expand=True).reindex(columns=range(3))
     manifest["split"] = parts[0].where(parts[1].notna(), "")
     manifest["class_name"] = parts[1].where(parts[2].notna(), "")
