@@ -75,7 +75,8 @@ def multiply(photos: Path, data: Path, count: int) -> int:
     """Copies photographs until there are so many, each different by bytes after the end of the image."""
     originals = sorted(photos.glob("*/*/*.jpg"))
     for number in range(count):
-        original = originals[number % len(originals)]
+        # Evenly, so that a small number has images of every split too.
+        original = originals[number * max(len(originals) // count, 1) % len(originals)]
         copy = data / original.relative_to(photos).with_stem(f"{original.stem}.{number}")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(original.read_bytes() + f"copy {number}".encode())
