@@ -34,11 +34,7 @@ def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     def run(*arguments: str | Path) -> Ran:
         monkeypatch.setattr(sys, "argv", ["vggflow", *map(str, arguments)])
         capfd.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        code = cli.run()
         seen = capfd.readouterr()
         return Ran(code, seen.out, seen.err)
 

@@ -12,6 +12,7 @@ import typer
 from vggflow import __version__
 from vggflow.console import err, out, say, table, tell
 from vggflow.errors import UsageError, VggflowError
+from vggflow.process import leave
 from vggflow.workspace import Workspace, check_version, find, init, recipes
 
 app = typer.Typer(
@@ -30,34 +31,43 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """The program: errors are one line on stderr, and the exit code says what kind."""
+    """The program."""
+    leave(run())
+
+
+def run() -> int:
+    """Runs the command of `sys.argv`; errors are one line on stderr, and the exit code says what kind."""
     for name, level in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
         os.environ.setdefault(name, level)
     try:
         # Outside of standalone mode `typer.Exit` does not end the program: its code comes back instead.
         code = app(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except VggflowError as error:
         err.print(f"vggflow: {error}", markup=False)
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         err.print("vggflow: interrupted; what was finished is kept, run the same command to go on")
-        sys.exit(INTERRUPTED)
+        return INTERRUPTED
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except Exception as error:
-        _leave_usage_errors_to_click(error)
-        raise
+        code = _shown_by_click(error)
+        if code is None:
+            raise
+        return code
 
 
-def _leave_usage_errors_to_click(error: Exception) -> None:
+def _shown_by_click(error: Exception) -> int | None:
+    """Lets click say what is wrong with the arguments; none for errors that are not about them."""
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
-    if callable(show) and isinstance(code, int):
-        show()
-        sys.exit(code)
+    if not callable(show) or not isinstance(code, int):
+        return None
+    show()
+    return code
 
 
 @app.callback(invoke_without_command=True)

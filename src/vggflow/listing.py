@@ -34,7 +34,7 @@ def _row(version: Version) -> dict[str, Any]:
 
 def feature_rows(state: Path) -> list[dict[str, Any]]:
     """What the feature cache holds, the last used first: layer, images, MB, type, shape, used."""
-    from vggflow.training import features
+    from vggflow.training import feature_cache
 
     return [
         {
@@ -45,15 +45,15 @@ def feature_rows(state: Path) -> list[dict[str, Any]]:
             "shape": "×".join(map(str, entry.kind.shape)),
             "used": _local(entry.last_used),
         }
-        for entry in features.contents(state)
+        for entry in feature_cache.contents(state)
     ]
 
 
 def clear_features(state: Path) -> int:
     """Empties the feature cache; returns the bytes freed."""
-    from vggflow.training import features
+    from vggflow.training import feature_cache
 
-    return features.clear(state)
+    return feature_cache.clear(state)
 
 
 def _local(seconds: float) -> str:

@@ -62,10 +62,8 @@ def validate(workspace: Workspace) -> Outcome:
     data = workspace.path(artifacts.DATA)
     settings = workspace.settings().validate_
     reference = _data_of_champion(workspace)
-    with console.progress("scan") as advance:
-        cache = workspace.path(artifacts.STATE) / "scan"
-        docs = workspace.path(artifacts.DATA_DOCS)
-        judged = gate.judge(data, settings, docs, cache=cache, reference=reference, progress=advance)
+    cache, docs = workspace.path(artifacts.STATE) / "scan", workspace.path(artifacts.DATA_DOCS)
+    judged = gate.judge(data, settings, docs, cache=cache, reference=reference, bars=console.progress)
     verdict, manifest = judged.verdict, judged.manifest
     manifests.write(manifest, workspace.path(artifacts.MANIFEST))
     result = {"verdict": PASSED if verdict.passed else REFUSED, "manifest": manifests.digest(manifest)}

@@ -10,10 +10,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 from filelock import FileLock, Timeout
@@ -113,14 +113,30 @@ def ending_with_parents() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
+def leave(code: int) -> NoReturn:
+    """Ends the program without taking TensorFlow down piece by piece, which costs seconds and frees nothing more."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # whoever read it is gone
+            stream.flush()
+    if "tensorflow" in sys.modules:
+        os._exit(code)
+    sys.exit(code)
+
+
 def _parents() -> list[psutil.Process]:
-    """The processes from here up to the flow, or up to DVC; none when a person started the stage."""
+    """The processes from here up to the flow, or up to DVC; none when a person started the stage.
+
+    Raises:
+        SystemExit: one of them is gone already, before anybody could watch it.
+    """
     driver = int(os.environ.get(DRIVER, "0"))
+    if not driver and "DVC_STAGE" not in os.environ:
+        return []
     above = psutil.Process().parents()
     for index, process in enumerate(above):
-        if process.pid == driver or (not driver and "DVC_STAGE" in os.environ and _is_dvc(process)):
+        if process.pid == driver or (not driver and _is_dvc(process)):
             return above[: index + 1]
-    return above[:1] if driver or "DVC_STAGE" in os.environ else []
+    raise SystemExit(TERMINATED)
 
 
 def _is_dvc(process: psutil.Process) -> bool:

@@ -2,10 +2,12 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -41,7 +43,8 @@ def flow(root: Path, prefect_api: str) -> Iterator[subprocess.Popen[bytes]]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        _wait(lambda: _training(root) is not None and _epochs(root) > 1, 180)
+        before = _epochs(root)
+        _wait(lambda: _training(root) is not None and _epochs(root) > before, 180)
         yield process
         for left in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
             left.kill()
@@ -49,9 +52,9 @@ def flow(root: Path, prefect_api: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
-def _wait(condition: object, seconds: float) -> None:
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
@@ -80,12 +83,16 @@ def _dvc(root: Path) -> psutil.Process:
 
 
 def _epochs(root: Path) -> int:
-    import sqlite3
-
-    with sqlite3.connect(f"file:{root}/.vggflow/mlflow.db?mode=ro", uri=True) as database:
+    """How many epochs the tracking database knows of."""
+    database = root / ".vggflow/mlflow.db"
+    if not database.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         try:
-            return int(database.execute("select count(*) from metrics where key = 'val_loss'").fetchone()[0])
-        except sqlite3.OperationalError:
+            return int(
+                connection.execute("select count(*) from metrics where key = 'val_loss'").fetchone()[0]
+            )
+        except sqlite3.OperationalError:  # its tables are being made
             return 0
 
 

@@ -84,6 +84,18 @@ def test_a_stage_ends_when_the_process_above_it_is_killed(tmp_path: Path) -> Non
     assert outcome.exit_code == 143
 
 
+def test_a_stage_whose_flow_is_gone_before_it_starts_ends_at_once(tmp_path: Path) -> None:
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    environment = os.environ | {"VGGFLOW_DRIVER_PID": gone.stdout.strip()}
+    done = subprocess.run(
+        [sys.executable, "-c", STAGE, tmp_path, tmp_path / "x"], env=environment, timeout=30
+    )
+    assert done.returncode == 143
+    assert not (tmp_path / "x").exists()
+
+
 def test_a_stage_that_a_person_started_outlives_the_terminal(tmp_path: Path) -> None:
     parent, stage = _start(tmp_path, {})
     parent.send_signal(signal.SIGKILL)

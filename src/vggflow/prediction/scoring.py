@@ -18,7 +18,7 @@ from vggflow.data import manifest as manifests
 from vggflow.errors import DataError, VggflowError
 from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor, Progress
-from vggflow.process import ending_with_parents
+from vggflow.process import ending_with_parents, leave
 
 
 def score(
@@ -80,4 +80,4 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     with ending_with_parents():
-        sys.exit(main())
+        leave(main())
