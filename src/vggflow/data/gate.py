@@ -1,6 +1,7 @@
 """The data gate, whole: looks at every file, finds copies, leaves out what is to be left out, and judges."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from vggflow.data.verdict import Verdict
 from vggflow.settings import ValidateSettings
 
 Progress = Callable[[int, int], None]
+# Opens a progress bar with a name.
+Bars = Callable[[str], AbstractContextManager[Progress | None]]
 
 
 @dataclass(frozen=True)
@@ -30,24 +33,24 @@ def judge(
     *,
     cache: Path | None = None,
     reference: pd.DataFrame | None = None,
-    progress: Progress | None = None,
-    comparing: Progress | None = None,
+    bars: Bars = lambda _: nullcontext(),
 ) -> Judgement:
     """Judges the data and writes Data Docs; changes nothing below the data folder.
 
     Args:
         cache: a folder in which the scan remembers what it saw, so the next one reads only what has changed.
         reference: the manifest of the champion's data, to compare the shares of the classes with.
-        progress: called with the files read and the files in total.
-        comparing: called afterwards with the pairs of pictures compared and an upper limit of all.
+        bars: opens a bar for `scan` (files read, files in total) and for `compare` (pairs of pictures).
 
     Raises:
         DataError: there is no data folder, a split that training needs is missing, or there is no file.
     """
     folders = layout.class_folders(data_folder)
     limits = NearLimits(settings.near_hash_distance, settings.near_similarity, settings.near_min_detail)
-    scanned = scan(data_folder, progress, cache)
-    marked = mark_near_copies(scanned, data_folder, limits, comparing, cache)
+    with bars("scan") as progress:
+        scanned = scan(data_folder, progress, cache)
+    with bars("compare") as progress:
+        marked = mark_near_copies(scanned, data_folder, limits, progress, cache)
     manifest = quarantine.exclude(marked, settings)
     verdict = expectations.check(manifest, settings, docs_folder, folders, reference)
     return Judgement(manifest, verdict)
