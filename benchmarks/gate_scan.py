@@ -76,7 +76,8 @@ def multiply(photos: Path, data: Path, count: int) -> int:
     originals = sorted(photos.glob("*/*/*.jpg"))
     for number in range(count):
         # Evenly, so that a small number has images of every split too.
-        original = originals[number * max(len(originals) // count, 1) % len(originals)]
+        place = number * len(originals) // count if count < len(originals) else number % len(originals)
+        original = originals[place]
         copy = data / original.relative_to(photos).with_stem(f"{original.stem}.{number}")
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(original.read_bytes() + f"copy {number}".encode())
