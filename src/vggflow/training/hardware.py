@@ -49,6 +49,21 @@ class Hardware:
         """What decides about the last digits of a result: on another one, features are computed anew."""
         return f"{keras.backend.backend()} {keras.version()}, {self.kind}, {self.policy}"
 
+    def memory(self) -> dict[str, float]:
+        """The most memory that the device held so far, in MB; nothing where it is the processor's own."""
+        if self.kind == "CPU":
+            return {}
+        if keras.backend.backend() == "jax":
+            import jax
+
+            return {
+                "device_memory_mb": round(jax.devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20, 1)
+            }
+        import tensorflow as tf
+
+        used = tf.config.experimental.get_memory_info(self.devices[0])["peak"]
+        return {"device_memory_mb": round(used / 2**20, 1)}
+
     def facts(self) -> dict[str, str | int | float]:
         """For the tracking run."""
         return {
@@ -90,6 +105,8 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
         if not tf.config.experimental.get_memory_growth(gpu):
             tf.config.experimental.set_memory_growth(gpu, True)
     tf.config.experimental.enable_op_determinism()
+    # Each phase has functions of its own, which TensorFlow takes for one that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
     chosen = tuple(names) or tuple(f"GPU:{number}" for number in range(len(gpus))) or ("CPU:0",)
     if settings.batch_size % len(chosen):
         raise SettingsError(

@@ -17,7 +17,7 @@ Row = dict[str, str | int | float]
 Facts = Mapping[str, str | int | float]
 
 # What differs between two runs that are otherwise equal.
-VOLATILE = frozenset({"seconds", "images_per_second", "memory_mb"})
+VOLATILE = frozenset({"seconds", "images_per_second", "memory_mb", "device_memory_mb"})
 
 
 @dataclass(frozen=True)

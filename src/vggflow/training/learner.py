@@ -90,6 +90,7 @@ class Learner:
             "seconds": round(time.perf_counter() - started, 4),
             "images_per_second": round(self._count / (trained - started), 2),
             "memory_mb": anonymous_memory_mb(),
+            **self._hardware.memory(),
         }
 
     def run(self, rate: Any, steps: int, callback: keras.callbacks.Callback) -> None:

@@ -14,6 +14,7 @@ from vggflow.models import builder, files
 from vggflow.settings import AugmentationSettings
 from vggflow.training import augmentation, hardware, precision
 from vggflow.training.fitting import fit
+from vggflow.training.preparation import set_up
 
 AUGMENTED = {
     "augmentation": {"horizontal_flip": True, "shear": 0.1, "zoom": 0.1, "rotation": 0.05, "brightness": 0.1},
@@ -49,8 +50,9 @@ def test_a_batch_that_devices_cannot_share_is_refused_with_one_that_they_can(tmp
 
 
 def test_mixed_precision_computes_in_16_bits_and_saves_32(make_job, tmp_path):
-    full = fit(make_job(), Listener())
-    mixed = fit(make_job({"precision": "mixed"}), Listener())
+    phases = [TOP | {"epochs": 1}]
+    full = fit(make_job({"phases": phases}), Listener())
+    mixed = fit(make_job({"phases": phases, "precision": "mixed"}), Listener())
     assert mixed.facts["precision"] == "mixed_bfloat16"
     assert mixed.history[0]["loss"] != full.history[0]["loss"]
     assert mixed.history[0]["loss"] == pytest.approx(full.history[0]["loss"], abs=0.1)
@@ -91,15 +93,17 @@ def test_no_augmentation_is_no_layer():
 
 
 def test_augmented_training_repeats_to_the_byte_and_differs_from_a_plain_one(make_job, tmp_path):
-    plain = fit(make_job({"features": {"cache": "off"}, "phases": [TOP]}), Listener())
+    phases = [TOP | {"epochs": 1}]
+    plain = fit(make_job({"features": {"cache": "off"}, "phases": phases}), Listener())
     histories = []
     for attempt in ("a", "b"):
-        result = fit(make_job(AUGMENTED | {"phases": [TOP]}, state_folder=tmp_path / attempt), Listener())
+        result = fit(make_job(AUGMENTED | {"phases": phases}, state_folder=tmp_path / attempt), Listener())
         histories.append(comparable(result.history))
     assert histories[0] == histories[1]
     assert histories[0] != comparable(plain.history)
 
 
+@pytest.mark.slow
 def test_an_interrupted_augmented_training_draws_on_where_it_was(make_job, tmp_path):
     phases = [TOP | {"epochs": 3}]
     whole = fit(make_job(AUGMENTED | {"phases": phases}, state_folder=tmp_path / "whole"), Listener())
@@ -122,8 +126,8 @@ def test_random_pixels_before_a_cached_cut_are_refused():
 
 def test_a_phase_may_stay_without_augmentation_and_keep_its_features(make_job):
     phases = [HEAD | {"augmentation": False}, TOP | {"freeze_through": "none"}]
-    result = fit(make_job({"augmentation": {"horizontal_flip": True}, "phases": phases}), Listener())
-    assert (result.facts["features.head"], result.facts["features.top"]) == ("block5_pool", "none")
+    facts = set_up(make_job({"augmentation": {"horizontal_flip": True}, "phases": phases})).facts()
+    assert (facts["features.head"], facts["features.top"]) == ("block5_pool", "none")
 
 
 @pytest.mark.parametrize(

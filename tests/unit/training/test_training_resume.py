@@ -57,7 +57,7 @@ def reference(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     job = TrainingJob(settings({"phases": PHASES}, MODEL), manifests.scan(pictures), pictures, None, folder)
     trained = fit(job, Listener())
-    return comparable(trained.history), digest(trained, folder)
+    return comparable(trained.history), digest(trained, folder), job
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,9 @@ def test_interrupted_and_started_again_it_ends_the_same(
     assert digest(trained, tmp_path) == reference[1]
 
 
-def test_a_finished_training_is_not_done_again(reference, make_job, tmp_path):
-    job = make_job({"phases": PHASES}, MODEL)
-    fit(job, Listener())
+def test_a_finished_training_is_not_done_again(reference, tmp_path):
     again = Listener()
-    trained = fit(job, again)
+    trained = fit(reference[2], again)
     assert (again.epochs, again.resumed) == ([], ("run-1", 5))
     assert digest(trained, tmp_path) == reference[1]
 

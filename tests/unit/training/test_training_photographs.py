@@ -1,0 +1,47 @@
+"""Fine-tuning on real photographs from real start weights."""
+
+import os
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_training import Listener, settings
+
+from vggflow.data import manifest as manifests
+from vggflow.data.batches import Decoding, Shape, examples
+from vggflow.models.probabilities import class_probabilities
+from vggflow.training.fitting import fit
+from vggflow.training.job import TrainingJob
+from vggflow.training.learner import predict
+
+PHOTOS, START_WEIGHTS = os.environ.get("VGGFLOW_PHOTOS"), os.environ.get("VGGFLOW_START_WEIGHTS")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (PHOTOS and START_WEIGHTS), reason="VGGFLOW_PHOTOS and VGGFLOW_START_WEIGHTS are not set"
+)
+def test_cats_and_dogs_are_told_apart(tmp_path):
+    data, weights = Path(PHOTOS), Path(START_WEIGHTS)
+    phases = [
+        {"name": "head", "freeze_through": "block5_pool", "learning_rate": 0.001, "epochs": 5},
+        {"name": "top", "freeze_through": "block3_conv3", "learning_rate": 0.0001, "epochs": 10},
+    ]
+    model = {"width": 0.25, "image_size_px": 64, "head": "pooling", "weights": weights.name}
+    train = {
+        "batch_size": 32,
+        "features": {"batch_size": 32},
+        "phases": phases,
+        "backend": keras.backend.backend(),
+    }
+    manifest = manifests.scan(data)
+    job = TrainingJob(settings(train, model), manifest, data, weights.parent, tmp_path)
+    trained = fit(job, Listener())
+    test = examples(manifest, "test", trained.info.class_names, data)
+    outputs = predict(trained.model, Decoding(test, Shape(64, "stretch")), 32)
+    accuracy = float((class_probabilities(outputs).argmax(axis=1) == test.labels).mean())
+    assert accuracy >= 0.80
+    assert trained.history[-1]["val_accuracy"] > max(row["val_accuracy"] for row in trained.history[:5])
+    assert 0.6 <= trained.facts["linear_probe_val_accuracy"] < accuracy
+    assert np.isfinite(trained.info.temperature)
