@@ -31,7 +31,11 @@ def prepare(workspace: Workspace) -> list[str]:
     Raises:
         DataError: there is no data, here or on the DVC remote.
     """
+    from vggflow.data import layout
+
     said = []
+    if workspace.path(artifacts.DATA).exists():
+        layout.refuse_obstacles(workspace.path(artifacts.DATA))
     if workspaces.follow_version(workspace):
         said.append("vggflow is another one than last time: stages run again where results depend on it")
     for tracked in ("data", "weights"):
@@ -128,6 +132,7 @@ def import_data(
     Raises:
         DataError: the source is of a shape nobody knows, or would overwrite a file.
     """
+    from vggflow.data import layout
     from vggflow.data.importers import import_images
 
     if workspaces.status(workspace, "data") == "missing" and (workspace.root / "data.dvc").exists():
@@ -136,6 +141,7 @@ def import_data(
         summary = import_images(source, workspace.path(artifacts.DATA), advance, options)
     if options.dry_run:
         return summary
+    layout.refuse_obstacles(workspace.path(artifacts.DATA))
     console.tell("versioning data with DVC")
     workspace.dvc("add", "--quiet", "data")
     workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
