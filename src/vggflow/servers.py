@@ -8,13 +8,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.errors import VggflowError
+from vggflow.process import ending_with_parents
 from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
@@ -80,13 +81,13 @@ def environment(workspace: Workspace) -> dict[str, str]:
 def show(workspace: Workspace) -> int:
     """Serves the user interfaces of MLflow and Prefect on free ports until Ctrl-C."""
     ports = free_ports(2)
-    with ExitStack() as stack:
+    with ending_with_parents(), suppress(KeyboardInterrupt), ExitStack() as stack:
         for server in (mlflow(workspace, ports[0]), prefect(ports[1])):
             tell(f"starting {server.name}")
             stack.enter_context(running(workspace, server))
             say(f"{server.name:<8} {server.url}")
         say("Ctrl-C stops both")
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
     return 0
 
 

@@ -1,0 +1,39 @@
+"""`vggflow ui` serves what is there, and leaves nothing running."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_user_interfaces_answer_and_end_with_their_command(
+    workspace: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vggflow.cli", "-C", str(workspace), "ui"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(3)]
+    addresses = [found.group() for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line))]
+    assert len(addresses) == 2, lines
+    for address in addresses:
+        with urllib.request.urlopen(address, timeout=30) as page:  # noqa: S310
+            assert page.status == 200
+    below = psutil.Process(process.pid).children(recursive=True)
+    assert below
+    process.send_signal(number)
+    assert process.wait(30) in (0, 143)
+    process.stdout.close()
+    assert not [child for child in below if child.is_running()]
