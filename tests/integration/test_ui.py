@@ -36,4 +36,4 @@ def test_the_user_interfaces_answer_and_end_with_their_command(
     process.send_signal(number)
     assert process.wait(30) in (0, 143)
     process.stdout.close()
-    assert not [child for child in below if child.is_running()]
+    assert not [child for child in below if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
