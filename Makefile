@@ -32,6 +32,9 @@ test: $(READY)  ## every commit
 test-all: $(READY)  ## also kills, concurrency, servers and browsers
 	@pytest -q -m 'slow or not slow'
 
+test-jax: $(READY)  ## models and training on the JAX backend
+	@KERAS_BACKEND=jax pytest -q tests/unit/models tests/unit/training
+
 check: $(READY)  ## lint, format, types and import contracts
 	@ruff check . && ruff format --check . && mypy && lint-imports
 

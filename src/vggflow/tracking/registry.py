@@ -117,7 +117,7 @@ def create_candidate(
 ) -> Version:
     """Logs a model file to its run and makes it a version of the candidates."""
     with answering():
-        logged = _log_model(run_id, model)
+        logged = _log_model(client, run_id, model)
         ensure_registered_model(client, registry.candidates)
         created = client.create_model_version(
             registry.candidates, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags=dict(tags)
@@ -173,9 +173,12 @@ def ensure_registered_model(client: MlflowClient, name: str) -> None:
             raise
 
 
-def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
+def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
     """Logs the file as a pyfunc that takes encoded images, without pickle: a loader module and the file."""
     info = read_info(model)
+    # Named by hand: without an active run MLflow would put it into the default experiment, thus below `./mlruns`.
+    place = client.get_run(run_id).info.experiment_id
+    entry = client.create_logged_model(place, name="model", source_run_id=run_id)
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string, "label"),
         *(ColSpec(DataType.double, f"p:{c}") for c in info.class_names),
@@ -191,12 +194,14 @@ def _log_model(run_id: str, model: Path) -> mlflow.models.model.ModelInfo:
             name="model",
             flavor=mlflow.pyfunc,
             run_id=run_id,
+            model_id=entry.model_id,
             loader_module=LOADER,
             data_path=str(named),
             code_paths=[str(Path(__file__).parents[1])],
             pip_requirements=[f"{name}=={package_version(name)}" for name in REQUIREMENTS],
             signature=signature,
         )
+        client.finalize_logged_model(entry.model_id, "READY")
         return logged
 
 
