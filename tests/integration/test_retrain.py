@@ -104,6 +104,7 @@ def test_refused_data_fails_as_refused_and_registers_nothing(
     assert models(root, prefect_api) == before
 
 
+@pytest.mark.slow
 def test_an_equal_challenger_keeps_the_champion(origin: Path, prefect_api: str, tmp_path: Path) -> None:
     root = tmp_path / "tiny"
     shutil.copytree(origin, root)
@@ -116,6 +117,7 @@ def test_an_equal_challenger_keeps_the_champion(origin: Path, prefect_api: str, 
     assert "McNemar" in out
 
 
+@pytest.mark.slow
 def test_the_sample_goes_the_whole_way_without_touching_an_alias(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
