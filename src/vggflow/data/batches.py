@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -99,7 +99,7 @@ def read(path: Path, sha256: str, shape: Shape) -> Pixels:
         raise DataError(f"{path}: {error}; run `vggflow validate` again") from error
 
 
-def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Iterator[Pixels]:
+def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
     """Yields images in the order of `indices`, decoded in threads a few batches ahead of the reader."""
     threads = min(8, os.cpu_count() or 1)
     waiting: deque[Future[Pixels]] = deque()

@@ -1,7 +1,7 @@
 """The feature pass: each image once through the frozen layers, into all stores that lack it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -38,6 +38,7 @@ class Extraction:
         compute = self._compute([cut for cut in wanted if cut != PIXELS])
         pixels = read_ahead(self.images, indices, self.shape)
         with ExitStack() as stack:
+            stack.enter_context(closing(pixels))
             writers = {
                 cut: stack.enter_context(
                     Writer(stores[cut], missing[cut], stores[cut].rows_per_shard(self.batch_size))

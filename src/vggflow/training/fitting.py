@@ -53,17 +53,17 @@ def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
 
 def _begin(setup: Setup, observer: Observer) -> tuple[Progress, Facts]:
     checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
-    progress = Progress()
-    if (saved := setup.checkpoints.load()) is not None:
-        progress, arrays = saved
+    saved = setup.checkpoints.load()
+    progress, arrays = saved or (Progress(), {})
+    if saved:
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows)
     facts = {**setup.facts(), "resumed_after_epochs": len(progress.rows)}
     observer.on_start(facts)
-    progress.run_id = observer.run_id
-    if saved is None:
+    if not saved or progress.run_id != observer.run_id:
         # Before the first epoch, so that a training killed in it goes on in the same tracking run.
-        setup.checkpoints.save(progress, {})
+        progress.run_id = observer.run_id
+        setup.checkpoints.save(progress, arrays)
     return progress, facts
 
 

@@ -61,11 +61,14 @@ def suffix(model: keras.Model, cut: str | None, through: str | None = None) -> k
 
 
 def uncut(model: keras.Model, cut: str | None, before: Sequence[keras.layers.Layer] = ()) -> keras.Model:
-    """From pixels through the layers `before` and the model to probabilities; inference up to the cut."""
+    """From pixels through the layers `before` and the model to probabilities.
+
+    The same two parts as with cached features, joined: nothing in the prefix is random, so both learn alike.
+    """
     images = keras.Input(model.inputs[0].shape[1:], name="pixels")
     features = images
     for layer in before:
         features = layer(features)
     if cut is not None:
-        features = prefix(model, [cut])(features, training=False)
+        features = prefix(model, [cut])(features)
     return keras.Model(images, suffix(model, cut)(features))

@@ -20,6 +20,14 @@ def computed(job) -> int:
     return setup.inputs.work.images
 
 
+def test_a_training_finds_what_was_computed_ahead_of_it(make_job):
+    job = make_job({"phases": [HEAD | {"epochs": 1}]})
+    assert computed(job) == 40
+    listener = Listener()
+    fit(job, listener)
+    assert listener.features == []
+
+
 def test_new_images_cost_only_themselves(make_job, pictures, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(pictures, data)

@@ -11,6 +11,7 @@ from vggflow.errors import DataError, SettingsError
 from vggflow.models import builder, files, heads
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import parse
+from vggflow.training import feature_cache
 from vggflow.training.fitting import discard_checkpoint, fit
 from vggflow.training.learner import Learner, log_loss
 from vggflow.training.preparation import set_up
@@ -180,8 +181,10 @@ def test_the_fc_head_learns_from_features_of_fc2(make_job):
 def test_a_phase_that_changes_layers_before_a_later_cut_makes_new_features(make_job):
     phases = [TOP | {"epochs": 1}, HEAD | {"epochs": 1}]
     listener = Listener()
-    cached = fit(make_job({"phases": phases}), listener)
+    job = make_job({"phases": phases})
+    cached = fit(job, listener)
     assert listener.ends["feature_images"] == 80
+    assert len(feature_cache.contents(job.state_folder)) == 2, "features were computed that nobody reads"
     uncached = fit(make_job({"phases": phases, "features": {"cache": "off"}}), Listener())
     assert cached.history[1]["loss"] == pytest.approx(uncached.history[1]["loss"], abs=1e-4)
 

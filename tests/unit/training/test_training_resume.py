@@ -198,6 +198,36 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(pictures, tmp_path):
     assert wait_for(last, "model") == expected
 
 
+def test_a_run_that_the_tracking_server_lost_is_replaced_for_good(make_job):
+    """The second resume must find the new run, also where no epoch was finished in between."""
+
+    class OtherServer(Stopping):
+        def on_resume(self, run_id, rows):
+            self.run_id = "run-2"
+
+    job = make_job()
+    with pytest.raises(Interrupted):
+        fit(job, Stopping("on_epoch", 1))
+    with pytest.raises(Interrupted):
+        fit(job, OtherServer("on_step", 1))
+    last = Stopping("on_step", 1)
+    with pytest.raises(Interrupted):
+        fit(job, last)
+    assert last.resumed == ("run-2", 1)
+
+
+@pytest.mark.slow
+def test_terminated_it_unwinds_and_goes_on_later(pictures, tmp_path):
+    whole = start(tmp_path / "whole", pictures)
+    expected = wait_for(whole, "model")
+    process = start(tmp_path / "terminated", pictures)
+    wait_for(process, "epoch 3")
+    process.terminate()
+    assert process.wait(timeout=20) == 143
+    assert list((tmp_path / "terminated").rglob("checkpoint.npz"))
+    assert wait_for(start(tmp_path / "terminated", pictures), "model") == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("write", ["features", "best", "checkpoint"])
 def test_killed_within_a_write_it_ends_with_the_same_bytes(pictures, tmp_path, write):

@@ -74,4 +74,5 @@ def main(folder: Path, pictures: Path) -> None:
 if __name__ == "__main__":
     if kind := os.environ.get("KILL_WITHIN"):
         die_within(kind)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     main(Path(sys.argv[1]), Path(sys.argv[2]))
