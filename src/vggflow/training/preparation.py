@@ -84,23 +84,20 @@ def set_up(job: TrainingJob) -> Setup:
     cache = Cache(job.state_folder, job.feature_limit_bytes, settings.train, machine)
     shape = Shape(settings.model.image_size_px, settings.model.resize)
     inputs = Inputs(model, plans, (train, valid), shape, cache)
-    key = _key(job, model, (train, valid), machine)
-    place = Checkpoints(job.state_folder / CHECKPOINTS / key)
-    return Setup(job, machine, model, plans, class_names, train, valid, inputs, place)
-
-
-def _key(job: TrainingJob, model: keras.Model, splits: tuple[Examples, Examples], machine: Hardware) -> str:
-    """All that the result depends on: two trainings with an equal key end in equal bytes."""
-    return checkpoints.key(
+    # All that the result depends on: two trainings with an equal key end in equal bytes.
+    key = checkpoints.key(
         {
             "network": checkpoints.digest(model),
-            "train": job.settings.train.model_dump(mode="json"),
-            "images": [_digest(split) for split in splits],
-            "resize": job.settings.model.resize,
+            "train": settings.train.model_dump(mode="json"),
+            "images": [_digest(train), _digest(valid)],
+            "resize": settings.model.resize,
+            "features": [inputs.cut(plan) for plan in plans],
             "machine": machine.facts(),
             "vggflow": stamp(),
         }
     )
+    place = Checkpoints(job.state_folder / CHECKPOINTS / key)
+    return Setup(job, machine, model, plans, class_names, train, valid, inputs, place)
 
 
 def _digest(images: Examples) -> str:
