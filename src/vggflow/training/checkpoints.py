@@ -25,6 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 CHECKPOINT = "checkpoint.npz"
 PROGRESS = "progress"
 DAYS_TO_KEEP = 14
+DAYS_UNTIL_ABANDONED = 1 / 24
 
 
 @dataclass
@@ -121,10 +122,17 @@ class Checkpoints:
 
 
 def prune(folder: Path, days: float = DAYS_TO_KEEP) -> None:
-    """Removes checkpoints below `folder` that nobody went on from for `days`."""
+    """Removes checkpoints below `folder` that nobody went on from for `days`, and what killed ones left."""
     for checkpoint in folder.glob(f"*/{CHECKPOINT}"):
-        if time.time() - checkpoint.stat().st_mtime > days * 86400:
+        if _age_days(checkpoint) > days:
             shutil.rmtree(checkpoint.parent, ignore_errors=True)
+    for half in folder.glob("*/.*"):
+        if _age_days(half) > DAYS_UNTIL_ABANDONED:
+            half.unlink(missing_ok=True)
+
+
+def _age_days(path: Path) -> float:
+    return (time.time() - path.stat().st_mtime) / 86400
 
 
 def state(layers: Iterable[keras.layers.Layer]) -> Arrays:

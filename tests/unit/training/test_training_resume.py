@@ -159,8 +159,12 @@ def test_checkpoints_that_nobody_goes_on_with_are_removed_after_two_weeks(tmp_pa
         place.save(Progress(), {})
         then = time.time() - days * 86400
         os.utime(place.folder / "checkpoint.npz", (then, then))
+    half_written = tmp_path / "new" / ".checkpoint.npz.abc.npz"
+    half_written.write_bytes(b"x")
+    os.utime(half_written, (0, 0))
     checkpoints.prune(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoint.npz"]
 
 
 def test_every_part_of_the_inputs_changes_the_key():
