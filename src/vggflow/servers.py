@@ -74,7 +74,9 @@ def environment(workspace: Workspace) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     if "PREFECT_API_URL" not in os.environ:
-        defaults["PREFECT_HOME"] = str(workspace.path(artifacts.PREFECT_HOME))
+        home = workspace.path(artifacts.PREFECT_HOME)
+        home.mkdir(parents=True, exist_ok=True)  # a fresh clone has no .vggflow, and Prefect makes no parents
+        defaults["PREFECT_HOME"] = str(home)
     return defaults | os.environ
 
 
