@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,8 @@ def test_imagenet_weights_that_can_not_be_downloaded(
 ) -> None:
     """Keras' cache is empty and there is no way out: the proxy is a port that nobody listens on."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    # urllib remembers the proxies of its first call for all later ones.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     _validated(vggflow, workspace, model={"weights": "imagenet", "width": 1.0, "builder": "keras"})

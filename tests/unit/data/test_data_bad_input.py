@@ -198,6 +198,8 @@ def test_a_file_without_permission_is_unreadable(request):
         "from pathlib import Path\n"
         "from vggflow.data.scanning import scan\n"
         "from vggflow.data.layout import obstacles\n"
+        "from PIL import Image\n"
+        "Image.init()\n"  # while its plugins can still be read: the environment may lie in a private folder
         "if os.getuid() == 0:\n"
         "    os.setgid(65534); os.setuid(65534)\n"
         "manifest = scan(Path(sys.argv[1]))\n"
