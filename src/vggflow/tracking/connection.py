@@ -23,10 +23,20 @@ def connect(workspace: Workspace) -> MlflowClient:
     uri = tracking_uri(workspace)
     if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    _tell_mlflow(uri)
     with answering():
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _tell_mlflow(uri: str) -> None:
+    """MLflow writes the address into the environment, where it would pass as the user's for the next workspace."""
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+    given = {name: os.environ[name] for name in names if name in os.environ}
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(given)
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
