@@ -1,0 +1,26 @@
+"""What a connection to MLflow leaves behind in this process."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tiny import write_params
+
+from vggflow.tracking import connection
+from vggflow.tracking.address import tracking_uri
+from vggflow.workspace import Workspace
+
+
+def test_two_workspaces_in_one_process_have_a_server_each(tmp_path: Path) -> None:
+    first, second = Workspace(tmp_path / "first"), Workspace(tmp_path / "second")
+    for each in (first, second):
+        write_params(each.root)
+    connection.connect(first)
+    assert tracking_uri(second) == f"sqlite:///{second.root}/.vggflow/mlflow.db"
+
+
+def test_an_address_that_was_given_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = f"sqlite:///{tmp_path}/given.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    connection.connect(Workspace(tmp_path))
+    assert os.environ["MLFLOW_TRACKING_URI"] == given
