@@ -202,25 +202,47 @@ def promote(
     ] = None,
     by: By = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge, but change nothing.")] = False,
+    accept_class_change: Annotated[
+        bool, typer.Option("--accept-class-change", help="Compare on the classes that both models know.")
+    ] = False,
+    override: Annotated[
+        bool, typer.Option("--override", help="Promote against the gate; recorded as such.")
+    ] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Only lift the hold that a rollback put on the flow.")
+    ] = False,
 ) -> None:
     """Lets a candidate become champion, if it is better on the same test images."""
-    from vggflow.succession import Request, promote
+    from vggflow import succession
 
-    result = promote(_here(context), Request(reason, by, number, dry_run=dry_run))
+    if release:
+        held = succession.release(_here(context), reason, by)
+        say(f"{held.name}: the flow may promote again (held since version {held.number} was rolled back)")
+        return
+    request = succession.Request(
+        reason,
+        by,
+        number,
+        dry_run=dry_run,
+        override=override,
+        accept_class_change=accept_class_change,
+    )
+    result = succession.promote(_here(context), request)
     if result.decision:
         say(result.decision.to_text().rstrip())
-    say(f"{result.outcome}: {result.message}" if not result.decision else result.outcome)
+    say(f"{result.outcome}: {result.message}")
 
 
 @app.command()
 def rollback(context: typer.Context, reason: Reason, by: By = None) -> None:
-    """Puts the previous champion into use again."""
+    """Puts the previous champion into use again, and holds automatic promotion."""
     from vggflow.succession import rollback
 
     champion, previous = rollback(_here(context), reason, by)
     say(
         f"{previous.name}: version {previous.number} is champion again, version {champion.number} is withdrawn"
     )
+    say('the flow promotes nothing until `vggflow promote --release --reason "WHY"`')
 
 
 @app.command()

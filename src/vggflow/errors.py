@@ -6,6 +6,7 @@
     │   ├── DataError       2  no data, or data of another shape than expected
     │   ├── WeightsError    2  start weights are missing or don't fit
     │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
+    ├── UnfitModel          1  a stored model is damaged, or needs code to load
     └── Refused             3  a gate said no
         ├── DataRefused     3  the data gate
         └── PromotionRefused  3  the promotion gate, asked by a person
@@ -37,6 +38,10 @@ class DataError(UsageError):
 
 class WeightsError(UsageError):
     """Start weights are missing, damaged or of another shape than the network."""
+
+
+class UnfitModel(VggflowError):
+    """A registered version's file is not what was registered, or can't be loaded without running code."""
 
 
 class Refused(VggflowError):

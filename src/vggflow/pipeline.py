@@ -168,7 +168,7 @@ def train(workspace: Workspace) -> Outcome:
     engine.start()
     from vggflow.data import manifest as manifests
     from vggflow.models import files as models
-    from vggflow.tracking import connection
+    from vggflow.tracking import connection, people
     from vggflow.tracking.training_run import TrainingRun
     from vggflow.training.fitting import discard_checkpoint, fit
     from vggflow.training.job import TrainingJob
@@ -181,7 +181,9 @@ def train(workspace: Workspace) -> Outcome:
     )
     began = time.monotonic()
     with exclusive(device_lock(), "this device"), console.progress("train") as advance:
-        observer = TrainingRun(connection.connect(workspace), settings, run_name(workspace), advance)
+        client = connection.connect(workspace)
+        trainer = people.asking(client).name
+        observer = TrainingRun(client, settings, run_name(workspace), advance)
         with observer.closing():
             trained = fit(job, observer)
             models.save(trained.model, trained.info, workspace.path(artifacts.MODEL))
@@ -191,6 +193,7 @@ def train(workspace: Workspace) -> Outcome:
                 {
                     "run_id": observer.run_id,
                     "experiment": settings.registry.experiment,
+                    "trained_by": trainer,
                     "facts": dict(trained.facts),
                 },
             )

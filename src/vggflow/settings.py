@@ -260,6 +260,7 @@ class PromotionSettings(Section):
         max_model_megabytes: Ceiling of the model file, in units of 1,000,000 bytes. null: none.
         allow_dirty_tree: Whether a model from uncommitted code or settings may be promoted.
         two_person: Whether the one who promotes must be another than the one who trained.
+        allow_override: Whether a person may promote against the gate with `--override`; false: nobody may.
         approval: `automatic` promotes at the end of the flow; `required` waits for a person.
     """
 
@@ -273,6 +274,7 @@ class PromotionSettings(Section):
     max_model_megabytes: float | None = Field(default=None, gt=0.0)
     allow_dirty_tree: bool = True
     two_person: bool = False
+    allow_override: bool = True
     approval: Literal["automatic", "required"] = "automatic"
 
 

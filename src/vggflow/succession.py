@@ -1,36 +1,32 @@
-"""Who is champion next: judge the challenger, promote it through the gate, roll back."""
+"""Who is champion next: promote through the gate, roll back, release the hold of a rollback."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from vggflow import artifacts
 from vggflow.data import manifest as manifests
-from vggflow.data.duplicates import NearLimits
-from vggflow.errors import PromotionRefused, VggflowError
-from vggflow.evaluation import comparison, report
-from vggflow.evaluation.decision import Decision
-from vggflow.evaluation.page import Page
-from vggflow.evaluation.promotion import decide
-from vggflow.evaluation.seen import Near
-from vggflow.models.files import read_info
+from vggflow.errors import PromotionRefused, UnfitModel, UsageError
 from vggflow.pipeline import evaluation_split
-from vggflow.prediction import table
-from vggflow.process import DRIVER
 from vggflow.settings import Settings
-from vggflow.tracking import connection, decisions, ledger, lineage, registry
+from vggflow.tracking import connection, decisions, ledger, people, registry
+from vggflow.tracking.ledger import Ledger
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
-Outcome = Literal["promoted", "kept", "already champion", "awaiting approval", "would promote", "would keep"]
+if TYPE_CHECKING:
+    from vggflow.evaluation.decision import Decision
+    from vggflow.judging import Case, Judged
+
+Outcome = Literal[
+    "promoted", "kept", "already champion", "awaiting approval", "on hold", "would promote", "would keep"
+]
+Judge = Callable[[Workspace, Settings, "Case"], "Judged"]
+WAITING: tuple[Outcome, ...] = ("awaiting approval", "on hold")
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,12 @@ class Request:
 
     Attributes:
         reason: Why, for the record.
-        by: Who, as claimed; nothing means whoever runs this.
+        by: Who, as claimed, where the tracking server knows no users; nothing means whoever runs this.
         number: The candidate's version; nothing means the challenger.
         automatic: Whether the flow asks, which obeys `promotion.approval` and may be told no without an error.
         dry_run: Judge and tell, but record and change nothing.
+        override: Promote against the gate, on this person's account.
+        accept_class_change: Compare on the common classes where the candidate knows others than the champion.
     """
 
     reason: str
@@ -50,6 +48,8 @@ class Request:
     number: int | None = None
     automatic: bool = False
     dry_run: bool = False
+    override: bool = False
+    accept_class_change: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,145 +60,209 @@ class Promotion:
     message: str
     candidate: Version
     champion: Version | None
-    decision: Decision | None = None
+    decision: "Decision | None" = None
+
+    @property
+    def command(self) -> str | None:
+        """What a person runs to promote, where one is waited for."""
+        waits = self.outcome in WAITING
+        return f'vggflow promote {self.candidate.number} --reason "WHY"' if waits else None
 
 
-def promote(workspace: Workspace, request: Request) -> Promotion:
+def promote(workspace: Workspace, request: Request, judge: Judge | None = None) -> Promotion:
     """Lets a candidate become champion if the gate says that it is better on the same images, scored now.
+
+    Args:
+        workspace: Whose models, test images and rules.
+        request: Who asks, and for what.
+        judge: What gathers evidence and decides; `judging.judge` unless given.
 
     Raises:
         PromotionRefused: a person asked, and the gate said no. It is recorded all the same.
-        UsageError: there is no such candidate.
+        UsageError: there is no such candidate, or what was asked for is switched off.
     """
     settings = workspace.settings()
-    client = connection.connect(workspace)
-    book = ledger.settle(client, settings.registry)
     names = settings.registry
+    if request.override and not settings.promotion.allow_override:
+        raise UsageError("--override is switched off here: promotion.allow_override is false in params.yaml")
+    client = connection.connect(workspace)
+    book = ledger.settle(client, names)
+    decisions.complete(client, book.champion)
     candidate = registry.version_of(client, names.candidates, request.number, registry.CHALLENGER)
     champion = book.champion
     if champion and champion.tags.get(registry.KEY) == candidate.tags.get(registry.KEY):
         message = f"candidate {candidate.number} is the champion already (version {champion.number})"
         return Promotion("already champion", message, candidate, champion)
-    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
-    question = _question(candidate, book.state, manifest, settings)
+    question = _question(workspace, settings, candidate, book)
     if request.automatic and (known := decisions.answered(client, names, question)):
-        outcome, run_id = known
-        message = f"{outcome} already decided for the same models, images and rules (MLflow run {run_id[:8]})"
-        return Promotion(
-            "awaiting approval" if outcome == "awaiting approval" else "kept", message, candidate, champion
-        )
-    judged = judge(workspace, settings, request, candidate, champion)
-    if request.dry_run:
-        decision = judged.decision
-        foreseen: Outcome = "would promote" if decision.promoted else "would keep"
-        return Promotion(foreseen, _why(decision), candidate, champion, decision)
-    case = _Case(candidate, champion, book.state, question, judged)
-    return _act(workspace, client, settings, request, case)
+        return _known(*known, candidate, champion)
+    who = people.asking(client, request.by)
+    return _conclude_case(_Open(workspace, settings, client, request, book, candidate, who, question), judge)
 
 
 def rollback(workspace: Workspace, reason: str, by: str | None = None) -> tuple[Version, Version]:
-    """Puts the previous champion into use again; returns the one that was and the one that is.
+    """Puts the previous champion into use again, and holds automatic promotion; returns the old and the new one.
 
     Raises:
         UsageError: there is no previous champion.
     """
     names = workspace.settings().registry
     client = connection.connect(workspace)
-    who = by or lineage.person()
-    champion, previous = ledger.withdraw(client, names, {"rollback.by": who, "rollback.reason": reason})
-    run_id = decisions.record(
-        client, names, f"rollback {champion.number} → {previous.number}", {"by": who, "reason": reason}
-    )
-    decisions.conclude(client, run_id, "rolled back", {}, {})
+    who = people.asking(client, by)
+    tags = {"rollback.by": who.name, "rollback.by.kind": who.kind, "rollback.reason": reason}
+    champion, previous = ledger.withdraw(client, names, tags)
+    title = f"rollback {champion.number} → {previous.number}"
+    about = {"from": str(champion.number), "to": str(previous.number)} | _who_and_why(who, reason)
+    run_id = decisions.record(client, names, title, about)
+    decisions.conclude(client, run_id, "rolled back")
     return champion, previous
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A decision, and the page that shows what it rests on."""
+def release(workspace: Workspace, reason: str, by: str | None = None) -> Version:
+    """Lets the flow promote again after a rollback; returns the version whose rollback had held it.
 
-    decision: Decision
-    page: Page
-
-
-def judge(
-    workspace: Workspace, settings: Settings, request: Request, candidate: Version, champion: Version | None
-) -> Judged:
-    """Scores both models now, in clean processes, on the images that this workspace's manifest names."""
-    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
-    split = evaluation_split(manifest)
-    sides = [_side(workspace, settings, version, split) for version in (candidate, champion) if version]
-    images = manifests.labelled(manifest, split)
-    gate = settings.validate_
-    limits = NearLimits(gate.near_hash_distance, gate.near_similarity, gate.near_min_detail)
-    near = Near(manifest, workspace.path(artifacts.DATA), limits)
-    against = sides[1] if champion else None
-    compared = comparison.compare(sides[0], against, manifests.digest(manifest), images, near)
-    evidence = replace(
-        comparison.evidence(compared),
-        dirty_tree=candidate.tags.get("git.dirty") == "true",
-        trained_by=candidate.tags.get("trained_by"),
-        asked_by=request.by or lineage.person(),
+    Raises:
+        UsageError: nothing is on hold.
+    """
+    names = workspace.settings().registry
+    client = connection.connect(workspace)
+    who = people.asking(client, by)
+    tags = {"release.by": who.name, "release.by.kind": who.kind, "release.reason": reason}
+    held = ledger.release(client, names, tags)
+    run_id = decisions.record(
+        client, names, "release", {"from": str(held.number)} | _who_and_why(who, reason)
     )
-    decision = decide(evidence, settings.promotion)
-    title = f"{candidate.name} version {candidate.number}"
-    return Judged(decision, Page(title, compared, images, workspace.path(artifacts.DATA), decision))
+    decisions.conclude(client, run_id, "released")
+    return held
 
 
 @dataclass(frozen=True)
-class _Case:
+class _Open:
+    """A request on its way to an outcome."""
+
+    workspace: Workspace
+    settings: Settings
+    client: connection.Client
+    request: Request
+    book: Ledger
     candidate: Version
-    champion: Version | None
-    state: str
+    who: people.Person
     question: str
-    judged: Judged
+
+    def ended(self, outcome: Outcome, message: str, decision: "Decision | None" = None) -> Promotion:
+        return Promotion(outcome, message, self.candidate, self.book.champion, decision)
 
 
-def _act(
-    workspace: Workspace, client: connection.Client, settings: Settings, request: Request, case: _Case
-) -> Promotion:
-    """Records the decision and, where the gate says yes and nobody has to be asked, carries it out."""
-    names, candidate, decision = settings.registry, case.candidate, case.judged.decision
-    waits = request.automatic and (settings.promotion.approval == "required" or _measured_on_valid(workspace))
-    who = request.by or lineage.person()
-    asked = {
-        decisions.QUESTION: case.question,
-        "by": who,
-        "reason": request.reason,
-        "from": str(case.champion.number if case.champion else "none"),
+def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
+    """Judges, records, and promotes where the gate, or a person who overrides it, says so."""
+    from vggflow import judging
+
+    tests = judging.test_digest(manifests.read(case.workspace.path(artifacts.MANIFEST)))
+    served = decisions.served(case.client, case.settings.registry, tests)
+    question = judging.Case(
+        case.candidate, case.book.champion, case.who.name, case.request.accept_class_change, served
+    )
+    try:
+        judged = (judge or judging.judge)(case.workspace, case.settings, question)
+    except UnfitModel as error:
+        return _unfit(case, tests, error)
+    if case.request.dry_run:
+        decision = judged.decision
+        return case.ended("would promote" if decision.promoted else "would keep", _why(decision), decision)
+    with _documents(judged) as documents:
+        run_id = _record(case, tests, judged.decision.verdict, documents, _numbers(judged.decision))
+    promotion = _act(case, judged.decision, run_id)
+    decisions.conclude(case.client, run_id, promotion.outcome)
+    return _told(case, promotion)
+
+
+def _act(case: _Open, decision: "Decision", run_id: str) -> Promotion:
+    """Claims the succession where nothing stands in the way."""
+    from vggflow.evaluation.promotion import overridable
+
+    request, names = case.request, case.settings.registry
+    overrides = request.override and not decision.promoted and overridable(decision)
+    if not decision.promoted and not overrides:
+        return case.ended("kept", _why(decision), decision)
+    if request.automatic and (waits := _waiting(case)):
+        return case.ended(waits[0], f"{_why(decision)}; {waits[1]}", decision)
+    tags = {f"promotion.{key}": value for key, value in _who_and_why(case.who, request.reason).items()}
+    tags |= {decisions.RUN: run_id} | ({"promotion.override": "true"} if overrides else {})
+    won = ledger.claim(case.client, names, case.candidate, case.book.state, tags)
+    if won is None:
+        message = "another promotion was first; judge again against the new champion"
+        return replace(
+            case.ended("kept", message, decision), champion=ledger.read(case.client, names).champion
+        )
+    message = f"against the gate, by {case.who.name}: {_why(decision)}" if overrides else _why(decision)
+    return replace(case.ended("promoted", message, decision), champion=won)
+
+
+def _waiting(case: _Open) -> tuple[Outcome, str] | None:
+    """Why a flow does not promote by itself, if it doesn't."""
+    command = f'`vggflow promote {case.candidate.number} --reason "WHY"`'
+    if held := case.book.hold:
+        since = (
+            f"since version {held.number} was rolled back ({held.tags.get('rollback.reason', 'no reason')})"
+        )
+        lift = '`vggflow promote --release --reason "WHY"` lifts the hold'
+        return "on hold", f"automatic promotion is on hold {since}: {command} promotes, {lift}"
+    if case.settings.promotion.approval == "required":
+        return "awaiting approval", f"a person decides: {command}"
+    if _measured_on_valid(case.workspace):
+        return "awaiting approval", f"measured on valid, which chose the best epochs: {command} if you agree"
+    return None
+
+
+def _unfit(case: _Open, tests: str, error: UnfitModel) -> Promotion:
+    """A candidate that can't be scored is refused, for the record too."""
+    if not case.request.dry_run:
+        run_id = _record(case, tests, "keep", {"decision.txt": f"kept: {error}\n"}, {})
+        decisions.conclude(case.client, run_id, "kept")
+    return _told(case, case.ended("would keep" if case.request.dry_run else "kept", str(error)))
+
+
+def _told(case: _Open, promotion: Promotion) -> Promotion:
+    """A person who is told no gets an error; a flow has done its work."""
+    if promotion.outcome == "kept" and not case.request.automatic:
+        why = promotion.message
+        raise PromotionRefused(f"candidate {case.candidate.number} stays a candidate: {why}")
+    return promotion
+
+
+def _record(
+    case: _Open, tests: str, verdict: str, documents: Mapping[str, Any], numbers: Mapping[str, float]
+) -> str:
+    """Writes the whole decision down before anything is done about it."""
+    champion, candidate = case.book.champion, case.candidate
+    traced = ("git.commit", "git.dirty", "data.hash", "sha256.model", "sha256.manifest", "trained_by")
+    about = {
+        **_who_and_why(case.who, case.request.reason),
+        "from": str(champion.number if champion else "none"),
         "candidate": str(candidate.number),
+        "override": str(case.request.override).lower(),
+        **{key: candidate.tags[key] for key in traced if key in candidate.tags},
+        decisions.QUESTION: case.question,
+        decisions.TESTS: tests,
+        decisions.VERDICT: verdict,
     }
-    run_id = decisions.record(client, names, f"candidate {candidate.number}", asked)
-    outcome: Outcome = "kept"
-    champion, message = case.champion, _why(decision)
-    if decision.promoted and waits:
-        outcome, message = "awaiting approval", f"{message}; a person decides: `vggflow promote --reason WHY`"
-    elif decision.promoted:
-        tags = {"promotion.by": who, "promotion.reason": request.reason, "promotion.run": run_id}
-        won = ledger.claim(client, names, candidate, case.state, tags)
-        outcome, champion = ("promoted", won) if won else ("kept", ledger.read(client, names).champion)
-        message = message if won else "another promotion was first; judge again against the new champion"
-    _conclude(client, run_id, outcome, case.judged)
-    if outcome == "kept" and not request.automatic:
-        raise PromotionRefused(f"candidate {candidate.number} stays a candidate: {message}")
-    return Promotion(outcome, message, candidate, champion, decision)
+    names = case.settings.registry
+    return decisions.record(case.client, names, f"candidate {candidate.number}", about, documents, numbers)
 
 
-def _conclude(client: connection.Client, run_id: str, outcome: Outcome, judged: Judged) -> None:
-    """Writes the decision as JSON, text and page into its run."""
-    decision = judged.decision
+@contextmanager
+def _documents(judged: "Judged") -> Iterator[dict[str, Any]]:
+    """The decision as JSON, text and page."""
+    from vggflow.evaluation import report
+
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         page = Path(folder) / "report.html"
         report.write(judged.page, page)
-        documents = {
-            "decision.json": decision.to_json(),
-            "decision.txt": decision.to_text(),
-            "report.html": page,
-        }
-        decisions.conclude(client, run_id, outcome, _numbers(decision), documents)
+        decision = judged.decision
+        yield {"decision.json": decision.to_json(), "decision.txt": decision.to_text(), "report.html": page}
 
 
-def _numbers(decision: Decision) -> dict[str, float]:
+def _numbers(decision: "Decision") -> dict[str, float]:
     """What the checks computed, as metrics: `better/p`, `min_accuracy/value`."""
     return {
         f"{check.rule}/{key}".replace(":", "/"): float(value)
@@ -208,36 +272,19 @@ def _numbers(decision: Decision) -> dict[str, float]:
     }
 
 
-def _why(decision: Decision) -> str:
+def _known(outcome: str, run_id: str, candidate: Version, champion: Version | None) -> Promotion:
+    message = f"{outcome} already decided for the same models, images and rules (MLflow run {run_id[:8]})"
+    again: Outcome = next((waiting for waiting in WAITING if waiting == outcome), "kept")
+    return Promotion(again, message, candidate, champion)
+
+
+def _who_and_why(who: people.Person, reason: str) -> dict[str, str]:
+    return {"by": who.name, "by.kind": who.kind, "reason": reason}
+
+
+def _why(decision: "Decision") -> str:
     """The summary without its verdict, which the outcome says already."""
     return decision.summary.partition(": ")[2]
-
-
-def _side(workspace: Workspace, settings: Settings, version: Version, split: str) -> comparison.Side:
-    """A version's answers to the test images, given now by a process that knows nothing but the file."""
-    data, manifest = workspace.path(artifacts.DATA), workspace.path(artifacts.MANIFEST)
-    with registry.model_file(version) as model, tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
-        answers = Path(folder) / "predictions.parquet"
-        options = ["--split", split, "--batch-size", str(settings.evaluate.batch_size)]
-        done = subprocess.run(
-            [sys.executable, "-m", "vggflow.prediction.scoring", model, manifest, data, answers, *options],
-            env=os.environ | {DRIVER: str(os.getpid())},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            said = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise VggflowError(f"{version.name} version {version.number} could not be scored: {said[0]}")
-        info, seconds = read_info(model), json.loads(done.stdout.splitlines()[-1])["seconds"]
-        return comparison.Side(
-            table.read(answers),
-            info.class_names,
-            model.stat().st_size / 1e6,
-            registry.training_manifest(version),
-            seconds,
-            info.temperature,
-        )
 
 
 def _measured_on_valid(workspace: Workspace) -> bool:
@@ -245,12 +292,12 @@ def _measured_on_valid(workspace: Workspace) -> bool:
     return evaluation_split(manifests.read(workspace.path(artifacts.MANIFEST))) != "test"
 
 
-def _question(candidate: Version, state: str, manifest: pd.DataFrame, settings: Settings) -> str:
-    """The digest of all that an answer depends on: both models, the images, the rules."""
+def _question(workspace: Workspace, settings: Settings, candidate: Version, book: Ledger) -> str:
+    """The digest of all that an answer depends on: both models, the images, the rules, a hold."""
     parts = [
         candidate.tags[registry.KEY],
-        state,
-        manifests.digest(manifest),
+        f"{book.state} {'held' if book.hold else ''}",
+        manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST))),
         settings.promotion.model_dump_json(),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

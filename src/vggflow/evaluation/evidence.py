@@ -55,6 +55,19 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class Golden:
+    """The challenger's answers of now beside those of its evaluation, on the images that both were asked about.
+
+    Attributes:
+        images: How many images were asked about then and now.
+        difference: The largest difference of a probability, 0 to 1.
+    """
+
+    images: int
+    difference: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that `promotion.decide` looks at.
 
@@ -70,6 +83,7 @@ class Evidence:
         dirty_tree: The challenger comes from uncommitted code or settings; None if unknown.
         trained_by: Who trained the challenger, as the tracking server knows them.
         asked_by: Who wants to promote it.
+        golden: How the challenger answers compared with its evaluation; None where nobody looked.
     """
 
     challenger: Scores
@@ -83,6 +97,7 @@ class Evidence:
     dirty_tree: bool | None = None
     trained_by: str | None = None
     asked_by: str | None = None
+    golden: Golden | None = None
 
     @property
     def joint(self) -> Joint:

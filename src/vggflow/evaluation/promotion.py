@@ -5,11 +5,20 @@ from collections.abc import Iterator
 import numpy as np
 
 from vggflow.evaluation.decision import Check, Decision, Number
-from vggflow.evaluation.evidence import Evidence, Joint, Scores
+from vggflow.evaluation.evidence import Evidence, Golden, Joint, Scores
 from vggflow.evaluation.statistics import holm, mcnemar, not_worse
 from vggflow.settings import PromotionSettings
 
 SIGNIFICANCE = 0.05
+# Another machine's matrix multiplication differs in the last digits of float32; another model differs in the first.
+GOLDEN_TOLERANCE = 1e-3
+# Whoever overrides the gate answers for a worse model, not for another person's consent or for another file.
+NEVER_OVERRIDDEN = frozenset({"two_person", "golden_images"})
+
+
+def overridable(decision: Decision) -> bool:
+    """Whether a person may promote against this decision, by name and with a reason."""
+    return not any(check.rule in NEVER_OVERRIDDEN for check in decision.refusals)
 
 
 def decide(evidence: Evidence, settings: PromotionSettings) -> Decision:
@@ -33,12 +42,25 @@ def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Che
         f"{images} test images count, {left_out} were left out as seen in training",
         {"images": images, "images_left_out": left_out},
     )
+    if evidence.golden is not None:
+        yield _golden_images(evidence.golden)
     if not settings.allow_dirty_tree:
         clean = evidence.dirty_tree is False
         says = f"the challenger comes {'from' if clean else 'not from'} committed code and settings"
         yield Check("clean_tree", clean, says, {"dirty_tree": evidence.dirty_tree})
     if settings.two_person:
         yield _two_person(evidence.trained_by, evidence.asked_by)
+
+
+def _golden_images(golden: Golden) -> Check:
+    same = golden.images > 0 and golden.difference <= GOLDEN_TOLERANCE
+    says = f"{golden.images} images answered as in the evaluation, largest difference {golden.difference:.1e}"
+    if not golden.images:
+        says = "none of the images of its evaluation is here to ask it again; evaluate it on this data"
+    elif not same:
+        says = f"the model answers otherwise than in its evaluation: probabilities differ by {golden.difference:.3g}"
+    numbers: dict[str, Number] = {"images": golden.images, "difference": golden.difference}
+    return Check("golden_images", same, says, numbers)
 
 
 def _two_person(trained_by: str | None, asked_by: str | None) -> Check:

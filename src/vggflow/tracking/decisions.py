@@ -1,17 +1,26 @@
-"""Every decision about promotion, refusals too, as a run of the experiment `NAME-promotions`."""
+"""Every decision about promotion, refusals too, as a run of the experiment `NAME-promotions`.
+
+A run is recorded whole before anything is done about it; only its outcome is added afterwards. So whoever comes
+after a killed promoter can tell from the champion's versions what became of it.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric, Run, RunTag
 
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering, experiment_id
+from vggflow.tracking.registry import Version
 
 OUTCOME = "decision.outcome"
 QUESTION = "decision.question"
+TESTS = "decision.tests"
+VERDICT = "decision.verdict"
+# On the promoted version: the run of the decision that it was promoted by.
+RUN = "promotion.run"
 
 
 def experiment(registry: RegistrySettings) -> str:
@@ -19,40 +28,59 @@ def experiment(registry: RegistrySettings) -> str:
     return f"{registry.name}-promotions"
 
 
-def record(client: MlflowClient, registry: RegistrySettings, name: str, tags: Mapping[str, str]) -> str:
-    """Opens the run of a decision and returns its id."""
+def record(
+    client: MlflowClient,
+    registry: RegistrySettings,
+    name: str,
+    tags: Mapping[str, str],
+    documents: Mapping[str, Any] | None = None,
+    numbers: Mapping[str, float] | None = None,
+) -> str:
+    """Opens the run of a decision with its numbers and documents (texts, or paths of files); returns its id."""
     with answering():
         place = experiment_id(client, experiment(registry))
-        return str(client.create_run(place, run_name=name, tags=dict(tags)).info.run_id)
-
-
-def conclude(
-    client: MlflowClient,
-    run_id: str,
-    outcome: str,
-    numbers: Mapping[str, float],
-    documents: Mapping[str, Any],
-) -> None:
-    """Writes the outcome, its numbers and its documents (texts, or paths of files), and closes the run."""
-    with answering():
-        client.log_batch(
-            run_id,
-            metrics=[Metric(key, value, 0, 0) for key, value in numbers.items()],
-            tags=[RunTag(OUTCOME, outcome)],
-        )
-        for name, document in documents.items():
+        run_id = str(client.create_run(place, run_name=name, tags=dict(tags)).info.run_id)
+        client.log_batch(run_id, metrics=[Metric(key, value, 0, 0) for key, value in (numbers or {}).items()])
+        for file_name, document in (documents or {}).items():
             if isinstance(document, Path):
                 client.log_artifact(run_id, str(document))
             else:
-                client.log_text(run_id, document, name)
+                client.log_text(run_id, document, file_name)
+        return run_id
+
+
+def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
+    """Writes down what became of a decision, and closes its run."""
+    with answering():
+        client.log_batch(run_id, tags=[RunTag(OUTCOME, outcome)])
         client.set_terminated(run_id)
+
+
+def complete(client: MlflowClient, champion: Version | None) -> None:
+    """Concludes the decision that made the champion, if its promoter was killed before it could."""
+    run_id = champion.tags.get(RUN) if champion else None
+    if run_id is None:
+        return
+    with answering():
+        run = client.get_run(run_id)
+    if OUTCOME not in run.data.tags or run.info.status == "RUNNING":
+        conclude(client, run_id, "promoted")
 
 
 def answered(client: MlflowClient, registry: RegistrySettings, question: str) -> tuple[str, str] | None:
     """The outcome and run id of the same question (same models, images and rules), if it was answered before."""
+    found = _search(
+        client, registry, f"tags.`{QUESTION}` = '{question}' and attributes.status = 'FINISHED'", 1
+    )
+    return (str(found[0].data.tags[OUTCOME]), str(found[0].info.run_id)) if found else None
+
+
+def served(client: MlflowClient, registry: RegistrySettings, tests: str) -> int:
+    """How many decisions the same test images have served before, up to 1,000."""
+    return len(_search(client, registry, f"tags.`{TESTS}` = '{tests}'", 1000))
+
+
+def _search(client: MlflowClient, registry: RegistrySettings, query: str, most: int) -> list[Run]:
     with answering():
         place = experiment_id(client, experiment(registry))
-        found = client.search_runs(
-            [place], f"tags.`{QUESTION}` = '{question}' and attributes.status = 'FINISHED'", max_results=1
-        )
-    return (str(found[0].data.tags[OUTCOME]), str(found[0].info.run_id)) if found else None
+        return list(client.search_runs([place], query, max_results=most))

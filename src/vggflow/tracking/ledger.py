@@ -9,7 +9,8 @@ only atomic counter there is, so they decide between promoters that run at once:
 3. The winner is *crowned* by a tag, then the alias moves.
 
 Each step can be repeated by anybody, so whoever comes next completes what a killed promoter began. Rolling back
-*withdraws* the champion by a tag; the champion is the newest crowned version that is not withdrawn.
+*withdraws* the champion by a tag; the champion is the newest crowned version that is not withdrawn. A withdrawn
+version *holds* automatic promotion until it is released, by a tag too, so a rollback and its hold are one write.
 """
 
 import time
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from vggflow.errors import UsageError
 from vggflow.settings import RegistrySettings
@@ -26,7 +28,17 @@ from vggflow.tracking.registry import CHAMPION, Version, ensure_registered_model
 STATE = "promotion.state"
 CROWNED = "promotion.crowned"
 WITHDRAWN = "promotion.withdrawn"
+RELEASED = "promotion.released"
 CANDIDATE = "promotion.candidate"
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A time in which a version was champion: from, until (None: still), both UTC as `2026-11-21T03:10:00Z`."""
+
+    version: Version
+    since: str
+    until: str | None
 
 
 @dataclass(frozen=True)
@@ -49,6 +61,31 @@ class Ledger:
     def champion(self) -> Version | None:
         """The version in use."""
         return self.stack[-1] if self.stack else None
+
+    @property
+    def hold(self) -> Version | None:
+        """The version whose rollback holds automatic promotion, the one rolled back last."""
+        held = [v for v in self.reigned if WITHDRAWN in v.tags and RELEASED not in v.tags]
+        return max(held, key=lambda version: version.tags[WITHDRAWN], default=None)
+
+    @property
+    def reigns(self) -> tuple[Reign, ...]:
+        """Who was champion from when until when, oldest first; a rollback begins a new reign of an old version."""
+        events = [(version.tags[CROWNED], version, True) for version in self.reigned]
+        events += [(v.tags[WITHDRAWN], v, False) for v in self.reigned if WITHDRAWN in v.tags]
+        events.sort(key=lambda event: (event[0], event[1].number))
+        stack: list[Version] = []
+        changes: list[tuple[str, Version | None]] = []
+        for when, version, crowned in events:
+            others = [v for v in stack if v.number != version.number]
+            stack = sorted([*others, version] if crowned else others, key=lambda v: v.number)
+            changes.append((when, stack[-1] if stack else None))
+        ends = [when for when, _ in changes[1:]] + [None]
+        return tuple(
+            Reign(version, since, until)
+            for (since, version), until in zip(changes, ends, strict=True)
+            if version is not None
+        )
 
     @property
     def state(self) -> str:
@@ -74,17 +111,21 @@ def read(client: MlflowClient, registry: RegistrySettings) -> Ledger:
 
 
 def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
-    """Completes what a killed promoter or rollback began, and lets the alias say what the ledger says."""
+    """Completes what a killed promoter or rollback began, and lets the alias say what the ledger says.
+
+    Whoever moves the alias looks again afterwards, so of several at once the last one has seen the newest ledger.
+    """
     ledger = read(client, registry)
-    if ledger.claims:
-        _crown(client, ledger.claims[0])
+    while ledger.claims or ledger.lost or not _alias_stands(ledger):
+        with answering():
+            if ledger.claims:
+                _crown(client, ledger.claims[0])
+            for version in ledger.lost:
+                _delete(client, version)
+            if ledger.champion and not _alias_stands(ledger):
+                client.set_registered_model_alias(registry.name, CHAMPION, str(ledger.champion.number))
         ledger = read(client, registry)
-    with answering():
-        for version in ledger.lost:
-            client.delete_model_version(registry.name, str(version.number))
-        if ledger.champion and CHAMPION not in ledger.champion.aliases:
-            client.set_registered_model_alias(registry.name, CHAMPION, str(ledger.champion.number))
-    return read(client, registry) if ledger.lost or ledger.champion else ledger
+    return ledger
 
 
 def claim(
@@ -132,9 +173,41 @@ def withdraw(
     return champion, previous
 
 
-def _crown(client: MlflowClient, version: Version) -> None:
+def release(client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]) -> Version:
+    """Lets automatic promotion go on after a rollback; returns the version whose rollback held it.
+
+    Raises:
+        UsageError: nothing is on hold.
+    """
+    ledger = settle(client, registry)
+    held = ledger.hold
+    if held is None:
+        raise UsageError(
+            f"automatic promotion of {registry.name} is not on hold: there is nothing to release"
+        )
     with answering():
-        client.set_model_version_tag(version.name, str(version.number), CROWNED, _now())
+        for version in ledger.reigned:
+            if WITHDRAWN in version.tags and RELEASED not in version.tags:
+                for key, value in {**tags, RELEASED: _now()}.items():
+                    client.set_model_version_tag(registry.name, str(version.number), key, value)
+    return held
+
+
+def _alias_stands(ledger: Ledger) -> bool:
+    return ledger.champion is None or CHAMPION in ledger.champion.aliases
+
+
+def _crown(client: MlflowClient, version: Version) -> None:
+    client.set_model_version_tag(version.name, str(version.number), CROWNED, _now())
+
+
+def _delete(client: MlflowClient, version: Version) -> None:
+    """Deletes a claim that lost, unless another promoter just did."""
+    try:
+        client.delete_model_version(version.name, str(version.number))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _now() -> str:

@@ -37,7 +37,7 @@ def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
         **{f"package.{name}": number for name in PACKAGES if (number := package_version(name))},
         **_evaluation(workspace),
         "data_gate": _verdict(workspace),
-        "trained_by": person(),
+        "trained_by": _trained_by(workspace),
         "flow_run_id": os.environ.get(FLOW_RUN, ""),
     }
     return {key: value for key, value in found.items() if value}
@@ -64,6 +64,11 @@ def data_version(workspace: Workspace) -> str:
 def person() -> str:
     """Who runs this, as the machine knows them."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _trained_by(workspace: Workspace) -> str:
+    """Who trained, which may be somebody else than who registers; the model's run file travels with it."""
+    return str(files.read_json(workspace.path(artifacts.RUN)).get("trained_by", ""))
 
 
 def _evaluation(workspace: Workspace) -> dict[str, str]:

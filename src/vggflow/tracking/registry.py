@@ -18,7 +18,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from vggflow import artifacts, files
 from vggflow.data import manifest as manifests
-from vggflow.errors import UsageError, VggflowError
+from vggflow.errors import UnfitModel, UsageError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering
@@ -137,7 +137,7 @@ def model_file(version: Version) -> Iterator[Path]:
     """The version's `.keras` file, downloaded for the time of the block and checked by its SHA-256.
 
     Raises:
-        VggflowError: the bytes are not the ones that were registered.
+        UnfitModel: the bytes are not the ones that were registered.
     """
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         with answering():
@@ -145,7 +145,7 @@ def model_file(version: Version) -> Iterator[Path]:
         wanted = version.tags.get("sha256.model")
         found = files.sha256(path) if path.is_file() else "no file"
         if found != wanted:
-            raise VggflowError(
+            raise UnfitModel(
                 f"the stored model of {version.name} version {version.number} is damaged: sha256 {found[:16]}, "
                 f"registered with {str(wanted)[:16]}; register it again, or restore the artifact store"
             )
@@ -159,6 +159,19 @@ def training_manifest(version: Version) -> pd.DataFrame:
             run_id=version.run_id, artifact_path=f"{LINEAGE}/{artifacts.MANIFEST.name}", dst_path=folder
         )
         return manifests.read(Path(path))
+
+
+def recorded_predictions(version: Version) -> pd.DataFrame:
+    """The predictions table of a version's evaluation.
+
+    Raises:
+        VggflowError: it is not on the server, as with versions that somebody made by hand.
+    """
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder, answering():
+        path = mlflow.artifacts.download_artifacts(
+            run_id=version.run_id, artifact_path=f"evaluation/{artifacts.PREDICTIONS.name}", dst_path=folder
+        )
+        return pd.read_parquet(path)
 
 
 def ensure_registered_model(client: MlflowClient, name: str) -> None:

@@ -166,9 +166,8 @@ def log_evaluation(client: MlflowClient, run_id: str, workspace: Workspace) -> N
             f"{split}/{key}/{name}": float(value) for key, value in scores.items() if value is not None
         }
     log_numbers(client, run_id, numbers)
-    log_files(
-        client, run_id, [workspace.path(artifacts.PLOTS), workspace.path(artifacts.METRICS)], "evaluation"
-    )
+    names = (artifacts.PLOTS, artifacts.METRICS, artifacts.PREDICTIONS, artifacts.EVALUATION_REPORT)
+    log_files(client, run_id, [workspace.path(name) for name in names], "evaluation")
 
 
 def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorded: Mapping[str, Any]) -> str:

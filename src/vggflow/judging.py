@@ -1,0 +1,167 @@
+"""The evidence for a promotion: challenger and champion scored now, in clean processes, on the same images."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vggflow import artifacts
+from vggflow.data import manifest as manifests
+from vggflow.data.duplicates import NearLimits
+from vggflow.errors import UnfitModel, UsageError, VggflowError
+from vggflow.evaluation import comparison
+from vggflow.evaluation.decision import Decision
+from vggflow.evaluation.evidence import Golden
+from vggflow.evaluation.page import Page
+from vggflow.evaluation.promotion import decide
+from vggflow.evaluation.seen import Near
+from vggflow.models.files import read_info
+from vggflow.pipeline import evaluation_split
+from vggflow.prediction import table
+from vggflow.process import DRIVER
+from vggflow.settings import Settings
+from vggflow.tracking import registry
+from vggflow.tracking.registry import Version
+from vggflow.workspace import Workspace
+
+# What the scoring process says about a file that is no model, or needs code: `ModelFileError`.
+UNFIT = UsageError.exit_code
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be judged.
+
+    Attributes:
+        candidate: Who wants to be champion.
+        champion: Who is; None before the first promotion.
+        asked_by: Who asks.
+        accept_class_change: Whether a person accepts other classes than the champion's.
+        earlier_decisions: How many decisions the same test images have served before.
+    """
+
+    candidate: Version
+    champion: Version | None
+    asked_by: str
+    accept_class_change: bool = False
+    earlier_decisions: int = 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A decision, and the page that shows what it rests on."""
+
+    decision: Decision
+    page: Page
+
+
+def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
+    """Scores both models on the test images that this workspace's manifest names, and asks every rule.
+
+    Raises:
+        UnfitModel: the candidate's file is damaged or needs code.
+        VggflowError: the champion can't be scored, so there is nothing to compare with.
+    """
+    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    images = test_images(manifest)
+    scoring = _Scoring(workspace, evaluation_split(manifest), settings.evaluate.batch_size)
+    challenger = _side(scoring, case.candidate)
+    champion = _champion(scoring, case.champion) if case.champion else None
+    gate = settings.validate_
+    limits = NearLimits(gate.near_hash_distance, gate.near_similarity, gate.near_min_detail)
+    near = Near(manifest, workspace.path(artifacts.DATA), limits)
+    compared = comparison.compare(challenger, champion, manifests.digest(manifest), images, near)
+    evidence = replace(
+        comparison.evidence(compared),
+        dirty_tree=case.candidate.tags.get("git.dirty") == "true",
+        trained_by=case.candidate.tags.get("trained_by"),
+        asked_by=case.asked_by,
+        accept_class_change=case.accept_class_change,
+        earlier_decisions=case.earlier_decisions,
+        golden=golden(challenger.predictions, registry.recorded_predictions(case.candidate)),
+    )
+    title = f"{case.candidate.name} version {case.candidate.number}"
+    decision = decide(evidence, settings.promotion)
+    return Judged(decision, Page(title, compared, images, workspace.path(artifacts.DATA), decision))
+
+
+def test_images(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the manifest that models are measured on."""
+    return manifests.labelled(manifest, evaluation_split(manifest))
+
+
+def test_digest(manifest: pd.DataFrame) -> str:
+    """The SHA-256 over which images, in which classes, models are measured on."""
+    images = test_images(manifest)[["sha256", "class_name"]].sort_values(["sha256", "class_name"])
+    return hashlib.sha256(images.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+
+def golden(now: pd.DataFrame, then: pd.DataFrame) -> Golden:
+    """Compares two predictions tables of one model on the images that both hold, found by their bytes."""
+    both = now.drop_duplicates("sha256").merge(
+        then.drop_duplicates("sha256"), on="sha256", suffixes=("", ".then")
+    )
+    names = table.class_names(now)
+    if both.empty or set(names) != set(table.class_names(then)):
+        return Golden(0, 1.0)
+    answers = table.probabilities(both, names)
+    before = both[[f"{table.probability_column(name)}.then" for name in names]].to_numpy(dtype=np.float64)
+    return Golden(len(both), float(np.abs(answers - before).max()))
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    workspace: Workspace
+    split: str
+    batch_size: int
+
+
+def _champion(scoring: _Scoring, version: Version) -> comparison.Side:
+    try:
+        return _side(scoring, version)
+    except UnfitModel as error:
+        raise VggflowError(
+            f"the champion can't be compared with: {error}; `vggflow rollback` goes back to the one before"
+        ) from error
+
+
+def _side(scoring: _Scoring, version: Version) -> comparison.Side:
+    """A version's answers to the test images, given now by a process that knows nothing but the file."""
+    with registry.model_file(version) as model, tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+        answers = Path(folder) / "predictions.parquet"
+        seconds = _score(scoring, version, model, answers)
+        info = read_info(model)
+        return comparison.Side(
+            table.read(answers),
+            info.class_names,
+            model.stat().st_size / 1e6,
+            registry.training_manifest(version),
+            seconds,
+            info.temperature,
+        )
+
+
+def _score(scoring: _Scoring, version: Version, model: Path, answers: Path) -> float:
+    """Writes the answers of a model file; returns the seconds that the network took."""
+    workspace = scoring.workspace
+    places = [model, workspace.path(artifacts.MANIFEST), workspace.path(artifacts.DATA), answers]
+    options = ["--split", scoring.split, "--batch-size", str(scoring.batch_size)]
+    done = subprocess.run(
+        [sys.executable, "-m", "vggflow.prediction.scoring", *places, *options],
+        env=os.environ | {DRIVER: str(os.getpid())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        message = f"{version.name} version {version.number} could not be scored: {said[0]}"
+        raise UnfitModel(message) if done.returncode == UNFIT else VggflowError(message)
+    return float(json.loads(done.stdout.splitlines()[-1])["seconds"])
