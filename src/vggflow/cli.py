@@ -27,6 +27,7 @@ app.add_typer(data_app, name="data")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
 By = Annotated[str | None, typer.Option("--by", help="Who, where the tracking server knows no users.")]
+Candidate = Annotated[bool, typer.Option("--candidate", help="A candidate; else a promoted model.")]
 INTERRUPTED = 130
 
 
@@ -246,10 +247,19 @@ def rollback(context: typer.Context, reason: Reason, by: By = None) -> None:
 
 
 @app.command()
-def models(context: typer.Context, as_json: AsJson = False) -> None:
-    """Lists champions and candidates with aliases and accuracy."""
+def models(
+    context: typer.Context,
+    history: Annotated[
+        bool, typer.Option("--history", help="Who was champion from when until when.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lists champions and candidates with aliases and accuracy, or the history of champions."""
     from vggflow.listing import model_rows
 
+    if history:
+        _print_history(_here(context), as_json)
+        return
     rows = model_rows(_here(context))
     if as_json:
         _print_json(rows)
@@ -260,6 +270,68 @@ def models(context: typer.Context, as_json: AsJson = False) -> None:
         out.print(table("", columns, [[str(row[column] or "–") for column in columns] for row in rows]))
 
 
+def _print_history(workspace: Workspace, as_json: bool) -> None:
+    from vggflow import tracing
+
+    rows = tracing.history(workspace)
+    if as_json:
+        _print_json(rows)
+    elif not rows:
+        say("no champion yet: `vggflow retrain` makes the first")
+    else:
+        cells = [[str(value if value is not None else "–") for value in row.values()] for row in rows]
+        out.print(table("", list(rows[0]), cells))
+
+
+@app.command("lineage")
+def lineage_(
+    context: typer.Context,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[VERSION]", help="The version; else the champion.")
+    ] = None,
+    candidate: Candidate = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prints where a version came from: code, data, settings, packages, who and why."""
+    from vggflow import tracing
+
+    groups = tracing.trace(tracing.find_version(_here(context), number, candidate))
+    if as_json:
+        _print_json(groups)
+        return
+    for group, rows in groups.items():
+        out.print(table(group, ["", ""], [[name, value] for name, value in rows.items()]))
+
+
+@app.command()
+def reproduce(
+    context: typer.Context,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[VERSION]", help="The version; else the champion.")
+    ] = None,
+    candidate: Candidate = False,
+    folder: Annotated[
+        Path | None, typer.Option("--into", help="Leave the rebuilt workspace in this folder.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trains a version again from its recorded commit, settings and data, and compares."""
+    from vggflow import tracing
+
+    workspace = _here(context)
+    found = tracing.reproduce(workspace, tracing.find_version(workspace, number, candidate), folder)
+    if as_json:
+        _print_json(found.to_dict())
+    else:
+        say(
+            f"{found.model}: {'byte-identical' if found.identical else 'another model'}, {found.seconds:.0f} s"
+        )
+        differing = [[name, *map(str, pair)] for name, pair in {**found.metrics, **found.packages}.items()]
+        if differing:
+            out.print(table("", ["what differs", "then", "now"], differing))
+    raise typer.Exit(0 if found.identical else 1)
+
+
 @app.command()
 def predict(
     context: typer.Context,
@@ -267,9 +339,7 @@ def predict(
     number: Annotated[
         int | None, typer.Option("--version", help="Another version than the champion.")
     ] = None,
-    candidate: Annotated[
-        bool, typer.Option("--candidate", help="A candidate; else a promoted model.")
-    ] = False,
+    candidate: Candidate = False,
     as_json: AsJson = False,
 ) -> None:
     """Says what the champion sees in images."""

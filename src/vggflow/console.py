@@ -48,6 +48,7 @@ def progress(what: str) -> Iterator[Advance]:
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """A table that fits into 80 columns as long as its cells do; numbers to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    made.show_header = any(columns)
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
         made.add_column(name, justify="right" if numeric else "left", header_style="dim")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from vggflow.tracking.registry import Version
 
 PASSED, REFUSED = "passed", "refused"
+MODEL_CARD = "model_card.md"
 
 
 def prepare(workspace: Workspace) -> list[str]:
@@ -265,6 +266,7 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     Where this server lacks the training's run, as after a restore on another machine, the run is rebuilt from files.
     """
     from vggflow.data import manifest as manifests
+    from vggflow.evaluation import card, card_facts
     from vggflow.tracking import connection, lineage, registry, runs
 
     settings = workspace.settings()
@@ -280,7 +282,10 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
         run_id = _run_on_this_server(workspace, client, settings)
         runs.log_files(client, run_id, lineage.lineage_files(workspace), lineage.FOLDER)
         tags = lineage.tags(workspace, settings) | {registry.KEY: key, "manifest.digest": digest}
-        version = registry.create_candidate(client, settings.registry, run_id, model, tags)
+        facts = card_facts.gather(workspace, tags)
+        runs.log_text(client, run_id, card.render(facts), MODEL_CARD)
+        described = registry.Described(tags, card.summary(facts))
+        version = registry.create_candidate(client, settings.registry, run_id, model, described)
     if alias:
         version = registry.challenge(client, version)
     return version, new

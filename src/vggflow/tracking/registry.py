@@ -1,11 +1,13 @@
 """Versions in MLflow's model registry: candidates, and the models that were promoted."""
 
 import contextlib
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.pyfunc
@@ -112,15 +114,28 @@ def find_candidate(client: MlflowClient, registry: RegistrySettings, key: str) -
     return next((v for v in versions(client, registry.candidates) if v.tags.get(KEY) == key), None)
 
 
+@dataclass(frozen=True)
+class Described:
+    """What a new version carries beside its file: tags, and a description for people."""
+
+    tags: Mapping[str, str]
+    description: str = ""
+
+
 def create_candidate(
-    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, tags: Mapping[str, str]
+    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, described: Described
 ) -> Version:
     """Logs a model file to its run and makes it a version of the candidates."""
     with answering():
         logged = _log_model(client, run_id, model)
         ensure_registered_model(client, registry.candidates)
         created = client.create_model_version(
-            registry.candidates, logged.model_uri, run_id=run_id, model_id=logged.model_id, tags=dict(tags)
+            registry.candidates,
+            logged.model_uri,
+            run_id=run_id,
+            model_id=logged.model_id,
+            tags=dict(described.tags),
+            description=described.description,
         )
         return _version(created, ())
 
@@ -154,11 +169,8 @@ def model_file(version: Version) -> Iterator[Path]:
 
 def training_manifest(version: Version) -> pd.DataFrame:
     """The manifest of the data that a version was trained on."""
-    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder, answering():
-        path = mlflow.artifacts.download_artifacts(
-            run_id=version.run_id, artifact_path=f"{LINEAGE}/{artifacts.MANIFEST.name}", dst_path=folder
-        )
-        return manifests.read(Path(path))
+    with _downloaded(version, f"{LINEAGE}/{artifacts.MANIFEST.name}") as path:
+        return manifests.read(path)
 
 
 def recorded_predictions(version: Version) -> pd.DataFrame:
@@ -167,11 +179,23 @@ def recorded_predictions(version: Version) -> pd.DataFrame:
     Raises:
         VggflowError: it is not on the server, as with versions that somebody made by hand.
     """
-    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder, answering():
-        path = mlflow.artifacts.download_artifacts(
-            run_id=version.run_id, artifact_path=f"evaluation/{artifacts.PREDICTIONS.name}", dst_path=folder
-        )
+    with _downloaded(version, f"evaluation/{artifacts.PREDICTIONS.name}") as path:
         return pd.read_parquet(path)
+
+
+def recorded_metrics(version: Version) -> dict[str, Any]:
+    """The measures of a version's evaluation."""
+    with _downloaded(version, f"evaluation/{artifacts.METRICS.name}") as path:
+        content: dict[str, Any] = files.read_json(path)
+        return content
+
+
+def download_lineage(version: Version, folder: Path) -> None:
+    """Puts the files that a version was computed from (settings, pipeline, `.dvc` files) into a workspace."""
+    with _downloaded(version, LINEAGE) as path:
+        for file in sorted(path.iterdir()):
+            if file.name != artifacts.MANIFEST.name:
+                shutil.copyfile(file, folder / file.name)
 
 
 def ensure_registered_model(client: MlflowClient, name: str) -> None:
@@ -216,6 +240,17 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
         )
         client.finalize_logged_model(entry.model_id, "READY")
         return logged
+
+
+@contextlib.contextmanager
+def _downloaded(version: Version, name: str) -> Iterator[Path]:
+    """A file or folder of the version's run, there for the time of the block."""
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+        with answering():
+            path = mlflow.artifacts.download_artifacts(
+                run_id=version.run_id, artifact_path=name, dst_path=folder
+            )
+        yield Path(path)
 
 
 def _search(client: MlflowClient, name: str) -> list[ModelVersion]:

@@ -80,6 +80,12 @@ def log_files(client: MlflowClient, run_id: str, paths: Sequence[Path], folder: 
                 client.log_artifact(run_id, str(path), folder)
 
 
+def log_text(client: MlflowClient, run_id: str, text: str, name: str) -> None:
+    """Uploads a text as a file."""
+    with answering():
+        client.log_text(run_id, text, name)
+
+
 def run_link(run_id: str, experiment: str) -> str | None:
     """The address of the run's page, where the server has pages."""
     uri = mlflow.get_tracking_uri()

@@ -1,0 +1,67 @@
+"""The facts of the model card, from the files of a workspace that trained and evaluated a model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from vggflow import artifacts, files
+from vggflow.data import manifest as manifests
+from vggflow.models.files import read_info
+from vggflow.workspace import Workspace
+
+LABELLED_SPLITS = ("train", "valid", "test")
+
+
+def gather(workspace: Workspace, lineage: Mapping[str, str]) -> dict[str, Any]:
+    """What `card.render` takes: evaluation, data, training, and where it all came from.
+
+    Args:
+        workspace: With the files of validate, train and evaluate.
+        lineage: The tags of the version.
+    """
+    settings = workspace.settings()
+    info = read_info(workspace.path(artifacts.MODEL))
+    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    model = settings.model.model_dump(mode="json", exclude_none=True)
+    return {
+        "name": settings.registry.name,
+        "class_names": info.class_names,
+        "image_size_px": info.image_size_px,
+        "evaluation": files.read_json(workspace.path(artifacts.METRICS)),
+        "images": _images(manifest),
+        "phases": _phases(files.read_json(workspace.path(artifacts.HISTORY))),
+        "model": model | {"temperature": f"{info.temperature:.3f}"},
+        "data": _named(lineage, "data.hash", "data.files", "data.bytes", "data_gate"),
+        "training": files.read_json(workspace.path(artifacts.RUN)).get("facts", {}),
+        "lineage": {key: value for key, value in lineage.items() if key.startswith(_TRACED)},
+    }
+
+
+def _images(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
+    counts = {split: manifests.labelled(manifest, split)["class_name"] for split in LABELLED_SPLITS}
+    return {
+        split: {str(name): int(count) for name, count in rows.value_counts().items()}
+        for split, rows in counts.items()
+        if len(rows)
+    }
+
+
+def _phases(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    rows = pd.DataFrame(history)
+    return [
+        {
+            "phase": phase,
+            "epochs": len(of_phase),
+            "best_accuracy_on_valid": f"{of_phase['val_accuracy'].max():.1%}",
+            "least_loss_on_valid": f"{of_phase['val_loss'].min():.4f}",
+        }
+        for phase, of_phase in rows.groupby("phase", sort=False)
+    ]
+
+
+def _named(lineage: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: lineage[name] for name in names if name in lineage}
+
+
+_TRACED = ("git.", "sha256.", "package.", "trained_by", "flow_run_id")
