@@ -87,7 +87,8 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
         raise UsageError("--override is switched off here: promotion.allow_override is false in params.yaml")
     client = connection.connect(workspace)
     book = ledger.settle(client, names)
-    decisions.complete(client, book.champion)
+    decisions.complete(client, book.champion, "promoted")
+    decisions.complete(client, book.withdrawn, decisions.ROLLED_BACK)
     candidate = registry.version_of(client, names.candidates, request.number, registry.CHALLENGER)
     champion = book.champion
     if champion and champion.tags.get(registry.KEY) == candidate.tags.get(registry.KEY):
@@ -103,18 +104,26 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
 def rollback(workspace: Workspace, reason: str, by: str | None = None) -> tuple[Version, Version]:
     """Puts the previous champion into use again, and holds automatic promotion; returns the old and the new one.
 
+    A rollback that was killed halfway is completed, not done twice.
+
     Raises:
         UsageError: there is no previous champion.
     """
     names = workspace.settings().registry
     client = connection.connect(workspace)
+    book = ledger.settle(client, names)
+    if book.withdrawn and book.champion and decisions.complete(client, book.withdrawn, decisions.ROLLED_BACK):
+        return book.withdrawn, book.champion
+    if len(book.stack) < 2:
+        there = f"version {book.champion.number} is the only one" if book.champion else "there is no champion"
+        raise UsageError(f"{names.name} can't be rolled back: {there}; see `vggflow models`")
     who = people.asking(client, by)
-    tags = {"rollback.by": who.name, "rollback.by.kind": who.kind, "rollback.reason": reason}
-    champion, previous = ledger.withdraw(client, names, tags)
-    title = f"rollback {champion.number} → {previous.number}"
+    previous, champion = book.stack[-2:]
     about = {"from": str(champion.number), "to": str(previous.number)} | _who_and_why(who, reason)
-    run_id = decisions.record(client, names, title, about)
-    decisions.conclude(client, run_id, "rolled back")
+    run_id = decisions.record(client, names, f"rollback {champion.number} → {previous.number}", about)
+    tags = {f"rollback.{key}": value for key, value in _who_and_why(who, reason).items()}
+    ledger.withdraw(client, names, champion, tags | {decisions.ROLLBACK_RUN: run_id})
+    decisions.conclude(client, run_id, decisions.ROLLED_BACK)
     return champion, previous
 
 
@@ -127,7 +136,7 @@ def release(workspace: Workspace, reason: str, by: str | None = None) -> Version
     names = workspace.settings().registry
     client = connection.connect(workspace)
     who = people.asking(client, by)
-    tags = {"release.by": who.name, "release.by.kind": who.kind, "release.reason": reason}
+    tags = {f"release.{key}": value for key, value in _who_and_why(who, reason).items()}
     held = ledger.release(client, names, tags)
     run_id = decisions.record(
         client, names, "release", {"from": str(held.number)} | _who_and_why(who, reason)

@@ -5,8 +5,6 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
-
 from vggflow.errors import WeightsError
 from vggflow.files import replacing
 
@@ -58,14 +56,23 @@ def find(folder: Path, with_top: bool) -> Path:
     Raises:
         WeightsError: they can't be fetched, or the file in `folder` has another hash.
     """
-    for published in [WITH_TOP] if with_top else [WITHOUT_TOP, WITH_TOP]:
-        if (folder / published.file_name).exists():
-            return _verified(folder / published.file_name, published)
+    there = found(folder, with_top)
+    if there is not None:
+        return _verified(there, WITH_TOP if there.name == WITH_TOP.file_name else WITHOUT_TOP)
     return _download(WITH_TOP if with_top else WITHOUT_TOP, folder)
+
+
+def found(folder: Path, with_top: bool) -> Path | None:
+    """The file in `folder` that fits, unchecked; weights with top also serve a network without."""
+    wanted = [WITH_TOP] if with_top else [WITHOUT_TOP, WITH_TOP]
+    paths = (folder / published.file_name for published in wanted)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _download(published: Published, folder: Path) -> Path:
     """Into Keras' cache, not into the workspace: a stage does not change what it depends on."""
+    import keras
+
     name, url, md5 = published.file_name, published.url, published.md5
     try:
         return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))

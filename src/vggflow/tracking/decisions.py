@@ -19,8 +19,10 @@ OUTCOME = "decision.outcome"
 QUESTION = "decision.question"
 TESTS = "decision.tests"
 VERDICT = "decision.verdict"
-# On the promoted version: the run of the decision that it was promoted by.
+ROLLED_BACK = "rolled back"
+# On a version: the runs of the decisions that it was promoted and rolled back by.
 RUN = "promotion.run"
+ROLLBACK_RUN = "rollback.run"
 
 
 def experiment(registry: RegistrySettings) -> str:
@@ -56,15 +58,21 @@ def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
         client.set_terminated(run_id)
 
 
-def complete(client: MlflowClient, champion: Version | None) -> None:
-    """Concludes the decision that made the champion, if its promoter was killed before it could."""
-    run_id = champion.tags.get(RUN) if champion else None
+def complete(client: MlflowClient, version: Version | None, outcome: str) -> bool:
+    """Concludes the decision that promoted a version, or rolled it back, if it was killed before it could.
+
+    Returns:
+        Whether there was something to conclude.
+    """
+    run_id = version.tags.get(ROLLBACK_RUN if outcome == ROLLED_BACK else RUN) if version else None
     if run_id is None:
-        return
+        return False
     with answering():
         run = client.get_run(run_id)
-    if OUTCOME not in run.data.tags or run.info.status == "RUNNING":
-        conclude(client, run_id, "promoted")
+    if OUTCOME in run.data.tags and run.info.status != "RUNNING":
+        return False
+    conclude(client, run_id, outcome)
+    return True
 
 
 def answered(client: MlflowClient, registry: RegistrySettings, question: str) -> tuple[str, str] | None:

@@ -13,9 +13,9 @@ Each step can be repeated by anybody, so whoever comes next completes what a kil
 version *holds* automatic promotion until it is released, by a tag too, so a rollback and its hold are one write.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -34,7 +34,7 @@ CANDIDATE = "promotion.candidate"
 
 @dataclass(frozen=True)
 class Reign:
-    """A time in which a version was champion: from, until (None: still), both UTC as `2026-11-21T03:10:00Z`."""
+    """A time in which a version was champion: from, until (None: still), both UTC as `2026-11-21T03:10:00.000Z`."""
 
     version: Version
     since: str
@@ -63,10 +63,16 @@ class Ledger:
         return self.stack[-1] if self.stack else None
 
     @property
+    def withdrawn(self) -> Version | None:
+        """The champion that was rolled back last."""
+        back = [version for version in self.reigned if WITHDRAWN in version.tags]
+        return max(back, key=lambda version: version.tags[WITHDRAWN], default=None)
+
+    @property
     def hold(self) -> Version | None:
-        """The version whose rollback holds automatic promotion, the one rolled back last."""
-        held = [v for v in self.reigned if WITHDRAWN in v.tags and RELEASED not in v.tags]
-        return max(held, key=lambda version: version.tags[WITHDRAWN], default=None)
+        """The version whose rollback holds automatic promotion, if nobody has released it."""
+        last = self.withdrawn
+        return last if last and RELEASED not in last.tags else None
 
     @property
     def reigns(self) -> tuple[Reign, ...]:
@@ -152,25 +158,16 @@ def claim(
 
 
 def withdraw(
-    client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]
-) -> tuple[Version, Version]:
-    """Takes the champion back and puts the one before it into use; returns both.
-
-    Raises:
-        UsageError: there is no champion before this one.
-    """
-    ledger = settle(client, registry)
-    if len(ledger.stack) < 2:
-        there = (
-            f"version {ledger.champion.number} is the only one" if ledger.champion else "there is no champion"
-        )
-        raise UsageError(f"{registry.name} can't be rolled back: {there}; see `vggflow models`")
-    champion, previous = ledger.stack[-1], ledger.stack[-2]
+    client: MlflowClient, registry: RegistrySettings, champion: Version, tags: Mapping[str, str]
+) -> Ledger:
+    """Takes the champion back, which puts the one before it into use; returns the ledger as it is then."""
     with answering():
-        for key, value in {**tags, WITHDRAWN: _now()}.items():
+        for key, value in {
+            **tags,
+            WITHDRAWN: _now(),
+        }.items():  # the last one is the act, the others explain it
             client.set_model_version_tag(registry.name, str(champion.number), key, value)
-    settle(client, registry)
-    return champion, previous
+    return settle(client, registry)
 
 
 def release(client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]) -> Version:
@@ -211,4 +208,4 @@ def _delete(client: MlflowClient, version: Version) -> None:
 
 
 def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import yaml
 
 from vggflow import artifacts, files
+from vggflow.models import imagenet
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
@@ -58,7 +59,12 @@ def lineage_files(workspace: Workspace) -> list[Path]:
 
 def data_version(workspace: Workspace) -> str:
     """The first six digits of the data's DVC hash."""
-    return _data(workspace).get("data.hash", "")[:6] or "unversioned"
+    return data_hash(workspace)[:6] or "unversioned"
+
+
+def data_hash(workspace: Workspace) -> str:
+    """The data's DVC hash; empty where nothing is versioned yet."""
+    return _data(workspace).get("data.hash", "")
 
 
 def person() -> str:
@@ -111,9 +117,16 @@ def _digests(workspace: Workspace, settings: Settings) -> dict[str, str]:
         "sha256.model": artifacts.MODEL,
     }
     paths = {key: workspace.path(name) for key, name in named.items()}
-    if settings.model.weights not in ("none", "imagenet"):
-        paths["sha256.start_weights"] = workspace.root / settings.model.weights
+    if (start := _start_weights(workspace, settings)) is not None:
+        paths["sha256.start_weights"] = start
     return {key: files.sha256(path) for key, path in paths.items() if path.is_file()}
+
+
+def _start_weights(workspace: Workspace, settings: Settings) -> Path | None:
+    model = settings.model
+    if model.weights == "imagenet":
+        return imagenet.found(workspace.path(artifacts.WEIGHTS), with_top=model.head == "fc")
+    return None if model.weights == "none" else workspace.root / model.weights
 
 
 def package_version(name: str) -> str:

@@ -1,0 +1,316 @@
+"""Promotion, rollback, hold and override against real MLflow, with models that really answer."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import draw_data
+
+from vggflow import artifacts, pipeline, succession
+from vggflow.errors import PromotionRefused, UsageError
+from vggflow.succession import Request
+from vggflow.tracking import connection, decisions, ledger, registry
+from vggflow.tracking.registry import Version
+from vggflow.workspace import Workspace, find
+
+pytestmark = pytest.mark.slow
+ASKED = Request("for the test", by="ann")
+
+
+@pytest.fixture(scope="module")
+def crowned(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace whose first candidate is champion; copy it."""
+    root = tmp_path_factory.mktemp("crowned") / "tiny"
+    shutil.copytree(evaluated, root)
+    workspace = find(root)
+    pipeline.register(workspace)
+    assert succession.promote(workspace, ASKED).outcome == "promoted"
+    return root
+
+
+@pytest.fixture
+def here(crowned: Path, tmp_path: Path) -> Iterator[Workspace]:
+    root = tmp_path / "tiny"
+    shutil.copytree(crowned, root)
+    yield find(root)
+
+
+def settings(workspace: Workspace, **promotion: object) -> None:
+    path = workspace.path(artifacts.PARAMS)
+    content = yaml.safe_load(path.read_text())
+    content["promotion"] = promotion
+    path.write_text(yaml.safe_dump(content))
+
+
+def change_model(workspace: Workspace, change: Callable[[list], list] | None = None, **info: object) -> None:
+    """Puts another model in the place of the trained one: other last weights, or another description."""
+    from vggflow.models import files
+
+    path = workspace.path(artifacts.MODEL)
+    model, found = files.load(path)
+    if change:
+        model.layers[-1].set_weights(change(model.layers[-1].get_weights()))
+    files.save(model, replace(found, **info), path)
+
+
+def register(workspace: Workspace) -> Version:
+    pipeline.evaluate(workspace)
+    version, new = pipeline.register(workspace)
+    assert new
+    return version
+
+
+def equal(weights: list) -> list:
+    """Other bytes, the same answers."""
+    return [weights[0] + 1e-7, *weights[1:]]
+
+
+def opposite(weights: list) -> list:
+    return [-part for part in weights]
+
+
+def book(workspace: Workspace) -> ledger.Ledger:
+    return ledger.read(connection.connect(workspace), workspace.settings().registry)
+
+
+def champion(workspace: Workspace) -> int:
+    """The champion's number; the alias and the ledger agree about it."""
+    found = book(workspace)
+    assert found.champion is not None
+    assert [v.number for v in found.versions if registry.CHAMPION in v.aliases] == [found.champion.number]
+    return found.champion.number
+
+
+def last_decision(workspace: Workspace) -> dict[str, str]:
+    client = connection.connect(workspace)
+    place = connection.experiment_id(client, decisions.experiment(workspace.settings().registry))
+    return dict(
+        client.search_runs([place], order_by=["attributes.start_time DESC"], max_results=1)[0].data.tags
+    )
+
+
+def test_a_version_has_a_card_and_its_summary_as_description(here: Workspace) -> None:
+    found = book(here).champion
+    assert found is not None
+    assert found.description.startswith("Tells blue and red apart")
+    client = connection.connect(here)
+    assert "model_card.md" in [file.path for file in client.list_artifacts(found.run_id)]
+
+
+def test_a_tie_keeps_the_champion_is_an_error_for_a_person_and_recorded(here: Workspace) -> None:
+    change_model(here, equal)
+    candidate = register(here)
+    with pytest.raises(PromotionRefused, match="not shown to be better") as refused:
+        succession.promote(here, ASKED)
+    assert refused.value.exit_code == 3
+    assert champion(here) == 1
+    tags = last_decision(here)
+    assert (tags[decisions.OUTCOME], tags["by"], tags["candidate"]) == ("kept", "ann", str(candidate.number))
+    assert tags["git.commit"] == candidate.tags["git.commit"]
+
+
+def test_a_flow_is_told_no_without_an_error_and_asks_once(here: Workspace) -> None:
+    change_model(here, equal)
+    register(here)
+    automatic = Request("retrained", automatic=True)
+    first, second = succession.promote(here, automatic), succession.promote(here, automatic)
+    assert (first.outcome, second.outcome) == ("kept", "kept")
+    assert "already decided" in second.message
+
+
+def test_a_model_is_not_promoted_on_test_data_that_it_was_not_evaluated_on(here: Workspace) -> None:
+    change_model(here, opposite)
+    register(here)
+    shutil.rmtree(here.root / "data")
+    draw_data(here.root / "data", train=9, valid=5, test=0)
+    draw_data(here.root / "more", train=0, valid=0, test=40)
+    for folder in (here.root / "more/test").iterdir():
+        (here.root / "data/test" / folder.name).mkdir(parents=True)
+        for image in sorted(folder.iterdir())[30:]:
+            shutil.move(image, here.root / "data/test" / folder.name / image.name)
+    pipeline.validate(here)
+    with pytest.raises(PromotionRefused, match="evaluate it on this data"):
+        succession.promote(here, replace(ASKED, override=True))
+    assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+
+
+def test_a_dirty_tree_is_refused_where_that_is_forbidden(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9, allow_dirty_tree=False)
+    change_model(here, equal)
+    assert register(here).tags["git.dirty"] == "true"
+    with pytest.raises(PromotionRefused, match="not from committed code"):
+        succession.promote(here, ASKED)
+    assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+
+
+def test_the_trainer_needs_a_second_person_whom_no_override_replaces(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9, two_person=True)
+    change_model(here, equal)
+    trainer = register(here).tags["trained_by"]
+    for override in (False, True):
+        with pytest.raises(PromotionRefused, match="two persons"):
+            succession.promote(here, Request("mine", by=trainer, override=override))
+        assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+    assert succession.promote(here, Request("looked at it", by="ann")).outcome == "promoted"
+    assert champion(here) == 2
+
+
+def test_an_override_is_recorded_as_one_and_can_be_switched_off(here: Workspace) -> None:
+    change_model(here, opposite)
+    register(here)
+    settings(here, allow_override=False)
+    with pytest.raises(UsageError, match="allow_override"):
+        succession.promote(here, replace(ASKED, override=True))
+    assert champion(here) == 1
+    settings(here)
+    done = succession.promote(here, replace(ASKED, override=True))
+    assert done.outcome == "promoted"
+    assert "against the gate, by ann" in done.message
+    assert champion(here) == 2
+    tags = book(here).versions[-1].tags
+    assert (tags["promotion.override"], tags["promotion.by"], tags["promotion.by.kind"]) == (
+        "true",
+        "ann",
+        "claimed",
+    )
+
+
+def test_rolling_back_pops_the_stack_and_holds_the_flow_until_it_is_released(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9)
+    for _ in range(2):
+        change_model(here, equal)
+        register(here)
+        assert succession.promote(here, ASKED).outcome == "promoted"
+    assert champion(here) == 3
+    assert [v.number for v in succession.rollback(here, "worse on Mondays")] == [3, 2]
+    assert champion(here) == 2
+    assert [v.number for v in succession.rollback(here, "worse on Tuesdays")] == [2, 1]
+    assert champion(here) == 1
+    with pytest.raises(UsageError, match="only one"):
+        succession.rollback(here, "worse every day")
+    change_model(here, equal)
+    register(here)
+    automatic = Request("retrained", automatic=True)
+    for _ in range(2):
+        held = succession.promote(here, automatic)
+        assert (held.outcome, champion(here)) == ("on hold", 1)
+        assert held.command is not None
+    assert succession.release(here, "mended", by="ann").number == 2
+    assert succession.promote(here, automatic).outcome == "promoted"
+    assert champion(here) == 4
+    assert [(reign.version.number, reign.until is None) for reign in book(here).reigns] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (2, False),
+        (1, False),
+        (4, True),
+    ]
+    with pytest.raises(UsageError, match="not on hold"):
+        succession.release(here, "again")
+
+
+def test_a_deleted_version_is_skipped_by_rollback(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9)
+    for _ in range(2):
+        change_model(here, equal)
+        register(here)
+        succession.promote(here, ASKED)
+    connection.connect(here).delete_model_version("tiny", "2")
+    assert [v.number for v in succession.rollback(here, "back")] == [3, 1]
+    assert champion(here) == 1
+
+
+def test_required_approval_waits_for_a_person_with_the_command(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9, approval="required")
+    change_model(here, equal)
+    candidate = register(here)
+    waiting = succession.promote(here, Request("retrained", automatic=True))
+    assert (waiting.outcome, champion(here)) == ("awaiting approval", 1)
+    assert waiting.command == f'vggflow promote {candidate.number} --reason "WHY"'
+    assert succession.promote(here, replace(ASKED, number=candidate.number)).outcome == "promoted"
+
+
+def test_a_flipped_byte_in_the_store_is_refused_and_recorded(here: Workspace) -> None:
+    change_model(here, equal)
+    candidate = register(here)
+    stored = Path(
+        connection.connect(here).get_model_version_download_uri(candidate.name, str(candidate.number))
+    )
+    file = next(Path(str(stored).removeprefix("file:")).rglob("model.keras"))
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(PromotionRefused, match="is damaged"):
+        succession.promote(here, replace(ASKED, override=True))
+    assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+
+
+def test_a_model_that_needs_code_to_load_is_refused_and_recorded(here: Workspace) -> None:
+    import keras
+
+    from vggflow import files as written
+
+    path = here.path(artifacts.MODEL)
+    pipeline.evaluate(here)
+    inputs = keras.Input((32, 32, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Lambda(lambda x: x / 255.0)(inputs))
+    keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pooled)).save(path)
+    client, names = connection.connect(here), here.settings().registry
+    first = registry.versions(client, names.candidates)[0]
+    made = client.create_run(client.get_run(first.run_id).info.experiment_id)
+    logged = _log_foreign(client, made.info.run_id, path)
+    tags = {**first.tags, registry.KEY: "foreign", "sha256.model": written.sha256(path)}
+    foreign = client.create_model_version(names.candidates, logged, run_id=first.run_id, tags=tags)
+    with pytest.raises(PromotionRefused, match="could not be scored"):
+        succession.promote(here, replace(ASKED, number=int(foreign.version), override=True))
+    assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+
+
+def _log_foreign(client: connection.Client, run_id: str, path: Path) -> str:
+    client.log_artifact(run_id, str(path), "model/data")
+    return f"{client.get_run(run_id).info.artifact_uri}/model"
+
+
+def test_a_model_whose_classes_changed_their_order_is_refused(here: Workspace) -> None:
+    change_model(here, class_names=("red", "blue"))
+    register(here)
+    with pytest.raises(PromotionRefused, match="another order"):
+        succession.promote(here, ASKED)
+    assert champion(here) == 1
+
+
+def test_the_files_of_a_version_say_where_it_came_from(here: Workspace, vggflow: Callable) -> None:
+    ran = vggflow("-C", here.root, "lineage")
+    assert ran.code == 0, ran.err
+    commit = here.git("rev-parse", "HEAD").strip()
+    for part in (
+        "models:/tiny/1",
+        commit,
+        "data.hash",
+        "package.tensorflow",
+        "promotion.reason",
+        "for the test",
+    ):
+        assert part in ran.out, part
+    ran = vggflow("-C", here.root, "models", "--history", "--json")
+    assert (ran.code, '"until": null' in ran.out) == (0, True)
+
+
+def test_rolling_back_needs_no_tensorflow(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9)
+    change_model(here, equal)
+    register(here)
+    succession.promote(here, ASKED)
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('tensorflow', 'keras', 'jax')); "
+        "from vggflow import cli; sys.argv[0] = 'vggflow'; sys.exit(cli.run())"
+    )
+    arguments = ["-C", str(here.root), "rollback", "--reason", "no TensorFlow here"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert champion(here) == 1

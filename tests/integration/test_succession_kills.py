@@ -1,0 +1,177 @@
+"""Promoters and rollbacks that are killed after each single write, and twenty promoters at once."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from vggflow import artifacts, judging, pipeline, servers, succession
+from vggflow.judging import Judged
+from vggflow.models import files as models
+from vggflow.settings import Settings
+from vggflow.succession import Request
+from vggflow.tracking import connection, decisions, ledger, registry
+from vggflow.workspace import Workspace, find
+
+pytestmark = pytest.mark.slow
+WRITES = (
+    *("create_experiment", "create_run", "log_batch", "log_artifact", "log_text", "set_terminated"),
+    *("create_registered_model", "create_model_version", "set_model_version_tag", "delete_model_version"),
+    "set_registered_model_alias",
+)
+ASKED = Request("for the test", by="ann")
+MOST_STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def served(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """A workspace on a real server, with a champion and a second candidate that the gate would promote."""
+    root = tmp_path_factory.mktemp("served") / "tiny"
+    shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db"))
+    workspace = find(root)
+    path = workspace.path(artifacts.PARAMS)
+    content = yaml.safe_load(path.read_text())
+    content["promotion"] = {"rule": "not_worse", "margin": 0.9}
+    path.write_text(yaml.safe_dump(content))
+    with servers.running(workspace, servers.mlflow(workspace, servers.free_ports(1)[0])) as server:
+        os.environ["MLFLOW_TRACKING_URI"] = server.url
+        try:
+            pipeline.register(workspace)
+            assert succession.promote(workspace, ASKED).outcome == "promoted"
+            model, info = models.load(workspace.path(artifacts.MODEL))
+            kernel, *rest = model.layers[-1].get_weights()
+            model.layers[-1].set_weights([kernel + 1e-7, *rest])
+            models.save(model, info, workspace.path(artifacts.MODEL))
+            pipeline.evaluate(workspace)
+            pipeline.register(workspace)
+            yield workspace
+        finally:
+            del os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture(scope="module")
+def judge(served: Workspace) -> succession.Judge:
+    """The real judgement of the second candidate, made once: scoring it again would change nothing."""
+    client, names = connection.connect(served), served.settings().registry
+    case = judging.Case(
+        registry.version_of(client, names.candidates, 2, registry.CHALLENGER),
+        ledger.read(client, names).champion,
+        "ann",
+    )
+    judged = judging.judge(served, served.settings(), case)
+    assert judged.decision.promoted
+
+    def again(_workspace: Workspace, _settings: Settings, _case: judging.Case) -> Judged:
+        return judged
+
+    return again
+
+
+def book(workspace: Workspace) -> ledger.Ledger:
+    return ledger.read(connection.connect(workspace), workspace.settings().registry)
+
+
+def alias(workspace: Workspace) -> list[int]:
+    return [v.number for v in book(workspace).versions if registry.CHAMPION in v.aliases]
+
+
+def killed_after(step: int, act: Callable[[], object]) -> bool:
+    """Runs `act` in a process that kills itself after its n-th write; tells whether it came to that."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            _kill_after(step)
+            act()
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert killed or os.waitstatus_to_exitcode(status) == 0
+    return killed
+
+
+def _kill_after(step: int) -> None:
+    written = 0
+
+    def counting(name: str) -> Callable[..., object]:
+        original = getattr(MlflowClient, name)
+
+        def call(*arguments: object, **named: object) -> object:
+            nonlocal written
+            result = original(*arguments, **named)
+            written += 1
+            if written == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    for name in WRITES:
+        setattr(MlflowClient, name, counting(name))
+
+
+def unconcluded(workspace: Workspace) -> list[str]:
+    """The decisions that a version names and that have no outcome."""
+    client = connection.connect(workspace)
+    keys = (decisions.RUN, decisions.ROLLBACK_RUN)
+    named = [version.tags[key] for version in book(workspace).versions for key in keys if key in version.tags]
+    return [run for run in named if decisions.OUTCOME not in client.get_run(run).data.tags]
+
+
+def test_a_promotion_killed_after_any_write_ends_well_when_it_is_run_again(
+    served: Workspace, judge: succession.Judge
+) -> None:
+    steps = 0
+    for step in range(1, MOST_STEPS):
+        before = book(served)
+        assert before.champion is not None
+        killed = killed_after(step, lambda: succession.promote(served, ASKED, judge))
+        between = book(served)
+        assert between.champion is not None
+        new = max(v.number for v in between.versions)
+        assert alias(served) in ([before.champion.number], [new])
+        assert between.champion.number in (before.champion.number, new)
+        succession.promote(served, ASKED, judge)
+        after = book(served)
+        assert after.champion is not None
+        assert alias(served) == [after.champion.number]
+        assert after.champion.tags[ledger.CANDIDATE] == "2"
+        assert len(after.stack) == len(before.stack) + 1
+        assert not after.claims and not after.lost
+        assert unconcluded(served) == []
+        succession.rollback(served, "the next step")
+        assert alias(served) == [before.champion.number]
+        steps += 1
+        if not killed:
+            break
+    assert 8 < steps < MOST_STEPS - 1
+
+
+def test_a_rollback_killed_after_any_write_goes_back_once_when_it_is_run_again(
+    served: Workspace, judge: succession.Judge
+) -> None:
+    steps = 0
+    for step in range(1, MOST_STEPS):
+        first = book(served).champion
+        succession.promote(served, ASKED, judge)
+        second = book(served).champion
+        assert first is not None and second is not None and first.number < second.number
+        killed = killed_after(step, lambda: succession.rollback(served, "worse"))
+        assert alias(served) in ([first.number], [second.number])
+        assert (book(served).champion or first).number in (first.number, second.number)
+        if killed:
+            old, new = succession.rollback(served, "worse")
+            assert (old.number, new.number) == (second.number, first.number)
+        assert alias(served) == [first.number]
+        assert unconcluded(served) == []
+        steps += 1
+        if not killed:
+            break
+    assert 5 < steps < MOST_STEPS - 1
