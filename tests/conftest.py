@@ -1,8 +1,9 @@
 """What all tests share: no network, no state outside the temporary folder, small real workspaces."""
 
 import os
+import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,32 +42,37 @@ def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     return run
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Iterator[Path]:
-    """A workspace with pictures, versioned, nothing computed yet."""
+@pytest.fixture(scope="session")
+def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with pictures, versioned, nothing computed yet: made once, since git and DVC take seconds."""
     from vggflow import workspace as workspaces
 
-    root = tmp_path / "tiny"
+    root = tmp_path_factory.mktemp("versioned") / "tiny"
     write_params(root)
     made = workspaces.init(root)
     draw_data(root / "data")
     made.dvc("add", "--quiet", "data")
     workspaces.commit(made, ["data.dvc"], "Data")
-    yield root
+    return root
+
+
+@pytest.fixture
+def workspace(versioned: Path, tmp_path: Path) -> Path:
+    """A workspace with pictures, versioned, nothing computed yet. Its DVC remote is shared with others."""
+    root = tmp_path / "tiny"
+    shutil.copytree(versioned, root, symlinks=True)
+    return root
 
 
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace that went through validate, train and evaluate; don't change it: copy it with `copied`."""
+def evaluated(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that went through validate, train and evaluate; don't change it: copy it."""
     from vggflow import pipeline
     from vggflow import workspace as workspaces
 
     root = tmp_path_factory.mktemp("evaluated") / "tiny"
-    write_params(root)
-    made = workspaces.init(root)
-    draw_data(root / "data")
-    made.dvc("add", "--quiet", "data")
-    workspaces.commit(made, ["data.dvc"], "Data")
+    shutil.copytree(versioned, root, symlinks=True)
+    made = workspaces.find(root)
     for stage in (pipeline.validate, pipeline.train, pipeline.evaluate):
         stage(made)
     return root

@@ -54,7 +54,8 @@ def change_model(workspace: Workspace, change: Callable[[list], list] | None = N
     path = workspace.path(artifacts.MODEL)
     model, found = files.load(path)
     if change:
-        model.layers[-1].set_weights(change(model.layers[-1].get_weights()))
+        last = next(layer for layer in reversed(model.layers) if layer.weights)
+        last.set_weights(change(last.get_weights()))
     files.save(model, replace(found, **info), path)
 
 

@@ -44,8 +44,9 @@ def served(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             pipeline.register(workspace)
             assert succession.promote(workspace, ASKED).outcome == "promoted"
             model, info = models.load(workspace.path(artifacts.MODEL))
-            kernel, *rest = model.layers[-1].get_weights()
-            model.layers[-1].set_weights([kernel + 1e-7, *rest])
+            last = next(layer for layer in reversed(model.layers) if layer.weights)
+            kernel, *rest = last.get_weights()
+            last.set_weights([kernel + 1e-7, *rest])
             models.save(model, info, workspace.path(artifacts.MODEL))
             pipeline.evaluate(workspace)
             pipeline.register(workspace)
