@@ -125,7 +125,7 @@ def growth(options: Options) -> Iterator[Row]:
 
 def row(measure: str, value: float, aim: float | None, *, least: bool) -> Row:
     """A measured figure, and the one that is asked for."""
-    met = aim is None or (value >= aim if least else value <= aim)
+    met = None if aim is None else value >= aim if least else value <= aim
     shown = "" if aim is None else f"{'≥' if least else '≤'} {aim:g}"
     return {"measure": measure, "value": round(value, 6), "aim": shown, "met": met}
 
@@ -212,9 +212,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         for name in chosen:
             for measured in MEASURES[name](options):
-                missed += not measured["met"]
+                if not judged:
+                    measured |= {"aim": "", "met": None}
+                missed += measured["met"] is False
                 show(measured, as_json=given.json)
-    return int(bool(missed and judged))
+    return int(missed > 0)
 
 
 def show(measured: Row, *, as_json: bool) -> None:
@@ -224,7 +226,7 @@ def show(measured: Row, *, as_json: bool) -> None:
         return
     value = f"{measured['value']:12.4g}"
     print(
-        f"{value}  {measured['aim']:8} {'' if measured['met'] else 'MISSED ':7}{measured['measure']}",
+        f"{value}  {measured['aim']:8} {'MISSED ' if measured['met'] is False else '':7}{measured['measure']}",
         flush=True,
     )
 

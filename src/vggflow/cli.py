@@ -166,23 +166,48 @@ def data_sample(
     say(f"data/sample: {splits}")
 
 
+def _run_stage(workspace: Workspace, name: str) -> None:
+    from vggflow import pipeline
+    from vggflow.process import run_stage
+
+    check_version(workspace)
+    work = getattr(pipeline, name)
+    say(run_stage(workspace, name, lambda: work(workspace)).message)
+
+
 def _stage(name: str, description: str) -> Callable[[typer.Context], None]:
     def command(context: typer.Context) -> None:
-        from vggflow import pipeline
-        from vggflow.process import run_stage
-
-        workspace = _here(context)
-        check_version(workspace)
-        work = getattr(pipeline, name)
-        say(run_stage(workspace, name, lambda: work(workspace)).message)
+        _run_stage(_here(context), name)
 
     command.__doc__ = description
     return app.command(name)(command)
 
 
 validate = _stage("validate", "Looks at every image and lets the data gate judge.")
-train = _stage("train", "Fine-tunes the network in the phases of params.yaml.")
 evaluate = _stage("evaluate", "Measures the trained model on the test images.")
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Only try learning rates: draw the loss at each, suggest one.")
+    ] = False,
+    phase: Annotated[str | None, typer.Option(help="With --find-lr: the phase; else the first.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --find-lr: the PNG, SVG or PDF to draw into.")
+    ] = None,
+) -> None:
+    """Fine-tunes the network in the phases of params.yaml."""
+    if not find_lr:
+        if phase or output:
+            raise UsageError("--phase and --output belong to --find-lr: add it, or leave them out")
+        _run_stage(_here(context), "train")
+        return
+    from vggflow import pipeline
+
+    curve, path = pipeline.find_learning_rate(_here(context), phase, output)
+    say(f"phase {curve.phase}: learning_rate {curve.suggestion:g} suggested, curve in {path}")
 
 
 @app.command()
@@ -456,6 +481,7 @@ def cache(
     """Shows what the cache of frozen features holds, or clears it."""
     from vggflow import listing
     from vggflow.process import state_folder
+    from vggflow.training.feature_cache import limit_bytes
 
     if clear:
         say(f"{listing.clear_features(state_folder()) / 1e6:.1f} MB freed")
@@ -466,7 +492,7 @@ def cache(
         return
     columns = ["layer", "images", "MB", "type", "shape", "used"]
     out.print(table("", columns, [[str(row[column]) for column in columns] for row in rows]))
-    say(f"{sum(row['MB'] for row in rows):.1f} MB in {state_folder()}")
+    say(f"{sum(row['MB'] for row in rows):.1f} of {limit_bytes() / 1e6:.0f} MB in {state_folder()}")
 
 
 @app.command()

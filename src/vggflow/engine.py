@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def start() -> None:
-    """Imports Keras and its backend, holding back what native code writes to stderr before it can be told not to."""
+def start(backend: str | None = None) -> None:
+    """Imports Keras and its backend, holding back what native code writes to stderr before it can be told not to.
+
+    `KERAS_BACKEND` of the environment goes before `backend`, and that before Keras' own settings.
+    """
+    if backend:
+        os.environ.setdefault("KERAS_BACKEND", backend)
     with _native_output_held():
         import keras  # noqa: F401
 

@@ -27,6 +27,12 @@ def replacing(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def remove_halves(path: Path) -> None:
+    """Removes what killed processes left of a file that they were writing; nobody else may be writing it now."""
+    for half in path.parent.glob(f".{path.name}.*"):
+        half.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with replacing(path) as beside:

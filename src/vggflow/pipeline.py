@@ -4,7 +4,7 @@ Heavy packages are imported inside the functions, so that the command line answe
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from vggflow.data.import_summary import ImportSummary
     from vggflow.data.importers import ImportOptions
     from vggflow.tracking.registry import Version
+    from vggflow.training.job import TrainingJob
+    from vggflow.training.rate_search import RateCurve
 
 PASSED, REFUSED = "passed", "refused"
 MODEL_CARD = "model_card.md"
+DRAWN = (".png", ".svg", ".pdf")
 
 
 def prepare(workspace: Workspace) -> list[str]:
@@ -166,27 +169,25 @@ def train(workspace: Workspace) -> Outcome:
     Raises:
         DataRefused: the data gate has not passed this manifest.
     """
-    engine.start()
-    from vggflow.data import manifest as manifests
+    settings = workspace.settings()
+    engine.start(settings.train.backend)
     from vggflow.models import files as models
     from vggflow.tracking import connection, people
     from vggflow.tracking.training_run import TrainingRun
+    from vggflow.training.bar import Bar
     from vggflow.training.fitting import discard_checkpoint, fit
-    from vggflow.training.job import TrainingJob
 
-    settings = workspace.settings()
-    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
-    _ask_gate(workspace, manifests.digest(manifest))
-    job = TrainingJob(
-        settings, manifest, workspace.path(artifacts.DATA), workspace.path(artifacts.WEIGHTS), state_folder()
-    )
+    job = _training_job(workspace, settings)
     began = time.monotonic()
     with exclusive(device_lock(), "this device"), console.progress("train") as advance:
         client = connection.connect(workspace)
         trainer = people.asking(client).name
-        observer = TrainingRun(client, settings, run_name(workspace), advance)
+        bar = Bar(advance, settings.train.phases, settings.train.batch_size)
+        observer = TrainingRun(client, settings, run_name(workspace), bar)
         with observer.closing():
             trained = fit(job, observer)
+            for name in (artifacts.MODEL, artifacts.HISTORY, artifacts.RUN):
+                files.remove_halves(workspace.path(name))
             models.save(trained.model, trained.info, workspace.path(artifacts.MODEL))
             files.write_json(workspace.path(artifacts.HISTORY), trained.history)
             files.write_json(
@@ -195,15 +196,68 @@ def train(workspace: Workspace) -> Outcome:
                     "run_id": observer.run_id,
                     "experiment": settings.registry.experiment,
                     "trained_by": trainer,
-                    "facts": dict(trained.facts),
+                    "facts": trained.facts,
+                    "results": trained.results,
                 },
             )
-            discard_checkpoint(job, trained)
-    last = trained.history[-1]
+        # Not before the run has every point: where the server stays away, the next try has only that left to do.
+        discard_checkpoint(job, trained)
     message = (
-        f"{len(trained.history)} epochs in {time.monotonic() - began:.0f} s, valid {last['val_accuracy']:.1%}"
+        f"{len(trained.history)} epochs in {time.monotonic() - began:.0f} s: {_compared(trained.results)}"
     )
-    return Outcome(0, message, facts={"run_id": observer.run_id, "phases": _phases(trained.history)})
+    facts = {"run_id": observer.run_id, "phases": _phases(trained.history), "results": trained.results}
+    return Outcome(0, message, facts=facts)
+
+
+def find_learning_rate(
+    workspace: Workspace, phase: str | None, output: Path | None
+) -> "tuple[RateCurve, Path]":
+    """Tries rates on a phase and draws the loss at each; changes no result and no registry.
+
+    Raises:
+        SettingsError: there is no such phase.
+        UsageError: the file to draw into is of a kind that is not drawn.
+    """
+    if output and output.suffix not in DRAWN:
+        raise UsageError(f"{output} can't be drawn: expected a name ending in {', '.join(DRAWN)}")
+    settings = workspace.settings()
+    engine.start(settings.train.backend)
+    from vggflow.training import rate_search
+
+    job = _training_job(workspace, settings)
+    with exclusive(device_lock(), "this device"), console.progress("find rate") as advance:
+        curve = rate_search.find_learning_rate(job, phase, advance)
+    path = output or workspace.path(artifacts.STATE) / f"learning-rate-{curve.phase}.png"
+    with files.replacing(path) as beside:
+        rate_search.draw(curve).savefig(beside)
+    return curve, path
+
+
+def _training_job(workspace: Workspace, settings: Settings) -> "TrainingJob":
+    """What the data gate let through, to be trained with these settings."""
+    from vggflow.data import manifest as manifests
+    from vggflow.training import feature_cache
+    from vggflow.training.job import TrainingJob
+
+    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    _ask_gate(workspace, manifests.digest(manifest))
+    return TrainingJob(
+        settings,
+        manifest,
+        workspace.path(artifacts.DATA),
+        workspace.path(artifacts.WEIGHTS),
+        state_folder(),
+        feature_limit_bytes=feature_cache.limit_bytes(),
+    )
+
+
+def _compared(results: Mapping[str, float]) -> str:
+    """How the model does on valid, beside what its frozen layers are worth without training."""
+    said = f"valid {results['model_val_accuracy']:.1%}"
+    if "linear_probe_val_accuracy" not in results:  # the first phase has no cached features
+        return said
+    seconds, accuracy = results["linear_probe_seconds"], results["linear_probe_val_accuracy"]
+    return f"{said} (no training, {seconds:.{0 if seconds >= 10 else 1}f} s: {accuracy:.1%})"
 
 
 def evaluate(workspace: Workspace) -> Outcome:

@@ -1,24 +1,19 @@
-"""The MLflow run of a training: opened once, continued after a kill, each point in it once."""
+"""The MLflow run of a training: opened once, continued after a kill, rebuilt where a server lacks it."""
 
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from vggflow import artifacts, files
-from vggflow.errors import VggflowError
 from vggflow.tracking.connection import answering
+from vggflow.tracking.points import MetricWriter
 from vggflow.workspace import Workspace
 
-BATCH = 1000  # MLflow's limit of metrics in one request
-SECONDS_BETWEEN_SENDS = 2.0
-SECONDS_TO_WAIT_AT_END = 600.0
 ORIGINAL = "vggflow.original_run_id"
 
 
@@ -86,80 +81,6 @@ def log_text(client: MlflowClient, run_id: str, text: str, name: str) -> None:
         client.log_text(run_id, text, name)
 
 
-def run_link(run_id: str, experiment: str) -> str | None:
-    """The address of the run's page, where the server has pages."""
-    uri = mlflow.get_tracking_uri()
-    return f"{uri}/#/experiments/{experiment}/runs/{run_id}" if uri.startswith("http") else None
-
-
-class MetricWriter:
-    """Sends points to a run from a thread of its own, so that a server that is away stops nobody.
-
-    Points wait in memory until the server took them. Each (key, step) is sent once, also when a run is continued.
-    """
-
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self._client = client
-        self._run_id = run_id
-        self._waiting: list[Metric] = []
-        self._known = _points(client, run_id)
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._give_up = 0.0
-        self._thread = threading.Thread(target=self._send_until_closed, daemon=True, name="metrics")
-        self._thread.start()
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        """Takes the values of one step."""
-        now = int(time.time() * 1000)
-        with self._lock:
-            for key, value in values.items():
-                if (key, step) not in self._known:
-                    self._known.add((key, step))
-                    self._waiting.append(Metric(key, float(value), now, step))
-
-    def close(self, seconds: float = SECONDS_TO_WAIT_AT_END) -> None:
-        """Waits until everything was taken.
-
-        Raises:
-            VggflowError: the server did not answer in this time.
-        """
-        self._give_up = time.monotonic() + seconds
-        self._closing.set()
-        self._thread.join()
-        if self._waiting:
-            raise VggflowError(
-                f"{len(self._waiting)} metric points did not reach MLflow run {self._run_id}: the server has not "
-                f"answered for {seconds:.0f} s; start it, then run the same command again"
-            )
-
-    def _send_until_closed(self) -> None:
-        while not self._closing.wait(SECONDS_BETWEEN_SENDS):
-            self._send()
-        while not self._send() and time.monotonic() < self._give_up:
-            time.sleep(SECONDS_BETWEEN_SENDS)
-
-    def _send(self) -> bool:
-        """Sends what waits; a batch that failed is sent again as it was, which MLflow takes as the same points."""
-        while True:
-            with self._lock:
-                batch = self._waiting[:BATCH]
-            if not batch:
-                return True
-            try:
-                self._client.log_batch(self._run_id, metrics=batch)
-            except MlflowException:
-                return False
-            with self._lock:
-                del self._waiting[: len(batch)]
-
-
-def _points(client: MlflowClient, run_id: str) -> set[tuple[str, int]]:
-    with answering():
-        keys = client.get_run(run_id).data.metrics
-        return {(key, point.step) for key in keys for point in client.get_metric_history(run_id, key)}
-
-
 def log_evaluation(client: MlflowClient, run_id: str, workspace: Workspace) -> None:
     """Writes the numbers and pictures of the evaluation into the run of the training."""
     metrics = files.read_json(workspace.path(artifacts.METRICS))
@@ -189,6 +110,7 @@ def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorde
     for row in files.read_json(workspace.path(artifacts.HISTORY)):
         values = {key: value for key, value in row.items() if not isinstance(value, str) and key != "epoch"}
         writer.log(values, int(row["epoch"]))
+    writer.log(recorded.get("results", {}), 0)
     writer.close()
     log_evaluation(client, run_id, workspace)
     with answering():

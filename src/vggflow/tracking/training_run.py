@@ -1,64 +1,72 @@
 """The MLflow run as the observer of a training."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from mlflow import MlflowClient
 
-from vggflow.console import Advance
+from vggflow.errors import VggflowError
 from vggflow.settings import Settings
-from vggflow.tracking import runs
+from vggflow.tracking import runs, system_metrics
 from vggflow.tracking.connection import experiment_id
-from vggflow.tracking.runs import SECONDS_TO_WAIT_AT_END, MetricWriter
-from vggflow.training.job import Facts, Row
+from vggflow.tracking.points import SECONDS_TO_WAIT_AT_END, MetricWriter
+from vggflow.training.bar import Bar
+from vggflow.training.job import STEP_VALUES, Facts, Results, Row
 
-SECONDS_TO_WAIT_WHEN_KILLED = 2.0
+# Less than a terminated process has; what has not arrived by then is told again when the training goes on.
+SECONDS_TO_WAIT_EARLY = {"FAILED": 60.0, "KILLED": 3.0}
 
 
 class TrainingRun:
     """Writes a training into one MLflow run, live, and moves the progress bar.
 
-    Every epoch of all phases is a step of the same metrics; steps of an epoch go to `step/…`.
+    Every epoch of all phases is a step of the same metrics; steps of an epoch go to `step/…`; results have step 0.
     """
 
-    def __init__(self, client: MlflowClient, settings: Settings, name: str, advance: Advance) -> None:
+    def __init__(self, client: MlflowClient, settings: Settings, name: str, bar: Bar) -> None:
         self.run_id: str | None = None
         self._client = client
         self._settings = settings
         self._name = name
-        self._advance = advance
+        self._bar = bar
         self._writer: MetricWriter | None = None
-        self._before: Sequence[Row] = ()
+        self._watching = ExitStack()
+        self._before: tuple[Sequence[Row], Sequence[Row]] = ((), ())
 
-    def on_resume(self, run_id: str | None, rows: Sequence[Row]) -> None:
-        """Goes on in the run that the checkpoint names, where this server has it; else its epochs are told again."""
+    def on_resume(self, run_id: str | None, rows: Sequence[Row], steps: Sequence[Row]) -> None:
+        """Goes on in the run that the checkpoint names, where this server has it."""
         if run_id and runs.exists(self._client, run_id):
             self.run_id = run_id
             runs.resume_run(self._client, run_id)
-        self._before = rows
+        self._before = (rows, steps)
 
     def on_start(self, facts: Facts) -> None:
-        """Opens the run and writes settings and device into it."""
+        """Opens the run, writes settings and device into it, and what a resumed training did before.
+
+        Of that, only what did not arrive then is sent: the process may have been killed before it could send it.
+        """
         if self.run_id is None:
             place = experiment_id(self._client, self._settings.registry.experiment)
             self.run_id = runs.open_run(self._client, place, self._name, {"stage": "train"})
-        runs.log_facts(
-            self._client, self.run_id, {**_flat(self._settings), **facts}, {"device": str(facts["device"])}
-        )
+        rows, steps = self._before
+        tags = {"device": str(facts["device"])} | ({"resumed_after_epochs": str(len(rows))} if rows else {})
+        runs.log_facts(self._client, self.run_id, {**_flat(self._settings), **facts}, tags)
         self._writer = MetricWriter(self._client, self.run_id)
-        for row in self._before:
+        self._watching.enter_context(system_metrics.watching(self._writer))
+        for step in steps:
+            self._log_step(step)
+        for row in rows:
             self.on_epoch(row)
 
     def on_features(self, done: int, total: int) -> None:
         """Moves the bar."""
-        self._advance(done, total, "images through the frozen layers")
+        self._bar.features(done, total)
 
     def on_step(self, done: int, total: int, row: Row) -> None:
         """Writes the step and moves the bar."""
-        values = {f"step/{key}": float(row[key]) for key in ("loss", "accuracy", "learning_rate")}
-        self._log(values, int(row["step"]))
-        note = f"{row['phase']}, epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.3f}"
-        self._advance(done, total, note)
+        self._log_step(row)
+        self._bar.step(done, total, row)
 
     def on_epoch(self, row: Row) -> None:
         """Writes the numbers of an epoch."""
@@ -66,30 +74,39 @@ class TrainingRun:
             key: float(value) for key, value in row.items() if not isinstance(value, str) and key != "epoch"
         }
         self._log(values, int(row["epoch"]))
+        self._bar.epoch(row)
 
-    def on_end(self, facts: Facts) -> None:
-        """Writes what is known at the end only."""
-        if self.run_id:
-            runs.log_facts(self._client, self.run_id, facts, {})
+    def on_end(self, results: Results) -> None:
+        """Writes what was found on the way."""
+        self._log(results, 0)
 
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Waits for the last points in the end and closes the run as FINISHED, FAILED or KILLED."""
         try:
             yield
-        except Exception:
-            self._close("FAILED")
+        except BaseException as error:
+            # SIGTERM and Ctrl-C are no failure: a checkpoint is there, so the run goes on later.
+            status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            closing = threading.Thread(target=self._try_to_close, args=(status,), daemon=True)
+            closing.start()
+            closing.join(SECONDS_TO_WAIT_EARLY[status])
             raise
-        except BaseException:  # SIGTERM and Ctrl-C: a checkpoint is there, so the run goes on later
-            self._close("KILLED", SECONDS_TO_WAIT_WHEN_KILLED)
-            raise
-        self._close("FINISHED")
+        self._close("FINISHED", SECONDS_TO_WAIT_AT_END)
 
-    def _close(self, status: str, seconds: float = SECONDS_TO_WAIT_AT_END) -> None:
+    def _try_to_close(self, status: str) -> None:
+        with suppress(VggflowError):
+            self._close(status, SECONDS_TO_WAIT_EARLY[status])
+
+    def _close(self, status: str, seconds: float) -> None:
+        self._watching.close()
         if self._writer:
             self._writer.close(seconds)
         if self.run_id:
             runs.end_run(self._client, self.run_id, status)
+
+    def _log_step(self, row: Row) -> None:
+        self._log({f"step/{key}": float(row[key]) for key in STEP_VALUES}, int(row["step"]))
 
     def _log(self, values: Mapping[str, float], step: int) -> None:
         if self._writer:

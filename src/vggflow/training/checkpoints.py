@@ -8,8 +8,8 @@ import json
 import shutil
 import time
 import zipfile
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow import files
-from vggflow.training.job import Row
+from vggflow.training.job import STEP_VALUES, Row
 
 Arrays = dict[str, NDArray[Any]]
 
 CHECKPOINT = "checkpoint.npz"
-PROGRESS = "progress"
+PROGRESS, STEPS = "progress", "steps"
 DAYS_TO_KEEP = 14
 DAYS_UNTIL_ABANDONED = 1 / 24
 
@@ -33,7 +33,8 @@ class Progress:
     """How far a training is: the phase (its number), the epochs done in it, and the best of them.
 
     `best_epoch` counts over all phases and names the file of the best weights; `stale` counts epochs since.
-    `facts` are those found on the way, such as the accuracy of the linear probe.
+    `rows` are the epochs done and `steps` their steps, a row of `STEP_VALUES` each: whoever tracks the training may
+    have been killed before it could pass them on. `results` are those found so far, as of the linear probe.
     """
 
     run_id: str | None = None
@@ -43,17 +44,25 @@ class Progress:
     best: float | None = None
     best_epoch: int = 0
     rows: list[Row] = field(default_factory=list)
-    facts: dict[str, str | int | float] = field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
+    steps: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, len(STEP_VALUES))), compare=False)
 
-    def add(self, row: Row) -> None:
-        """Counts an epoch, not the best one unless `mark_best` follows."""
+    def add(self, row: Row, steps: Sequence[Row]) -> None:
+        """Counts an epoch with its steps, not the best one unless `mark_best` follows."""
         self.rows.append(row)
+        values = [[float(step[name]) for name in STEP_VALUES] for step in steps]
+        self.steps = np.concatenate([self.steps, np.reshape(values, (-1, len(STEP_VALUES)))])
         self.epoch += 1
         self.stale += 1
 
     def mark_best(self, value: float) -> None:
         """Says that the epoch just added is the best of its phase, and by which value."""
         self.best, self.best_epoch, self.stale = value, len(self.rows), 0
+
+    def step_rows(self) -> list[Row]:
+        """The steps done, counted from 1, with their values."""
+        values = (dict(zip(STEP_VALUES, step, strict=True)) for step in self.steps.tolist())
+        return [{"step": number, **step} for number, step in enumerate(values, start=1)]
 
     def next_phase(self) -> None:
         """Moves to the start of the phase after this one."""
@@ -89,8 +98,9 @@ class Checkpoints:
 
     def save(self, progress: Progress, arrays: Arrays) -> None:
         """Replaces the checkpoint, atomically."""
-        text = json.dumps(asdict(progress)).encode()
-        _write(self.folder / CHECKPOINT, {**arrays, PROGRESS: np.frombuffer(text, np.uint8)})
+        text = json.dumps({name: value for name, value in vars(progress).items() if name != STEPS}).encode()
+        told: Arrays = {PROGRESS: np.frombuffer(text, np.uint8), STEPS: progress.steps}
+        _write(self.folder / CHECKPOINT, {**arrays, **told})
         for path in self.folder.glob("best-*.npz"):
             if path != self._best(progress):
                 path.unlink(missing_ok=True)
@@ -100,7 +110,7 @@ class Checkpoints:
         arrays = _read(self.folder / CHECKPOINT)
         if arrays is None:
             return None
-        progress = Progress(**json.loads(arrays.pop(PROGRESS).tobytes()))
+        progress = Progress(**json.loads(arrays.pop(PROGRESS).tobytes()), steps=arrays.pop(STEPS))
         if progress.best_epoch and not self._best(progress).exists():
             return None
         return progress, arrays

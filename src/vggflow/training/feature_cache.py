@@ -4,6 +4,7 @@ Imports no Keras: `vggflow cache` answers at once.
 """
 
 import math
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggflow import files
+from vggflow.errors import UsageError
 from vggflow.training.features import FOLDER, KIND, Kind, Shard, shards
 
 HOURS_UNTIL_ABANDONED = 1.0
+LIMIT, DEFAULT_LIMIT_GB = "VGGFLOW_FEATURES_GB", 20.0
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,27 @@ class Entry:
     last_used: float
 
 
+def limit_bytes() -> int:
+    """What all features together may take on disk: `VGGFLOW_FEATURES_GB`, else 20 GB; 0 caches none.
+
+    Raises:
+        UsageError: the variable holds no number, or a negative one.
+    """
+    given = os.environ.get(LIMIT, DEFAULT_LIMIT_GB)
+    with suppress(ValueError, OverflowError):
+        if (limit := float(given)) >= 0:
+            return int(limit * 1e9)
+    raise UsageError(f"{LIMIT} is {given!r}, expected the gigabytes that cached features may take")
+
+
 def contents(state_folder: Path) -> list[Entry]:
     """What the cache holds, the kind last used first."""
     entries = []
     for path in (state_folder / FOLDER).glob(f"*/{KIND}"):
-        content = files.read_json(path)
+        try:
+            content = files.read_json(path)
+        except (OSError, ValueError):  # being cleared, or damaged
+            continue
         kind = Kind(**{**content, "shape": tuple(content["shape"])})
         held = list(shards(path.parent))
         used = max(map(_last_used, held), default=path.stat().st_mtime)

@@ -11,7 +11,7 @@ from vggflow.models.files import ModelInfo
 from vggflow.training import checkpoints, phases, prefix
 from vggflow.training.calibration import fit_temperature
 from vggflow.training.checkpoints import Arrays, Checkpoints, Progress
-from vggflow.training.job import Facts, Observer, Row, Trained, TrainingJob
+from vggflow.training.job import Observer, Row, Trained, TrainingJob
 from vggflow.training.learner import Data, Learner, predict
 from vggflow.training.phases import Plan
 from vggflow.training.precision import computing_in
@@ -38,12 +38,12 @@ def fit(job: TrainingJob, observer: Observer) -> Trained:
         with computing_in(setup.model, setup.hardware.policy):
             for number in range(progress.phase, len(setup.plans)):
                 _run_phase(setup, number, progress, observer)
-        temperature = _calibrate(setup, observer)
+        found = _calibrate(setup, observer)
         # What was frozen is written into model files, and concerns the training only.
         phases.freeze(setup.model, [layer.name for layer in setup.model.layers])
-    late = {**progress.facts, **setup.inputs.work.facts(), "temperature": temperature}
-    observer.on_end(late)
-    return Trained(setup.model, _info(setup, temperature), progress.rows, {**facts, **late})
+    results = {**progress.results, **setup.inputs.work.results(), **found}
+    observer.on_end(results)
+    return Trained(setup.model, _info(setup, found["temperature"]), progress.rows, facts, results)
 
 
 def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
@@ -51,14 +51,14 @@ def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
     Checkpoints(job.state_folder / CHECKPOINTS / str(trained.facts["inputs"])).discard()
 
 
-def _begin(setup: Setup, observer: Observer) -> tuple[Progress, Facts]:
+def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | int | float]]:
     checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
     saved = setup.checkpoints.load()
     progress, arrays = saved or (Progress(), {})
     if saved:
         checkpoints.restore(setup.model.layers, arrays)
-        observer.on_resume(progress.run_id, progress.rows)
-    facts = {**setup.facts(), "resumed_after_epochs": len(progress.rows)}
+        observer.on_resume(progress.run_id, progress.rows, progress.step_rows())
+    facts = setup.facts()
     observer.on_start(facts)
     if not saved or progress.run_id != observer.run_id:
         # Before the first epoch, so that a training killed in it goes on in the same tracking run.
@@ -71,13 +71,15 @@ def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer
     plan = setup.plans[number]
     network, data = setup.learner_parts(number, observer.on_features)
     if number == 0 and setup.inputs.cut(plan) is not None and not progress.rows:
-        progress.facts |= _probe(data)
+        progress.results |= _probe(data, setup.inputs.work.seconds)
     learner = Learner(network, data, setup.job.settings.train, plan.phase, setup.hardware)
     if progress.epoch and (saved := setup.checkpoints.load()) is not None:
         checkpoints.restore_optimizer(learner.optimizer, saved[1])
         checkpoints.restore(learner.random_layers(), saved[1])
     while not _is_over(plan, progress):
-        row = learner.epoch(len(progress.rows) + 1, progress.epoch, observer.on_step)
+        steps = _Steps(observer)
+        row = learner.epoch(len(progress.rows) + 1, progress.epoch, steps)
+        progress.add(row, steps.rows)
         _keep(setup, progress, row, learner)
         observer.on_epoch(row)
     checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress) or {})
@@ -85,18 +87,30 @@ def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer
     setup.checkpoints.save(progress, _learned(setup, progress))
 
 
-def _probe(data: Data) -> Facts:
+class _Steps:
+    """Passes steps on and remembers them for the checkpoint."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.rows: list[Row] = []
+        self._observer = observer
+
+    def __call__(self, done: int, total: int, row: Row) -> None:
+        self.rows.append(row)
+        self._observer.on_step(done, total, row)
+
+
+def _probe(data: Data, feature_seconds: float) -> dict[str, float]:
+    """What the features are worth without training, and what that takes, the feature pass included."""
     started = time.perf_counter()
     accuracy = probe_accuracy(data.train, data.train_labels, data.valid, data.valid_labels)
     return {
         "linear_probe_val_accuracy": accuracy,
-        "linear_probe_seconds": round(time.perf_counter() - started, 3),
+        "linear_probe_seconds": round(feature_seconds + time.perf_counter() - started, 3),
     }
 
 
 def _keep(setup: Setup, progress: Progress, row: Row, learner: Learner) -> None:
     plan = setup.plans[progress.phase]
-    progress.add(row)
     if phases.improves(plan.phase, row, progress.best):
         progress.mark_best(float(row[plan.phase.monitor]))
         setup.checkpoints.save_best(progress, checkpoints.state(_layers(setup, [plan])))
@@ -121,7 +135,8 @@ def _layers(setup: Setup, plans: Sequence[Plan]) -> list[keras.layers.Layer]:
     return [layer for layer in setup.model.layers if layer.name in names]
 
 
-def _calibrate(setup: Setup, observer: Observer) -> float:
+def _calibrate(setup: Setup, observer: Observer) -> dict[str, float]:
+    """Fits the temperature; also says how the model that the training leaves does on valid."""
     last = len(setup.plans) - 1
     _, (_, valid) = setup.inputs.of_phase(last, observer.on_features)
     cut = setup.inputs.cut(setup.plans[last])
@@ -130,7 +145,11 @@ def _calibrate(setup: Setup, observer: Observer) -> float:
     )
     temperature = fit_temperature(np.asarray(logits), setup.valid.labels)
     heads.set_temperature(setup.model, temperature)
-    return temperature
+    guesses = logits.argmax(axis=1) if logits.shape[1] > 1 else logits[:, 0] > 0
+    return {
+        "temperature": temperature,
+        "model_val_accuracy": float((guesses == setup.valid.labels).mean()),
+    }
 
 
 def _info(setup: Setup, temperature: float) -> ModelInfo:

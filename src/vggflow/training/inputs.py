@@ -51,7 +51,7 @@ class Work:
     images: int = 0
     seconds: float = 0.0
 
-    def facts(self) -> dict[str, str | int | float]:
+    def results(self) -> dict[str, float]:
         """For the tracking run."""
         return {"feature_images": self.images, "feature_seconds": round(self.seconds, 3)}
 
@@ -160,7 +160,7 @@ class Inputs:
             return
         started = time.perf_counter()
         needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
-        evict(self._cache.state_folder, self._cache.limit_bytes - needed, unused_since=self._started)
+        evict(self._cache.state_folder, _room(self._cache) - needed, unused_since=self._started)
         size = self._cache.features.batch_size
         extraction = Extraction(self._model, self._all, self._shape, size, self._cache.hardware.xla)
         with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 Row = dict[str, str | int | float]
 Facts = Mapping[str, str | int | float]
+Results = Mapping[str, float]
+
+# What is told of each step besides its number.
+STEP_VALUES = ("loss", "accuracy", "learning_rate")
 
 # What differs between two runs that are otherwise equal.
-VOLATILE = frozenset({"seconds", "images_per_second", "memory_mb", "device_memory_mb"})
+VOLATILE = frozenset(
+    {"seconds", "images_per_second", "memory_mb", "device_memory_mb"}
+    | {"feature_images", "feature_seconds", "linear_probe_seconds"}
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class TrainingJob:
     weights_folder: Path | None
     state_folder: Path
     devices: tuple[str, ...] = ()
-    feature_limit_bytes: int = 20 * 2**30
+    feature_limit_bytes: int = 20 * 10**9
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,15 @@ class Trained:
 
     Each row holds phase, epoch (over all phases, from 1), loss, accuracy, val_loss, val_accuracy,
     learning_rate (of the last step), seconds, images_per_second (of training alone) and memory_mb (anonymous
-    memory).
+    memory). `facts` were known before the first image was read: device, images, parameters. `results` were found
+    on the way: accuracy of the linear probe and of the model on valid, images computed, temperature.
     """
 
     model: "keras.Model"
     info: ModelInfo
     history: list[Row]
     facts: dict[str, str | int | float] = field(default_factory=dict)
+    results: dict[str, float] = field(default_factory=dict)
 
 
 class Observer(Protocol):
@@ -62,8 +71,11 @@ class Observer(Protocol):
 
     run_id: str | None
 
-    def on_resume(self, run_id: str | None, rows: Sequence[Row]) -> None:
-        """Before `on_start`, where a checkpoint goes on: its run, and the epochs that it holds already."""
+    def on_resume(self, run_id: str | None, rows: Sequence[Row], steps: Sequence[Row]) -> None:
+        """Before `on_start`, where a checkpoint goes on: its run, and the epochs and steps that it holds already.
+
+        A step's row has its number and `STEP_VALUES`.
+        """
 
     def on_start(self, facts: Facts) -> None:
         """Before the first image is read: device, images, parameters. `run_id` is set when this returns."""
@@ -79,8 +91,8 @@ class Observer(Protocol):
         """After each epoch, its checkpoint written. After a kill, epochs and steps that were reported before
         are reported again, with equal values."""
 
-    def on_end(self, facts: Facts) -> None:
-        """What was found on the way: accuracy of the linear probe, images computed, temperature."""
+    def on_end(self, results: Results) -> None:
+        """At the end: what was found on the way."""
 
 
 class SilentObserver:
@@ -88,7 +100,7 @@ class SilentObserver:
 
     run_id: str | None = None
 
-    def on_resume(self, run_id: str | None, rows: Sequence[Row]) -> None:  # noqa: ARG002
+    def on_resume(self, run_id: str | None, rows: Sequence[Row], steps: Sequence[Row]) -> None:  # noqa: ARG002
         """Continues the run that the checkpoint names."""
         self.run_id = run_id
 
@@ -104,5 +116,5 @@ class SilentObserver:
     def on_epoch(self, row: Row) -> None:
         """Does nothing."""
 
-    def on_end(self, facts: Facts) -> None:
+    def on_end(self, results: Results) -> None:
         """Does nothing."""

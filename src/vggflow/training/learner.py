@@ -78,14 +78,15 @@ class Learner:
         batches = self._batches(indices, self._settings.batch_size)
         with explaining_lack_of_memory("train.batch_size", self._settings.batch_size, self._hardware.kind):
             logs = fit_once(self.network, batches, steps)
-        trained = time.perf_counter()
-        self._refuse_nan(number, logs["loss"])
+            trained = time.perf_counter()
+            self._refuse_nan(number, logs["loss"])
+            measured = self._measure()
         return {
             "phase": self._phase.name,
             "epoch": number,
             "loss": float(logs["loss"]),
             "accuracy": float(logs["accuracy"]),
-            **self._measure(),
+            **measured,
             "learning_rate": self.rate((epoch_in_phase + 1) * self.steps - 1),
             "seconds": round(time.perf_counter() - started, 4),
             "images_per_second": round(self._count / (trained - started), 2),

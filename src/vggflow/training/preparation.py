@@ -15,7 +15,7 @@ from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.extraction import Report
 from vggflow.training.hardware import Hardware
 from vggflow.training.inputs import Cache, Inputs
-from vggflow.training.job import Facts, TrainingJob
+from vggflow.training.job import TrainingJob
 from vggflow.training.learner import Data
 from vggflow.training.phases import Plan
 from vggflow.version import stamp
@@ -37,7 +37,7 @@ class Setup:
     inputs: Inputs
     checkpoints: Checkpoints
 
-    def facts(self) -> Facts:
+    def facts(self) -> dict[str, str | int | float]:
         """What is known before the first image is read."""
         return {
             **self.hardware.facts(),

@@ -1,6 +1,7 @@
 """The learning-rate range test: a short training whose rate grows with every step (arXiv:1506.01186)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow.errors import SettingsError
+from vggflow.training.bar import FEATURES, Advance
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import Learner
 from vggflow.training.precision import computing_in
@@ -34,10 +36,12 @@ class RateCurve:
     suggestion: float
 
 
-def find_learning_rate(job: TrainingJob, phase: str | None = None) -> RateCurve:
+def find_learning_rate(
+    job: TrainingJob, phase: str | None = None, advance: Advance = lambda _done, _total, _note: None
+) -> RateCurve:
     """Trains the first phase, or the one named, from the start weights with rates from 1e-7 to 1.
 
-    Writes no checkpoint and no model; features that it computes stay in the cache.
+    Writes no checkpoint and no model; features that it computes stay in the cache. Tells `advance` how far it is.
 
     Raises:
         SettingsError: there is no such phase.
@@ -45,12 +49,12 @@ def find_learning_rate(job: TrainingJob, phase: str | None = None) -> RateCurve:
     setup = set_up(job)
     number = _number(setup, phase)
     with setup.hardware.scope(), computing_in(setup.model, setup.hardware.policy):
-        network, data = setup.learner_parts(number, lambda _done, _total: None)
+        network, data = setup.learner_parts(number, lambda done, total: advance(done, total, FEATURES))
         learner = Learner(network, data, job.settings.train, setup.plans[number].phase, setup.hardware)
         growing = keras.optimizers.schedules.ExponentialDecay(
             LOWEST_RATE, STEPS - 1, HIGHEST_RATE / LOWEST_RATE
         )
-        watch = _Watch()
+        watch = _Watch(lambda done: advance(done, STEPS, "steps"))
         learner.run(growing, STEPS, watch)
     losses = _smooth(np.array(watch.losses))
     rates = LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** (np.arange(len(losses)) / (STEPS - 1))
@@ -104,9 +108,10 @@ def _smooth(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
     """Takes the loss of each step out of Keras' mean over the steps so far, and stops where it diverges."""
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[int], None]) -> None:
         super().__init__()
         self.losses: list[float] = []
+        self._report = report
         self._total = 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -117,3 +122,4 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
             return
         self._total = total
         self.losses.append(loss)
+        self._report(len(self.losses))

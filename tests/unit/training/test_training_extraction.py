@@ -1,12 +1,13 @@
 """Computing features once, and only what is missing."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tiny_training import HEAD, TOP, Listener, draw, settings
 
-from vggflow.training import feature_cache, features
+from vggflow.training import feature_cache, features, inputs
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
 
@@ -115,6 +116,16 @@ def test_old_features_make_room_for_new_ones(make_job):
     computed(second)
     assert feature_cache.held_bytes(first.state_folder) <= 1.5 * size
     assert computed(second) == 0
+
+
+def test_old_features_make_room_where_the_disk_is_nearly_full(make_job, monkeypatch):
+    first = make_job({"phases": [TOP]})
+    computed(first)
+    size = feature_cache.held_bytes(first.state_folder)
+    free = inputs.DISK_TO_LEAVE_BYTES + size // 2
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    computed(make_job({"phases": [TOP], "seed": 77}))
+    assert feature_cache.held_bytes(first.state_folder) <= 1.1 * size
 
 
 def test_nothing_is_left_over_from_settings_that_are_not_about_features():

@@ -1,23 +1,25 @@
 """Memory does not grow with the images."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tiny_training import draw
 
-
-def most_anonymous_kb(folder: Path, images: int) -> int:
-    script = Path(__file__).with_name("train_many.py")
-    result = subprocess.run(
-        [sys.executable, str(script), str(folder), str(images)], capture_output=True, text=True
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return int(result.stdout.splitlines()[-1])
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="RssAnon is Linux's")
 def test_ten_times_the_images_take_the_same_anonymous_memory(tmp_path):
-    few, many = (most_anonymous_kb(tmp_path / str(images), images) for images in (1_000, 10_000))
-    assert many == pytest.approx(few, rel=0.10)
+    for split in ("train", "valid"):
+        draw(tmp_path, split, {"across": 20, "down": 20}, seed=1)
+    command = [sys.executable, "-m", "benchmarks.training_memory", "--json", "--photos", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    few, many, growth = (json.loads(line)["value"] for line in done.stdout.splitlines())
+    assert growth == pytest.approx(many / few, rel=1e-3)
+    assert 0.9 <= growth <= 1.1

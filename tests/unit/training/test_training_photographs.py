@@ -43,5 +43,5 @@ def test_cats_and_dogs_are_told_apart(tmp_path):
     accuracy = float((class_probabilities(outputs).argmax(axis=1) == test.labels).mean())
     assert accuracy >= 0.80
     assert trained.history[-1]["val_accuracy"] > max(row["val_accuracy"] for row in trained.history[:5])
-    assert 0.6 <= trained.facts["linear_probe_val_accuracy"] < accuracy
+    assert 0.6 <= trained.results["linear_probe_val_accuracy"] < accuracy
     assert np.isfinite(trained.info.temperature)

@@ -1,10 +1,7 @@
-"""A training that was interrupted ends as one that was not."""
+"""A training that was interrupted ends as one that was not; killed as a program: integration/test_training_kills.py."""
 
 import hashlib
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +13,7 @@ from vggflow.models import files
 from vggflow.training import checkpoints
 from vggflow.training.checkpoints import Checkpoints, Progress
 from vggflow.training.fitting import fit
+from vggflow.training.job import STEP_VALUES
 
 PHASES = [HEAD, TOP | {"schedule": "cosine", "epochs": 3, "early_stopping": {"patience": 9}}]
 MODEL = {"dropout": 0.4}
@@ -48,7 +46,7 @@ def digest(trained, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def reference(pictures, tmp_path_factory):
-    """The history and the model of a training that nobody interrupted."""
+    """The history, the model and the steps of a training that nobody interrupted."""
     from tiny_training import settings
 
     from vggflow.data import manifest as manifests
@@ -56,8 +54,9 @@ def reference(pictures, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("reference")
     job = TrainingJob(settings({"phases": PHASES}, MODEL), manifests.scan(pictures), pictures, None, folder)
-    trained = fit(job, Listener())
-    return comparable(trained.history), digest(trained, folder), job
+    listener = Listener()
+    trained = fit(job, listener)
+    return comparable(trained.history), digest(trained, folder), job, listener.steps
 
 
 @pytest.mark.parametrize(
@@ -76,6 +75,12 @@ def test_interrupted_and_started_again_it_ends_the_same(
     assert again.resumed == ("run-1", epochs_kept)
     assert comparable(trained.history) == reference[0]
     assert digest(trained, tmp_path) == reference[1]
+    assert values([*again.steps_before, *again.steps]) == values(reference[3])
+
+
+def values(steps):
+    """What a tracking server would hold of each step."""
+    return [[step[name] for name in ("step", *STEP_VALUES)] for step in steps]
 
 
 def test_a_finished_training_is_not_done_again(reference, tmp_path):
@@ -105,7 +110,7 @@ class StoppingLike(Stopping):
         super().__init__("on_start", 1)
         self._other = other
 
-    def on_resume(self, run_id, rows):
+    def on_resume(self, run_id, rows, steps):
         self._other.resumed = (run_id, len(rows))
 
 
@@ -173,40 +178,11 @@ def test_every_part_of_the_inputs_changes_the_key():
     assert checkpoints.key(parts) != checkpoints.key(parts | {"train": {"seed": 1}})
 
 
-def start(folder: Path, pictures: Path) -> subprocess.Popen:
-    script = Path(__file__).with_name("train_in_a_process.py")
-    return subprocess.Popen(
-        [sys.executable, str(script), str(folder), str(pictures)], stdout=subprocess.PIPE, text=True
-    )
-
-
-def wait_for(process: subprocess.Popen, beginning: str) -> str:
-    for line in process.stdout:
-        if line.startswith(beginning):
-            return line.strip()
-    raise AssertionError(f"ended with {process.wait()} before {beginning}")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_killed_twenty_times_it_ends_with_the_same_bytes(pictures, tmp_path):
-    whole = start(tmp_path / "whole", pictures)
-    expected = wait_for(whole, "model")
-    assert whole.wait() == 0
-    for kill in range(1, 21):
-        process = start(tmp_path / "killed", pictures)
-        wait_for(process, f"epoch {kill}")
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    last = start(tmp_path / "killed", pictures)
-    assert wait_for(last, "model") == expected
-
-
 def test_a_run_that_the_tracking_server_lost_is_replaced_for_good(make_job):
     """The second resume must find the new run, also where no epoch was finished in between."""
 
     class OtherServer(Stopping):
-        def on_resume(self, run_id, rows):
+        def on_resume(self, run_id, rows, steps):
             self.run_id = "run-2"
 
     job = make_job()
@@ -218,38 +194,3 @@ def test_a_run_that_the_tracking_server_lost_is_replaced_for_good(make_job):
     with pytest.raises(Interrupted):
         fit(job, last)
     assert last.resumed == ("run-2", 1)
-
-
-@pytest.mark.slow
-def test_terminated_it_unwinds_and_goes_on_later(pictures, tmp_path):
-    whole = start(tmp_path / "whole", pictures)
-    expected = wait_for(whole, "model")
-    process = start(tmp_path / "terminated", pictures)
-    wait_for(process, "epoch 3")
-    process.terminate()
-    assert process.wait(timeout=20) == 143
-    assert list((tmp_path / "terminated").rglob("checkpoint.npz"))
-    assert wait_for(start(tmp_path / "terminated", pictures), "model") == expected
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("write", ["features", "best", "checkpoint"])
-def test_killed_within_a_write_it_ends_with_the_same_bytes(pictures, tmp_path, write):
-    whole = start(tmp_path / "whole", pictures)
-    expected = wait_for(whole, "model")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("train_in_a_process.py")),
-            str(tmp_path / "killed"),
-            str(pictures),
-        ],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"KILL_WITHIN": write},
-    )
-    process.stdout.read()
-    assert process.wait() == -signal.SIGKILL
-    assert list((tmp_path / "killed").rglob(".*.n*")), "the write was not interrupted"
-    last = start(tmp_path / "killed", pictures)
-    assert wait_for(last, "model") == expected

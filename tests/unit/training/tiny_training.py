@@ -21,14 +21,16 @@ class Listener(SilentObserver):
     def __init__(self) -> None:
         self.run_id: str | None = None
         self.resumed: tuple[str | None, int] | None = None
+        self.steps_before: list[Row] = []
         self.epochs: list[Row] = []
         self.steps: list[Row] = []
         self.features: list[tuple[int, int]] = []
         self.ends: dict[str, Any] = {}
 
-    def on_resume(self, run_id, rows):
+    def on_resume(self, run_id, rows, steps):
         self.run_id = run_id
         self.resumed = (run_id, len(rows))
+        self.steps_before = list(steps)
 
     def on_start(self, facts):
         self.run_id = self.run_id or "run-1"
@@ -42,8 +44,8 @@ class Listener(SilentObserver):
     def on_epoch(self, row):
         self.epochs.append(row)
 
-    def on_end(self, facts):
-        self.ends = dict(facts)
+    def on_end(self, results):
+        self.ends = dict(results)
 
 
 def striped(generator: np.random.Generator, across: bool) -> np.ndarray:

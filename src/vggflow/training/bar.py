@@ -1,0 +1,57 @@
+"""What a person sees of a training: one bar for all its epochs, with loss, accuracy and images a second."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from vggflow.settings import Phase
+from vggflow.training.job import Row
+
+Advance = Callable[[int, int, str], None]
+FEATURES = "images through the frozen layers"
+
+
+class Bar:
+    """Moves a bar over the steps of all phases, so that the time it shows as remaining is that of the training."""
+
+    def __init__(self, advance: Advance, phases: Sequence[Phase], batch_size: int) -> None:
+        self._advance = advance
+        self._phases = phases
+        self._batch_size = batch_size
+        self._epochs: Counter[str] = Counter()
+        self._since: tuple[str, int, float] = ("", 0, 0.0)
+
+    def features(self, done: int, total: int) -> None:
+        """Images that went through the frozen layers."""
+        self._advance(done, total, FEATURES + self._speed(FEATURES, done))
+
+    def step(self, done: int, total: int, row: Row) -> None:
+        """A step of an epoch: `done` of `total`."""
+        where = f"{row['phase']}, epoch {row['epoch']}"
+        speed = self._speed(where, done * self._batch_size)
+        before = sum(self._epochs.values())
+        self._advance(
+            before * total + done,
+            (before + self._epochs_left(str(row["phase"]))) * total,
+            f"{where}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.3f}{speed}",
+        )
+
+    def epoch(self, row: Row) -> None:
+        """An epoch is done, now or before the training was resumed."""
+        self._epochs[str(row["phase"])] += 1
+
+    def _epochs_left(self, present: str) -> int:
+        """Epochs that this phase and later ones may still take."""
+        names = [phase.name for phase in self._phases]
+        coming = self._phases[names.index(present) :]
+        return sum(phase.epochs for phase in coming) - self._epochs[present]
+
+    def _speed(self, what: str, images: int) -> str:
+        """Images a second since the first report about the same."""
+        now = time.monotonic()
+        known, first, began = self._since
+        if known != what:
+            self._since = (what, images, now)
+            return ""
+        speed = (images - first) / max(now - began, 1e-9)
+        return f", {speed:.{0 if speed >= 10 else 1}f} images/s"
