@@ -35,8 +35,10 @@ test-all: $(READY)  ## also kills, concurrency, servers and browsers
 test-jax: $(READY)  ## models and training on the JAX backend
 	@KERAS_BACKEND=jax pytest -q tests/unit/models tests/unit/training
 
-check: $(READY)  ## lint, format, types and import contracts
+check: $(READY)  ## lint, format, types, import contracts, schemas of the servers' files
 	@ruff check . && ruff format --check . && mypy && lint-imports
+	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
+	@kubernetes-validate --strict --quiet infra/k8s/*.yaml
 
 format: $(READY)  ## puts the code into shape
 	@ruff check --fix . ; ruff format .
@@ -44,6 +46,8 @@ format: $(READY)  ## puts the code into shape
 lock: $(READY)  ## resolves the dependencies again
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements/dev.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml -o requirements/runtime.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/server.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra gpu --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/gpu.lock
 	grep -A 40 '^uv==' requirements/dev.lock | awk 'NR > 1 && /^[a-z]/ {exit} !/^ *#/' > requirements/uv.lock.txt
 
 clean:  ## the environment, the demo and caches away

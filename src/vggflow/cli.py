@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggflow import __version__
+from vggflow import __version__, artifacts
 from vggflow.console import err, out, say, table, tell
 from vggflow.errors import UsageError, VggflowError
 from vggflow.process import leave
@@ -82,6 +82,10 @@ def options(
         say(f"vggflow {__version__}")
         raise typer.Exit
     context.obj = folder
+    if context.invoked_subcommand != "up" and (folder / artifacts.STATE / "stack").is_dir():
+        from vggflow.stack import environment
+
+        environment.use(folder)
 
 
 def _here(context: typer.Context) -> Workspace:
@@ -493,6 +497,19 @@ def cache(
     columns = ["layer", "images", "MB", "type", "shape", "used"]
     out.print(table("", columns, [[str(row[column]) for column in columns] for row in rows]))
     say(f"{sum(row['MB'] for row in rows):.1f} of {limit_bytes() / 1e6:.0f} MB in {state_folder()}")
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    show_passwords: Annotated[
+        bool, typer.Option("--show-passwords", help="Print log-ins with their passwords.")
+    ] = False,
+) -> None:
+    """Runs the servers of a team on this machine: PostgreSQL, MLflow with users, Prefect, a worker."""
+    from vggflow.stack.up import up
+
+    raise typer.Exit(up(_here(context), show_passwords=show_passwords))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """A connection to MLflow, and its errors in one line."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import read_mlflow_creds
+from requests import HTTPError
 
 from vggflow import artifacts
 from vggflow.errors import VggflowError
@@ -67,14 +70,32 @@ def _artifact_location() -> str | None:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Turns what MLflow raises into one line that says where it was asked."""
+    """Turns what MLflow raises into one line that says where it was asked, and what a refused log-in may do."""
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, HTTPError) as error:  # files come with errors of their own
         said = " ".join(str(error).split())
         raise VggflowError(
-            f"MLflow at {_without_secret(mlflow.get_tracking_uri())} said: {said[:300]}"
+            f"MLflow at {_without_secret(mlflow.get_tracking_uri())} {_refusal(said) or f'said: {said[:300]}'}"
         ) from error
+
+
+def _refusal(said: str) -> str | None:
+    """What 401 and 403 mean; nothing where the server said something else."""
+    found = re.search(r"\b(401|403) Client Error|error code (401|403)\b", said)
+    if not found or "Host header" in said:  # a server that was not told its name answers 403 too
+        return None
+    user = read_mlflow_creds().username
+    if "401" in found[0]:
+        return (
+            f"does not know user {user!r} with this password: ask its administrator for another"
+            if user
+            else "wants to know who asks: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
+    return (
+        f"does not let user {user!r} do this: readers only look, trainers register candidates, promoters change what "
+        "is in use; ask its administrator for the role (docs/operating.md)"
+    )
 
 
 def _without_secret(uri: str) -> str:

@@ -1,0 +1,87 @@
+"""Ends programs for sure, also when `vggflow up` itself was killed: `python -m vggflow.stack.ending RECORD`.
+
+`vggflow up` writes down what it started. The guard below waits at the other end of a pipe that the kernel closes
+however `vggflow up` ends, and then ends what is still on record.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from vggflow import files
+
+SECONDS_TO_END = 20.0
+SECONDS_FOR_THE_REST = 8.0  # a training that is told to end writes its checkpoint
+
+
+@dataclass(frozen=True)
+class Running:
+    """A program that was started in a session of its own: its process, and how it wants to be told to end."""
+
+    name: str
+    pid: int
+    created: float
+    end_signal: int
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The process, if it still runs; another one that got its number since is not it."""
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if abs(process.create_time() - self.created) < 0.05 and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+
+def running(name: str, pid: int, end_signal: int) -> Running:
+    """What is to be remembered of a program that was just started."""
+    return Running(name, pid, psutil.Process(pid).create_time(), end_signal)
+
+
+def write_record(path: Path, programs: Sequence[Running]) -> None:
+    """Writes down what runs, in the order in which it was started."""
+    files.write_json(path, [asdict(program) for program in programs])
+
+
+def end_recorded(path: Path) -> list[str]:
+    """Ends what is on record and still runs, the last one first; returns the names of what was ended."""
+    recorded = [Running(**entry) for entry in files.read_json(path)] if path.exists() else []
+    ended = [program.name for program in reversed(recorded) if end(program)]
+    path.unlink(missing_ok=True)
+    return ended
+
+
+def end(program: Running) -> bool:
+    """Ends a program and all that it started, gently at first; tells whether it still ran."""
+    process = program.process
+    if process is None:
+        return False
+    below = _below(process)
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, program.end_signal)
+    _, alive = psutil.wait_procs([process], timeout=SECONDS_TO_END)
+    below = [*below, *(child for one in alive for child in _below(one))]
+    for number, seconds in ((signal.SIGTERM, SECONDS_FOR_THE_REST), (signal.SIGKILL, SECONDS_TO_END)):
+        left = [each for each in (*below, *alive) if each.is_running()]
+        for each in left:
+            with suppress(psutil.Error):
+                each.send_signal(number)
+        psutil.wait_procs(left, timeout=seconds)
+    return True
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    with suppress(psutil.Error):
+        return process.children(recursive=True)
+    return []
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()  # until `vggflow up` is gone
+    end_recorded(Path(sys.argv[1]))

@@ -1,0 +1,154 @@
+"""Brings the servers of a workspace up, says where they are, and takes them down again."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+
+from filelock import FileLock, Timeout
+
+from vggflow import artifacts
+from vggflow.console import say, tell
+from vggflow.errors import UsageError, VggflowError
+from vggflow.stack import environment, postgres, programs, work_pool
+from vggflow.stack.place import Place, check_ports, folder_of, open_place
+from vggflow.stack.supervisor import Supervisor, supervising
+from vggflow.workspace import Workspace
+
+NEEDED = {"flask_wtf": "users in MLflow"}
+
+
+def up(workspace: Workspace, *, show_passwords: bool = False) -> int:
+    """Runs the servers until Ctrl-C or SIGTERM; returns the exit code.
+
+    Raises:
+        UsageError: they run already, or a package is missing.
+        VggflowError: a port is taken, or a server does not start or dies too often.
+    """
+    _check_packages()
+    lock = _claim(workspace)
+    try:
+        place = open_place(workspace)
+        with suppress(KeyboardInterrupt), supervising(place.folder) as supervisor:
+            check_ports(place)
+            _start(place, supervisor)
+            _announce(place, show_passwords=show_passwords)
+            supervisor.watch()
+        tell("stopped; everything is kept for the next `vggflow up`")
+    finally:
+        lock.release()
+    return 0
+
+
+def _check_packages() -> None:
+    missing = [f"{name} ({why})" for name, why in NEEDED.items() if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"the servers need packages that are not installed: {', '.join(missing)}; "
+            "run pip install 'vggflow[server]'"
+        )
+
+
+def _claim(workspace: Workspace) -> FileLock:
+    folder = folder_of(workspace)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / environment.LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"the servers of this workspace run already: use them with `source {folder / environment.FILE}`, "
+            "or end that `vggflow up` first"
+        ) from None
+    return lock
+
+
+def _start(place: Place, supervisor: Supervisor) -> None:
+    """Databases first, then both servers at once, then users and work pool, then the worker."""
+    if place.choices.database is not None:
+        _start_database(place, supervisor)
+    mlflow, prefect = programs.mlflow(place), programs.prefect(place)
+    for program in (mlflow, prefect):
+        tell(f"starting {program.name}")
+        supervisor.start(program)
+    supervisor.wait(mlflow)
+    _set_users_up(place)
+    supervisor.wait(prefect)
+    api = work_pool.PrefectApi(f"{place.url('prefect')}/api", environment.prefect_login(place))
+    work_pool.ensure(api)
+    worker = programs.worker(place, api)
+    tell("starting worker")
+    supervisor.start(worker)
+    supervisor.wait(worker)
+
+
+def _start_database(place: Place, supervisor: Supervisor) -> None:
+    data = place.folder / "postgres"
+    installed = postgres.installed_for(place.folder, place.choices.database or 0)
+    postgres.create(installed, data, place.passwords["postgresql"])
+    program = programs.database(place, installed)
+    tell(f"starting {program.name} {installed.version} in {data}")
+    supervisor.start(program)
+    supervisor.wait(program)
+    postgres.ensure_databases(installed, place.choices.ports["postgresql"], place.passwords["postgresql"])
+
+
+def _set_users_up(place: Place) -> None:
+    """Roles of this workspace's models, a user for the worker and one for the person, in a process of its own.
+
+    The worker may promote only where a flow may: with `promotion.approval: required` its log-in can't, whatever runs
+    under it.
+    """
+    automatic = place.workspace.settings().promotion.approval == "automatic"
+    users = {
+        environment.WORKER: {
+            "role": "promoter" if automatic else "trainer",
+            "password": place.passwords["worker"],
+        },
+        environment.person(): {"role": "promoter", "password": place.passwords["person"]},
+    }
+    login = environment.variables(place, environment.ADMINISTRATOR, place.passwords["mlflow_admin"])
+    done = subprocess.run(
+        [sys.executable, "-m", "vggflow.tracking.users", "-C", place.workspace.root, "apply", "-"],
+        input=json.dumps({"users": users}),
+        env=os.environ | login,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise VggflowError(f"MLflow's users could not be set up: {last}")
+
+
+def _announce(place: Place, *, show_passwords: bool) -> None:
+    person = environment.person()
+    logins = {
+        "MLflow": (place.url("mlflow"), person, place.passwords["person"]),
+        "Prefect": (place.url("prefect"), environment.ADMINISTRATOR, place.passwords["prefect"]),
+    }
+    for name, (url, user, password) in logins.items():
+        shown = f"password {password}" if show_passwords else f"password in {place.folder / 'passwords.json'}"
+        say(f"{name:<8} {url}  user {user}, {shown}")
+    say(f"shell    source {environment.write(place)}")
+    for line in _limits(place):
+        say(f"note     {line}")
+    say("Ctrl-C stops all")
+
+
+def _limits(place: Place) -> list[str]:
+    lines = []
+    if not place.choices.prefect_in_postgresql:
+        lines.append(
+            "Prefect is on SQLite, which locks when several flows run at once: for a team, install Debian's "
+            "postgresql before the first `vggflow up`"
+        )
+    if place.choices.database is None:
+        lines.append("MLflow is on SQLite, which is enough for one person, not for a team")
+    if place.workspace.path(artifacts.MLFLOW_DATABASE).exists():
+        lines.append(
+            "models from before these servers stay in .vggflow/mlflow.db: docs/operating.md says how to move them"
+        )
+    return lines

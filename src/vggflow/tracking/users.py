@@ -1,0 +1,100 @@
+"""Gives people access to MLflow. Run by its administrator: `MLFLOW_TRACKING_USERNAME`, `MLFLOW_TRACKING_PASSWORD`.
+
+    python -m vggflow.tracking.users [-C WORKSPACE] apply USERS.json    roles, and users with their roles
+    python -m vggflow.tracking.users [-C WORKSPACE] set NAME ROLE       one user; prints a new one's password
+    python -m vggflow.tracking.users [-C WORKSPACE] password NAME       another password, printed once
+    python -m vggflow.tracking.users [-C WORKSPACE] remove NAME
+    python -m vggflow.tracking.users [-C WORKSPACE] list
+
+A role is reader, trainer or promoter of the workspace's model; MLflow calls it `MODEL:reader` and so on. The server's
+`default_permission` must be NO_PERMISSIONS, so that whoever has no role sees nothing.
+"""
+
+import argparse
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+
+from vggflow.console import err, say
+from vggflow.errors import UsageError, VggflowError
+from vggflow.settings import RegistrySettings
+from vggflow.tracking import connection
+from vggflow.tracking.connection import answering
+from vggflow.tracking.permissions import Server
+from vggflow.tracking.roles import ROLES
+from vggflow.workspace import find
+
+
+def apply(server: Server, registry: RegistrySettings, users: Mapping[str, Mapping[str, str]]) -> None:
+    """Makes the roles, and users with their roles: `{"ann": {"role": "trainer"}}`, with a `password` or a new one.
+
+    Raises:
+        UsageError: a role is unknown.
+    """
+    wrong = {name: entry.get("role") for name, entry in users.items() if entry.get("role") not in ROLES}
+    if wrong:
+        name, role = next(iter(wrong.items()))
+        raise UsageError(f"user {name!r} has role {role!r}: choose one of {', '.join(ROLES)}")
+    server.ensure_roles(registry)
+    for name, entry in users.items():
+        chosen = next(role for role in ROLES if role == entry["role"])
+        made = server.ensure_user(registry, name, chosen, entry.get("password"))
+        say(f"{name}: {chosen} of {registry.name}" + (f", password {made}" if made else ""))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    workspace = find(arguments.workspace)
+    registry = workspace.settings().registry
+    server = Server(connection.connect(workspace))
+    if not mlflow.get_tracking_uri().startswith("http"):
+        raise UsageError("MLFLOW_TRACKING_URI names no server: only a server knows users")
+    if arguments.command == "apply":
+        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8")
+        apply(server, registry, json.loads(text)["users"])
+    elif arguments.command == "set":
+        apply(server, registry, {arguments.name: {"role": arguments.role}})
+    elif arguments.command == "password":
+        made = secrets.token_urlsafe(15)
+        server.set_password(arguments.name, made)
+        say(f"{arguments.name}: password {made}")
+    elif arguments.command == "remove":
+        server.remove_user(arguments.name)
+    else:
+        for user in server.users():
+            roles = ", ".join(entry["name"] for entry in server.roles_of(user["username"]))
+            say(f"{user['username']}: {'administrator' if user['is_admin'] else roles or 'no role'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vggflow.tracking.users", description="Users of MLflow and their roles."
+    )
+    parser.add_argument("-C", "--workspace", type=Path, default=Path())
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("apply", help="roles, and users from JSON").add_argument("file", type=Path)
+    chosen = commands.add_parser("set", help="makes a user, or gives one another role")
+    chosen.add_argument("name")
+    chosen.add_argument("role", choices=ROLES)
+    for name, text in (("password", "gives a user another password"), ("remove", "removes a user")):
+        commands.add_parser(name, help=text).add_argument("name")
+    commands.add_parser("list", help="users and their roles")
+    return parser
+
+
+def main() -> int:
+    """The program; returns its exit code."""
+    try:
+        with answering():
+            _run(_parser().parse_args())
+    except VggflowError as error:
+        err.print(f"vggflow: {error}", markup=False)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+"""`vggflow up`, from nothing, with real servers: each answers, nothing is left, everything is there again."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from tiny import write_params
+
+from vggflow import files
+from vggflow import workspace as workspaces
+from vggflow.stack import environment, postgres
+from vggflow.stack.place import open_place
+from vggflow.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+READY = "Ctrl-C stops all"
+
+
+@dataclass
+class Up:
+    """A `vggflow up` that has said all that it says."""
+
+    process: "subprocess.Popen[str]"
+    lines: list[str]
+
+    def below(self) -> list[psutil.Process]:
+        """All that it started."""
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self, number: signal.Signals) -> list[psutil.Process]:
+        """Ends it, and returns what still runs of it half a minute later at most."""
+        below = self.below()
+        self.process.send_signal(number)
+        self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return psutil.wait_procs(below, timeout=30)[1]
+
+
+@pytest.fixture(scope="module")
+def root() -> Iterator[Path]:
+    """A workspace that PostgreSQL's own account can reach; pytest's folders are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="vggflow-stack-") as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "tiny"
+        write_params(root)
+        workspaces.init(root)
+        yield root
+
+
+def _command(root: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "vggflow.cli", "-C", str(root), *arguments]
+
+
+def _run(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(_command(root, *arguments), capture_output=True, text=True, timeout=120)
+
+
+def _up(root: Path) -> Up:
+    process = subprocess.Popen(
+        _command(root, "up"),
+        stdout=subprocess.PIPE,
+        stderr=(root / "up.log").open("a"),
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "300"},
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or lines[-1] != READY:
+        line = process.stdout.readline()
+        assert line, (root / "up.log").read_text()
+        lines.append(line.strip())
+    return Up(process, lines)
+
+
+def _ask(url: str, login: str | None = None, content: Any = None) -> tuple[int, str]:
+    """Status and text of a request, as anonymous or with `user:password`."""
+    user, _, password = (login or "").partition(":")
+    answer = httpx.request(
+        "GET" if content is None else "POST",
+        url,
+        json=content,
+        auth=(user, password) if login else None,
+        trust_env=False,
+        timeout=30,
+    )
+    return answer.status_code, answer.text
+
+
+@pytest.fixture(scope="module")
+def up(root: Path) -> Iterator[Up]:
+    found = _up(root)
+    yield found
+    if found.process.poll() is None:
+        found.end(signal.SIGTERM)
+
+
+def _url(up: Up, name: str) -> str:
+    return next(found[1] for line in up.lines if (found := re.match(rf"{name}\s+(http://\S+)", line)))
+
+
+def _logins(root: Path) -> tuple[str, str]:
+    known = json.loads((root / ".vggflow/stack/passwords.json").read_text())
+    return f"{environment.person()}:{known['person']}", f"admin:{known['prefect']}"
+
+
+def test_every_server_answers_who_is_logged_in_and_nobody_else(root: Path, up: Up) -> None:
+    mlflow, prefect = _url(up, "MLflow"), _url(up, "Prefect")
+    person, login = _logins(root)
+    assert _ask(f"{mlflow}/health")[0] == 200
+    search = {"max_results": 10}
+    assert _ask(f"{mlflow}/api/2.0/mlflow/experiments/search", content=search)[0] == 401
+    assert _ask(f"{mlflow}/api/2.0/mlflow/experiments/search", "admin:password1234", search)[0] == 401
+    status, text = _ask(f"{mlflow}/api/2.0/mlflow/experiments/search", person, search)
+    assert (status, "tiny-promotions" in text) == (200, True)
+    assert _ask(f"{prefect}/api/health")[0] == 200
+    assert _ask(f"{prefect}/api/work_pools/vggflow")[0] == 401
+    assert _ask(f"{prefect}/api/work_pools/vggflow", "admin:admin")[0] == 401
+    status, text = _ask(f"{prefect}/api/work_pools/vggflow", login)
+    assert (status, json.loads(text)["type"]) == (200, "process")
+    workers = json.loads(_ask(f"{prefect}/api/work_pools/vggflow/workers/filter", login, {})[1])
+    assert [worker["status"] for worker in workers] == ["ONLINE"]
+
+
+def test_databases_are_postgresql_where_it_can_be(root: Path, up: Up) -> None:
+    installed = postgres.find(root / ".vggflow/stack")
+    if installed is None or not installed.has_trigrams:
+        pytest.skip("no PostgreSQL with pg_trgm here")
+    server = next(each for each in up.below() if each.name() == "postgres")
+    assert server.uids().real != 0
+    assert (root / ".vggflow/stack/postgres/PG_VERSION").exists()
+    assert not list((root / ".vggflow/stack").glob("**/*.db"))
+
+
+def test_no_password_is_open_to_others(root: Path, up: Up) -> None:
+    folder = root / ".vggflow/stack"
+    passwords = list(json.loads((folder / "passwords.json").read_text()).values())
+    for process in up.below():
+        assert not [word for word in process.cmdline() for each in passwords if each in word], process
+    assert not [line for line in up.lines for each in passwords if each in line]
+    for path in [*folder.glob("*"), *folder.glob("log/*")]:
+        if path.is_file() and any(each in path.read_text(errors="replace") for each in passwords):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_servers_listen_on_this_machine_only(up: Up) -> None:
+    heard = [
+        connection.laddr.ip
+        for process in up.below()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(heard) >= 3
+    assert set(heard) == {"127.0.0.1"}
+
+
+def test_a_second_up_is_refused_in_one_line(root: Path, up: Up) -> None:
+    ran = _run(root, "up")
+    assert ran.returncode == 2
+    assert len(ran.stderr.strip().splitlines()) == 1
+    assert "run already" in ran.stderr
+
+
+def test_commands_find_the_servers_by_themselves(root: Path, up: Up) -> None:
+    ran = _run(root, "models")
+    assert (ran.returncode, "no models yet" in ran.stdout) == (0, True), ran.stderr
+    assert not (root / ".vggflow/mlflow.db").exists()
+
+
+def test_a_worker_that_is_killed_comes_back(root: Path, up: Up) -> None:
+    def worker() -> psutil.Process | None:
+        return next((each for each in up.below() if "worker" in each.cmdline()), None)
+
+    first = worker()
+    assert first is not None
+    first.kill()
+    _wait(lambda: (now := worker()) is not None and now.pid != first.pid)
+    assert "worker was ended by signal 9: starting it again" in (root / "up.log").read_text()
+
+
+def test_ctrl_c_leaves_nothing_and_the_next_start_has_everything(root: Path, up: Up) -> None:
+    mlflow, prefect = _url(up, "MLflow"), _url(up, "Prefect")
+    person, login = _logins(root)
+    text = _ask(f"{mlflow}/api/2.0/mlflow/experiments/get-by-name?experiment_name=tiny", person)[1]
+    experiment = json.loads(text)["experiment"]["experiment_id"]
+    run = _ask(
+        f"{mlflow}/api/2.0/mlflow/runs/create", person, {"experiment_id": experiment, "run_name": "kept"}
+    )
+    assert run[0] == 200, run
+    assert _ask(f"{prefect}/api/variables/", login, {"name": "kept", "value": 1})[0] == 201
+    assert up.end(signal.SIGINT) == []
+    assert up.process.returncode == 0
+    assert _run(root, "models").returncode == 1
+    again = _up(root)
+    try:
+        assert again.lines == up.lines
+        found = _ask(f"{mlflow}/api/2.0/mlflow/runs/search", person, {"experiment_ids": [experiment]})
+        assert "kept" in found[1]
+        assert _ask(f"{prefect}/api/variables/name/kept", login)[0] == 200
+    finally:
+        assert again.end(signal.SIGKILL) == []
+
+
+def test_a_taken_port_is_one_clear_line(root: Path) -> None:
+    port = open_place(Workspace(root)).choices.ports["prefect"]
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        ran = _run(root, "up")
+    assert ran.returncode == 1
+    assert f"port {port}" in ran.stderr.strip().splitlines()[-1]
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_database_whose_program_is_gone_is_not_replaced_by_an_empty_one(root: Path) -> None:
+    path = root / ".vggflow/stack/choices.json"
+    kept = path.read_text()
+    files.write_json(path, json.loads(kept) | {"database": 9})
+    ran = _run(root, "up")
+    path.write_text(kept)
+    assert ran.returncode == 2
+    assert "PostgreSQL 9" in ran.stderr.strip().splitlines()[-1]
+
+
+def _wait(true: Callable[[], object], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
