@@ -94,7 +94,7 @@ class Program:
     def copy(self, name: str) -> "Program":
         """The same workspace in another folder, where nothing was trained yet."""
         target = self.root.with_name(name)
-        shutil.copytree(self.root, target, ignore=shutil.ignore_patterns("model", "state"))
+        shutil.copytree(self.root, target, ignore=shutil.ignore_patterns("model", "state", "train.log"))
         return Program(target, self.server, self.environment)
 
     def start(self, *command: str) -> "subprocess.Popen[bytes]":

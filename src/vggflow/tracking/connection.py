@@ -22,7 +22,9 @@ Client = MlflowClient
 
 def connect(workspace: Workspace) -> MlflowClient:
     """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
+    # Else bars and links appear between the lines of our own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     uri = tracking_uri(workspace)
     if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
