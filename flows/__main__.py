@@ -1,26 +1,68 @@
-"""Starts a flow here and now: `python -m flows retrain WORKSPACE [--sample]`.
+"""What vggflow starts as a process, since it does not import Prefect itself: `python -m flows VERB WORKSPACE`.
 
-The command line of vggflow starts this as a process, since vggflow itself does not import Prefect.
+retrain [--sample]   the retrain flow, here and now
+deploy               applies prefect.yaml to the server; prints JSON
+status               what the server knows about the workspace; prints JSON
+event                tells the server that new data is pushed
+clean --keep N       deletes old runs of the workspace; prints JSON
 """
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
+
+from vggflow.errors import VggflowError
+from vggflow.workspace import find
 
 
 def main() -> int:
-    """Runs the flow that the arguments name; returns the exit code that vggflow promises."""
-    parser = argparse.ArgumentParser(prog="python -m flows", description="Starts a flow here and now.")
-    parser.add_argument("flow", choices=["retrain"])
+    """Does what the arguments say; returns the exit code that vggflow promises."""
+    parser = argparse.ArgumentParser(prog="python -m flows", description="vggflow's side of Prefect.")
+    parser.add_argument("verb", choices=["retrain", "deploy", "status", "event", "clean"])
     parser.add_argument("workspace", type=Path)
     parser.add_argument(
         "--sample", action="store_true", help="the whole way on data/sample, without touching an alias"
     )
+    parser.add_argument("--keep", type=int, default=3, help="how many runs of each flow stay")
+    parser.add_argument("--dry-run", action="store_true", help="only count")
     arguments = parser.parse_args()
+    try:
+        return _do(arguments)
+    except VggflowError as error:
+        print(f"vggflow: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
 
-    from flows.retrain import run_here
 
-    return run_here(arguments.workspace, sample=arguments.sample)
+def _do(arguments: argparse.Namespace) -> int:
+    verb = arguments.verb
+    if verb == "retrain":
+        from flows.retrain import run_here
+
+        return run_here(arguments.workspace, sample=arguments.sample)
+    workspace = find(arguments.workspace)
+    if verb == "clean":
+        from flows.clean import clean
+
+        _print(clean(workspace, arguments.keep, dry_run=arguments.dry_run))
+    elif verb == "deploy":
+        from flows.deploy import deploy
+
+        _print(deploy(workspace).to_dict())
+    elif verb == "status":
+        from flows.status import server_status
+
+        _print(server_status(workspace))
+    else:
+        from flows.events import announce_data
+
+        _print({"data": announce_data(workspace)})
+    return 0
+
+
+def _print(content: dict[str, Any]) -> None:
+    print(json.dumps(content, ensure_ascii=False))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -2,18 +2,24 @@
 
 import importlib
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
+from prefect import flow, get_run_logger, tags, task
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.stages import StageFailed, run_dvc_stage
-from vggflow import pipeline, rehearsal
+from flows import naming, progress, showing
+from flows.identity import TAG, identity
+from flows.stages import Frame, StageFailed, TimeIsUp, run_dvc_stage
+from flows.turns import turn
+from vggflow import history, pipeline, rehearsal
+from vggflow import workspace as workspaces
 from vggflow.console import say
 from vggflow.errors import VggflowError
 from vggflow.process import Outcome
@@ -22,133 +28,221 @@ from vggflow.workspace import Workspace, find
 if TYPE_CHECKING:
     from vggflow.succession import Promotion
     from vggflow.tracking.registry import Version
+    from vggflow.tracking.reports import Pages
 
 Result = TypeVar("Result")
-UP_TO_DATE = "up to date"
+# A run that crashed this often would crash again: out of memory, a broken machine.
+STARTS = 3
+STATES = {
+    "promoted": "Promoted",
+    "awaiting approval": "Awaiting approval",
+    "on hold": "On hold",
+    "would promote": "Sample passed",
+    "would keep": "Sample passed",
+}
+OPEN = ("awaiting approval", "on hold")
+FINAL = ("promoted", "kept", "already champion")
 
 
 def _may_pass_next_time(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """Wrong usage and refusals stay what they are; a network or a device may be back."""
+    """A network or a device may be back; wrong usage, refusals and bugs stay what they are."""
     error = state.result(raise_on_failure=False)
-    return error.exit_code not in (2, 3) if isinstance(error, VggflowError) else isinstance(error, Exception)
+    if isinstance(error, VggflowError):
+        return error.exit_code not in (2, 3) and not isinstance(error, TimeIsUp)
+    return isinstance(error, OSError)
 
 
-def _step(name: str) -> Callable[[Callable[..., Result]], Any]:
-    """A task as this flow wants it: DVC and the registry say what is done already, so Prefect caches nothing."""
+def step(name: str) -> Callable[[Callable[..., Result]], Any]:
+    """A task as these flows want it: DVC and the registry say what is done already, so Prefect caches nothing."""
     return task(
         name=name,
-        retries=2,
-        retry_delay_seconds=[15, 60],
+        retries=3,
+        retry_delay_seconds=[15, 60, 240],
         retry_condition_fn=_may_pass_next_time,
         persist_result=False,
         task_run_name=name,
     )
 
 
-@_step("data")
+@step("data")
 def bring_data(workspace: Workspace) -> None:
     """Data and start weights are there and versioned, and the workspace knows this vggflow."""
     for line in pipeline.prepare(workspace):
         get_run_logger().info(line)
 
 
-def _stage(name: str) -> Any:
-    @_step(name)
-    def run(workspace: Workspace) -> Outcome | None:
+def stage(name: str) -> Any:
+    """The task of a stage."""
+
+    @step(name)
+    def run(workspace: Workspace, deadline: float | None = None) -> Outcome | None:
         """Lets DVC bring the stage up to date."""
-        return run_dvc_stage(workspace, name, get_run_logger().info, str(flow_run.id or ""))
+        frame = Frame(str(flow_run.id or ""), deadline)
+        try:
+            with progress.shown(workspace, showing.key(workspace, "progress")):
+                return run_dvc_stage(workspace, name, get_run_logger().info, frame)
+        finally:
+            showing.show_table(workspace, name)
 
     return run
 
 
-validate, train, evaluate = _stage("validate"), _stage("train"), _stage("evaluate")
+validate, train, evaluate = stage("validate"), stage("train"), stage("evaluate")
 
 
-@_step("register")
+@step("register")
 def register(workspace: Workspace, sample: bool) -> "tuple[Version, bool]":
     """The evaluated model is a candidate, registered once."""
     return pipeline.register(workspace, alias=not sample)
 
 
-@_step("promote")
+@step("promote")
 def promote(workspace: Workspace, version: "Version", sample: bool) -> "Promotion":
     """The candidate becomes champion if it is better; on the sample this is only judged."""
     from vggflow.succession import Request, promote
 
     request = Request("retrained", number=version.number, automatic=True, dry_run=sample)
-    return promote(workspace, request)
+    promotion = promote(workspace, request)
+    showing.show_decision(workspace, promotion)
+    return promotion
 
 
-@_step("publish")
-def publish(workspace: Workspace) -> None:
-    """Data, start weights, models and the run cache are on the DVC remote, for any other machine."""
+@step("publish")
+def publish(workspace: Workspace, promotion: "Promotion") -> "Pages":
+    """Data, weights, models and the run cache are on the DVC remote, and the gate's pages in MLflow."""
+    from vggflow.tracking import reports, settled
+
     workspace.dvc("push", "--quiet", "--run-cache")
+    pages = reports.publish(workspace, promotion.candidate.run_id)
+    if promotion.outcome in FINAL:
+        settled.mark(workspace, promotion.candidate)
+    return pages
 
 
-@flow(name="retrain", persist_result=False, retries=0, validate_parameters=True)
-def retrain(workspace: str = ".", sample: bool = False) -> State[Any]:
+@step("report")
+def report_refusal(workspace: Workspace) -> "Pages":
+    """The gate's pages are in MLflow, since the clone that holds them goes away."""
+    from vggflow.tracking import reports
+
+    return reports.publish_refusal(workspace, f"{flow_run.name} · refused")
+
+
+@dataclass
+class Way:
+    """How far a run has come."""
+
+    ran: dict[str, Outcome | None] = field(default_factory=dict)
+    new: bool = False
+    promotion: "Promotion | None" = None
+    pages: "Pages | None" = None
+
+
+@flow(
+    name="retrain", flow_run_name=naming.run_name, persist_result=False, retries=0, validate_parameters=True
+)
+def retrain(
+    workspace: str = ".",
+    sample: bool = False,
+    time_limit_hours: float | None = None,
+    requested_data: str | None = None,
+) -> State[Any]:
     """Brings the champion up to date with data, code and settings, or says why it stays.
 
     Args:
         workspace: The folder of the workspace.
         sample: The whole way on `data/sample`, in an experiment of its own, without touching an alias.
+        time_limit_hours: A stage that runs when this time is over is stopped; its checkpoint is kept.
+        requested_data: The hash of the data that somebody announced, for the record: what is trained on is what
+            git says when the run begins.
     """
+    del requested_data
+    deadline = time.monotonic() + 3600 * time_limit_hours if time_limit_hours else None
     here = find(Path(workspace))
+    if (flow_run.run_count or 1) > STARTS:
+        return Failed(name="Failed", message=f"given up: crashed {STARTS} times; see the logs of its tasks")
+    with turn(here):
+        return _once(here, sample, deadline)
+
+
+def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:
+    """The whole way, alone on this workspace."""
+    way = Way()
     try:
-        if sample:
-            here = rehearsal.workspace_of_sample(here)
-        bring_data(here)
-        ran = {stage.name: stage(here) for stage in (validate, train, evaluate)}
-        version, new = register(here, sample)
-        promotion = promote(here, version, sample)
-        publish(here)
-    except StageFailed as error:
-        return _failed(error)
-    state = _state(ran, new, promotion)
-    _describe(state, ran, promotion)
+        if not sample and _settled(here):
+            state = _nothing_new()
+        else:
+            here = rehearsal.workspace_of_sample(here) if sample else here
+            state = _go(here, sample, deadline, way)
+    except VggflowError as error:
+        state = _failed(here, error, way)
+    showing.show_summary(here, state, _parts(way))
     return state
 
 
-def _failed(error: StageFailed) -> State[Any]:
-    refused = error.exit_code == 3
-    message = str(error)
-    create_markdown_artifact(f"# {'Refused' if refused else 'Failed'}\n\n{message}\n", key="retrain")
-    return Failed(name="Refused" if refused else "Failed", message=message, data=error)
+def _go(here: Workspace, sample: bool, deadline: float | None, way: Way) -> State[Any]:
+    bring_data(here)
+    for name, run in (("validate", validate), ("train", train), ("evaluate", evaluate)):
+        way.ran[name] = run(here, deadline)
+    version, way.new = register(here, sample)
+    way.promotion = promote(here, version, sample)
+    way.pages = publish(here, way.promotion)
+    return _state(way)
 
 
-def _state(ran: dict[str, Outcome | None], new: bool, promotion: "Promotion") -> State[Any]:
-    names = {
-        "promoted": "Promoted",
-        "awaiting approval": "Awaiting approval",
-        "would promote": "Sample passed",
-        "would keep": "Sample passed",
-    }
-    if not any(ran.values()) and not new and promotion.outcome not in ("promoted", "awaiting approval"):
-        message = "data, code and settings are those of the last run; nothing was computed or registered"
-        return Completed(name="Nothing new", message=message)
-    return Completed(name=names.get(promotion.outcome, "Champion kept"), message=promotion.message)
+def _settled(here: Workspace) -> bool:
+    """Whether a clone without data asks for what was retrained to the end already."""
+    if workspaces.status(here, "data") != "missing" or not (here.root / "data.dvc").exists():
+        return False
+    from vggflow.tracking import settled
+
+    return settled.find(here) is not None
 
 
-def _describe(state: State[Any], ran: dict[str, Outcome | None], promotion: "Promotion") -> None:
-    champion = promotion.champion
-    in_use = f"version {champion.number}" if champion else "none yet"
-    rows = "\n".join(
-        f"| {stage} | {outcome.message if outcome else UP_TO_DATE} |" for stage, outcome in ran.items()
-    )
-    create_markdown_artifact(
-        f"# {state.name}\n\n{state.message}\n\n| stage | |\n|---|---|\n{rows}\n\n"
-        f"Candidate: version {promotion.candidate.number}. Champion: {in_use}.\n",
-        key="retrain",
-        description=state.message,
-    )
+def _failed(here: Workspace, error: VggflowError, way: Way) -> State[Any]:
+    if error.exit_code == 3 and isinstance(error, StageFailed):
+        try:
+            way.pages = report_refusal(here)
+        except VggflowError as unreachable:  # what was found stands in the table of the stage all the same
+            get_run_logger().warning("the gate's pages could not be kept: %s", unreachable)
+    name = "TimedOut" if isinstance(error, TimeIsUp) else "Refused" if error.exit_code == 3 else "Failed"
+    return Failed(name=name, message=str(error), data=error)
+
+
+def _nothing_new() -> State[Any]:
+    message = "data, code and settings are those of the last run; nothing was computed or registered"
+    return Completed(name="Nothing new", message=message)
+
+
+def _state(way: Way) -> State[Any]:
+    promotion = way.promotion
+    if promotion is None or (
+        not any(way.ran.values()) and not way.new and promotion.outcome not in ("promoted", *OPEN)
+    ):
+        return _nothing_new()
+    return Completed(name=STATES.get(promotion.outcome, "Champion kept"), message=promotion.message)
+
+
+def _parts(way: Way) -> list[str]:
+    """What the summary tells below its first line."""
+    parts = [showing.links(way.pages)] if way.pages else []
+    if way.ran:
+        parts.append(showing.stages(way.ran))
+    if way.promotion:
+        champion = way.promotion.champion
+        in_use = f"version {champion.number}" if champion else "none yet"
+        parts.append(f"Candidate: version {way.promotion.candidate.number}. Champion: {in_use}.")
+    return parts
 
 
 def run_here(workspace: Path, *, sample: bool = False) -> int:
     """Runs the flow in this process; returns the exit code that the command line promises."""
     # The server takes seconds to start: MLflow is imported meanwhile.
     threading.Thread(target=importlib.import_module, args=("vggflow.succession",), daemon=True).start()
-    state = retrain(str(workspace), sample, return_state=True)
+    here, began = find(workspace), datetime.now().astimezone()
+    with tags(TAG, identity(here).tag):
+        state = retrain(str(workspace), sample, return_state=True)
     say(f"{state.name}: {state.message}")
+    history.add(here, "by hand", str(state.name), str(state.message), began)
     if state.is_completed():
         return 0
     error = state.result(raise_on_failure=False)

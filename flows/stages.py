@@ -2,9 +2,16 @@
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
+import psutil
+
+from flows.progress import path_of
+from vggflow.console import PROGRESS
 from vggflow.errors import VggflowError
 from vggflow.process import DRIVER, Outcome, outcome_path, read_outcome
 from vggflow.tracking.lineage import FLOW_RUN
@@ -33,30 +40,80 @@ class StageFailed(VggflowError):
         self.exit_code = outcome.exit_code
 
 
+class TimeIsUp(StageFailed):
+    """A stage was stopped because its run has had all the time that it gets."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a stage runs within: the run that it belongs to, and when that has to end (`time.monotonic`)."""
+
+    flow_run_id: str = ""
+    deadline: float | None = None
+
+    def seconds_left(self) -> float:
+        """Until the deadline; never below zero."""
+        return max(0.0, (self.deadline or 0.0) - time.monotonic())
+
+
 def run_dvc_stage(
-    workspace: Workspace, stage: str, say: Callable[[str], None], flow_run_id: str
+    workspace: Workspace, stage: str, say: Callable[[str], None], frame: Frame
 ) -> Outcome | None:
     """Lets DVC bring a stage up to date; returns the outcome, or nothing where there was nothing to do.
 
     Raises:
+        TimeIsUp: the deadline came first; the checkpoint is kept.
         StageFailed: the stage, or DVC itself, failed.
     """
     outcome_path(workspace, stage).unlink(missing_ok=True)
     last = ""
     command = dvc_command("repro", "--pull", "--single-item", stage)
-    environment = workspace.environment() | {DRIVER: str(os.getpid()), FLOW_RUN: flow_run_id}
-    with _ending_with_us(command, workspace, environment) as process:
+    environment = workspace.environment() | {
+        DRIVER: str(os.getpid()),
+        FLOW_RUN: frame.flow_run_id,
+        PROGRESS: str(path_of(workspace)),
+    }
+    with _ending_with_us(command, workspace, environment) as process, _limited(process, frame) as overdue:
         for line in process.stdout or ():
             if line.strip() and not line.startswith(DVC_HINTS):
                 last = line.strip()
                 say(last)
         code = process.wait()
+    if overdue.is_set():
+        message = (
+            "stopped: the run has had all the time that it gets; the next run goes on from the checkpoint"
+        )
+        raise TimeIsUp(stage, Outcome(1, message))
     outcome = read_outcome(workspace, stage)
     if code != 0:
         raise StageFailed(
             stage, outcome if outcome and outcome.exit_code else Outcome(1, last or f"DVC ended with {code}")
         )
     return outcome
+
+
+@contextmanager
+def _limited(process: "subprocess.Popen[str]", frame: Frame) -> Iterator[threading.Event]:
+    """Stops DVC and the stage at the deadline, with time to tidy up; the event tells that it came to this."""
+    overdue = threading.Event()
+
+    def stop() -> None:
+        overdue.set()
+        with suppress(psutil.NoSuchProcess):
+            dvc = psutil.Process(process.pid)
+            for each in [*dvc.children(recursive=True), dvc]:
+                each.terminate()
+
+    if frame.deadline is None:
+        yield overdue
+        return
+    timer = threading.Timer(frame.seconds_left(), stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield overdue
+    finally:
+        timer.cancel()
 
 
 @contextmanager

@@ -133,12 +133,14 @@ def data_import(
     as_json: AsJson = False,
 ) -> None:
     """Copies images into data/ and versions them with DVC and git."""
-    from vggflow import pipeline
+    from vggflow import pipeline, servers
     from vggflow.data.importers import ImportOptions
     from vggflow.data.splitting import Shares
 
     options = ImportOptions(Shares(valid, test, group), dry_run=dry_run)
     summary = pipeline.import_data(_here(context), source, options, commit=not no_commit)
+    if summary.copied and not dry_run and not no_commit:
+        servers.announce(_here(context))
     if as_json:
         _print_json(summary.to_dict())
     else:
@@ -406,12 +408,59 @@ def submit(
 def retrain(
     context: typer.Context,
     sample: Annotated[bool, typer.Option("--sample", help="Try every step on data/sample.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Runs the whole flow, now: data, validate, train, evaluate, register, promote, publish."""
+    if dry_run:
+        _print_plan(_here(context), as_json)
+        return
+    if as_json:
+        raise UsageError("--json belongs to --dry-run: add it, or leave --json out")
     from vggflow import servers
 
     command = ["retrain", str(_here(context).root), *(["--sample"] if sample else [])]
     raise typer.Exit(servers.run_flow(_here(context), command))
+
+
+def _print_plan(workspace: Workspace, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from vggflow.foresight import foresee
+
+    steps = foresee(workspace)
+    if as_json:
+        _print_json([asdict(step) for step in steps])
+        return
+    out.print(table("", ["step", "would", "why"], [[step.step, step.would, step.why] for step in steps]))
+
+
+@app.command()
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Shows champion, challenger, data, last runs, next runs and who waits, on one screen."""
+    from vggflow.status import overview, render
+
+    found = overview(_here(context))
+    if as_json:
+        _print_json(found)
+        return
+    for line in render(found):
+        say(line)
+
+
+@app.command()
+def deploy(context: typer.Context, as_json: AsJson = False) -> None:
+    """Applies prefect.yaml to the Prefect server and says what will run when and where."""
+    from vggflow import servers
+
+    found = servers.ask_flows(_here(context), "deploy")
+    if as_json:
+        _print_json(found)
+        return
+    columns = ["deployment", "when", "where", "at once"]
+    out.print(table("", columns, [[str(row[column]) for column in columns] for row in found["deployments"]]))
+    say(f"workspace {found['workspace']}: {found['place']}")
+    say(f"automations: {', '.join(found['automations'])}")
 
 
 @app.command()

@@ -1,16 +1,22 @@
 """What a person sees while something takes long: a bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vggflow.files import write_json
+
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_NOTES = 1.0
+PROGRESS = "VGGFLOW_PROGRESS"
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -25,7 +31,17 @@ class Advance(Protocol):
 
 @contextmanager
 def progress(what: str) -> Iterator[Advance]:
-    """A bar for work of known length, on stderr; where stderr is no terminal, a line every ten seconds."""
+    """A bar for work of known length, on stderr; where stderr is no terminal, a line every ten seconds.
+
+    Whoever started this process may want to show it too, and names a file for it in `VGGFLOW_PROGRESS`.
+    """
+    file = os.environ.get(PROGRESS)
+    with _seen(what) as advance:
+        yield _noted(what, Path(file), advance) if file else advance
+
+
+@contextmanager
+def _seen(what: str) -> Iterator[Advance]:
     if not err.is_terminal:
         yield _lines(what)
         return
@@ -75,6 +91,21 @@ def _lines(what: str) -> Advance:
         if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             print(f"{what} {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)  # noqa: T201
+
+    return advance
+
+
+def _noted(what: str, file: Path, shown: Advance) -> Advance:
+    """Also writes how far it is into a file, once a second, whole or not at all."""
+    last = 0.0
+
+    def advance(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        shown(done, total, note)
+        if time.monotonic() - last >= SECONDS_BETWEEN_NOTES or done >= total:
+            last = time.monotonic()
+            with suppress(OSError):  # a full disk is for the work itself to report
+                write_json(file, {"what": what, "done": done, "total": total, "note": note})
 
     return advance
 

@@ -1,5 +1,6 @@
 """The programs beside vggflow: flows in a process of their own, and the servers of MLflow and Prefect."""
 
+import json
 import os
 import signal
 import socket
@@ -11,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vggflow import artifacts
 from vggflow.console import say, tell
-from vggflow.errors import VggflowError
+from vggflow.errors import UsageError, VggflowError
 from vggflow.process import ending_with_parents
 from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
@@ -63,15 +65,45 @@ def run_flow(workspace: Workspace, arguments: list[str]) -> int:
             continue  # the flow got it too, and ends in its own time
 
 
+def ask_flows(workspace: Workspace, verb: str, *options: str) -> dict[str, Any]:
+    """What `python -m flows VERB` prints as JSON, or its error.
+
+    Raises:
+        UsageError, VggflowError: it ended with 2, or with something else that is not 0.
+    """
+    command = [sys.executable, "-m", "flows", verb, str(workspace.root), *options]
+    done = subprocess.run(command, env=environment(workspace), capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+    said = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("vggflow: ")
+    raise (UsageError if done.returncode == UsageError.exit_code else VggflowError)(said)
+
+
+def announce(workspace: Workspace) -> None:
+    """Tells the Prefect server, where one is named, that new data is pushed; one that is away learns it later."""
+    address = os.environ.get("PREFECT_API_URL")
+    if not address:
+        return
+    try:
+        ask_flows(workspace, "event")
+    except VggflowError as error:
+        tell(f"{address} was not told of the new data ({error}); the hourly check-data finds it")
+
+
 def environment(workspace: Workspace) -> dict[str, str]:
     """Prefect's own server inside this workspace, unless `PREFECT_API_URL` names one, and less chatter."""
     defaults = {
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": str(int(SECONDS_TO_START)),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, the default, a restarted server forgets who has a turn: waiting runs would wait for ever.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Queues for evaluating language models: seven processes for nothing.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
     if "PREFECT_API_URL" not in os.environ:
         home = workspace.path(artifacts.PREFECT_HOME)

@@ -1,0 +1,84 @@
+"""The check-data flow: is there data that nobody has trained on and nobody asked to train on?"""
+
+import importlib
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.states import Completed
+
+from flows import naming, showing
+from flows.events import announce_data
+from flows.identity import identity
+from flows.retrain import step
+from vggflow import pipeline
+from vggflow import workspace as workspaces
+from vggflow.tracking import lineage
+from vggflow.workspace import Workspace, find
+
+# A request older than this was lost, or there was none: then the data is announced again.
+DAYS_TO_REMEMBER = 7
+
+
+@step("look")
+def look(workspace: Workspace) -> tuple[str, str]:
+    """The hash of the data that there is, and why nothing has to be said about it; empty if something has to."""
+    if workspaces.status(workspace, "data") in ("changed", "untracked"):
+        for line in pipeline.prepare(workspace):
+            get_run_logger().info(line)
+        workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+    data = lineage.data_hash(workspace)
+    settled = importlib.import_module("vggflow.tracking.settled")
+    if not data:
+        return data, "there is no data yet"
+    if data in settled.trained_on(workspace):
+        return data, f"data {data[:6]} was trained on"
+    return data, _asked_for(identity(workspace).tag, data)
+
+
+@step("announce")
+def announce(workspace: Workspace) -> None:
+    """Tells the server."""
+    announce_data(workspace)
+
+
+@flow(name="check-data", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
+def check_data(workspace: str = ".") -> State[Any]:
+    """Announces data that is pushed but neither trained on nor asked for.
+
+    Args:
+        workspace: The folder of the workspace.
+    """
+    here = find(Path(workspace))
+    data, why_not = look(here)
+    if not why_not:
+        announce(here)
+    name, message = (
+        ("Nothing new", why_not)
+        if why_not
+        else ("Announced", f"data {data[:6]} is new: a retraining is asked for")
+    )
+    state: State[Any] = Completed(name=name, message=message)
+    showing.show_summary(here, state, [])
+    return state
+
+
+def _asked_for(tag: str, data: str) -> str:
+    """Whether a retraining was asked for this data, in words; empty if not, or if the request was cancelled."""
+    since = datetime.now(UTC) - timedelta(days=DAYS_TO_REMEMBER)
+    wanted = FlowRunFilter.model_validate(
+        {"tags": {"all_": [tag]}, "expected_start_time": {"after_": since.isoformat()}}
+    )
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(
+            flow_run_filter=wanted, limit=200, sort=FlowRunSort.EXPECTED_START_TIME_DESC
+        )
+    for run in runs:
+        if run.parameters.get("requested_data") == data and not (run.state and run.state.is_cancelled()):
+            return f"data {data[:6]} was asked for by run {run.name}"
+    return ""

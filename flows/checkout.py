@@ -1,0 +1,92 @@
+"""The pull step of every deployment: a worker brings the workspace of a run, in a folder of the run's own.
+
+A process worker gives each run a temporary folder and removes it afterwards, so two runs never share a checkout.
+What a killed worker left behind is removed by the next run on the machine.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from vggflow.errors import UsageError, VggflowError
+from vggflow.files import read_json, write_json
+from vggflow.process import state_folder
+from vggflow.workspace import Workspace, find
+
+OWNER = ".vggflow-owner.json"
+SECONDS_BETWEEN_TRIES = (5.0, 20.0, 60.0)
+
+
+def bring(repository: str = "", branch: str = "", folder: str = "", name: str = "") -> dict[str, str]:
+    """Clones the workspace here, or goes to its folder where it has no git remote.
+
+    Raises:
+        UsageError: the folder is not on this machine, or what the clone computes would be lost with it.
+        VggflowError: git does not answer, even after a minute and a half.
+    """
+    if not repository:
+        if not (Path(folder) / "params.yaml").is_file():
+            raise UsageError(
+                f"{folder} is not on this machine: give the workspace a git remote, then `vggflow deploy` again"
+            )
+        os.chdir(folder)
+        return {"directory": folder}
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        raise UsageError(
+            "MLFLOW_TRACKING_URI is not set in this worker's environment: what a run tracks would be removed "
+            "with its clone; set it where the worker is started"
+        )
+    remove_left_behind()
+    here = Path.cwd()
+    write_json(here / OWNER, _process(os.getpid()))
+    clone = Workspace(here / (name or "workspace"))
+    _clone(repository, branch, clone.root)
+    share_cache(find(clone.root), name)
+    os.chdir(clone.root)
+    return {"directory": str(clone.root)}
+
+
+def share_cache(workspace: Workspace, name: str) -> None:
+    """Gives all clones of a workspace on this machine one DVC cache, so that data comes over the network once."""
+    cache = state_folder() / "dvc-cache" / (name or workspace.name)
+    cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+    workspace.dvc("config", "--local", "cache.dir", str(cache))
+
+
+def remove_left_behind() -> None:
+    """Removes the folders of runs whose process is gone, as after a power cut or a killed worker."""
+    for mark in Path(tempfile.gettempdir()).glob(f"*prefect/{OWNER}"):
+        try:
+            owner: dict[str, Any] = read_json(mark)
+        except (OSError, json.JSONDecodeError):
+            continue  # another run is removing it at this moment
+        if _process(owner["pid"]) != owner:
+            shutil.rmtree(mark.parent, ignore_errors=True)
+
+
+def _clone(repository: str, branch: str, destination: Path) -> None:
+    above = Workspace(destination.parent)
+    options = ["--branch", branch] if branch else []
+    for seconds in (*SECONDS_BETWEEN_TRIES, None):
+        try:
+            above.git("clone", "--quiet", "--depth", "1", *options, repository, str(destination))
+        except VggflowError:
+            if seconds is None:
+                raise
+            time.sleep(seconds)
+        else:
+            return
+
+
+def _process(pid: int) -> dict[str, float]:
+    """A process so named that a later one with the same number is not taken for it; zeros where it is gone."""
+    try:
+        return {"pid": pid, "began": psutil.Process(pid).create_time()}
+    except psutil.NoSuchProcess:
+        return {"pid": pid, "began": 0}

@@ -1,0 +1,83 @@
+"""Which workspace this is, for everybody who asks the same Prefect server: its name, and where workers find it."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from vggflow.workspace import Workspace, find
+
+TAG = "vggflow"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A workspace as a server knows it.
+
+    Attributes:
+        name: For people, in the names of deployments, tags, events and limits.
+        repository: What workers clone; empty where the workspace has no git remote.
+        branch: The branch that they clone.
+        folder: Where runs work where there is no git remote; else empty.
+    """
+
+    name: str
+    repository: str
+    branch: str
+    folder: str
+
+    @property
+    def place(self) -> str:
+        """The git remote, else the folder."""
+        return self.repository or self.folder
+
+    @property
+    def tag(self) -> str:
+        """What deployments and runs of this workspace carry."""
+        return f"workspace:{self.name}"
+
+    @property
+    def limit(self) -> str:
+        """The global concurrency limit that all retrainings of this workspace share."""
+        return f"vggflow-{self.name}"
+
+    @property
+    def resource(self) -> str:
+        """What events about this workspace are about."""
+        return f"vggflow.workspace.{self.name}"
+
+
+def identity(workspace: Workspace) -> Identity:
+    """Reads the identity from git; a clone has the same one as the folder it comes from."""
+    remotes = workspace.git("remote", check=False).split()
+    if not remotes:
+        return Identity(_plain(workspace.name), "", "", str(workspace.root))
+    remote = "origin" if "origin" in remotes else remotes[0]
+    url = without_secret(workspace.git("remote", "get-url", remote).strip())
+    branch = workspace.git("rev-parse", "--abbrev-ref", "HEAD", check=False).strip()
+    return Identity(_plain(Path(url).name.removesuffix(".git")), url, branch, "")
+
+
+def identify() -> dict[str, str]:
+    """The build step of `prefect.yaml`: the workspace that is deployed, for the other fields to refer to."""
+    here = identity(find(Path()))
+    return {
+        "workspace_name": here.name,
+        "repository": here.repository,
+        "branch": here.branch,
+        "folder": here.folder,
+    }
+
+
+def without_secret(url: str) -> str:
+    """A remote's address without a password in it: workers have credentials of their own."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return url
+    host = parts.hostname + (f":{parts.port}" if parts.port else "")
+    return urlunsplit(parts._replace(netloc=host))
+
+
+def _plain(name: str) -> str:
+    """Without the characters that Prefect or a shell would take for something else."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-.") or "workspace"

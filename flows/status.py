@@ -1,0 +1,84 @@
+"""What the server knows about a workspace: last runs, next runs, who waits, and whether anybody works."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+
+from flows.deploy import POOL
+from flows.identity import identity
+from vggflow.workspace import Workspace
+
+SHOWN = 5
+
+
+def server_status(workspace: Workspace) -> dict[str, Any]:
+    """Ready for JSON: `runs`, `next`, `queue` (lists of runs) and `workers` (how many are online)."""
+    return asyncio.run(_ask(identity(workspace).tag))
+
+
+async def _ask(tag: str) -> dict[str, Any]:
+    async with get_client() as client:
+        ended = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
+        waiting = {"type": {"any_": ["RUNNING", "PENDING", "PAUSED", "CANCELLING"]}}
+        held_up = {"name": {"any_": ["Late", "AwaitingConcurrencySlot", "AwaitingRetry"]}}
+        planned = {"name": {"any_": ["Scheduled"]}}
+        queue = [
+            *await _runs(client, tag, waiting, FlowRunSort.START_TIME_ASC),
+            *await _runs(client, tag, held_up, FlowRunSort.EXPECTED_START_TIME_ASC),
+        ]
+        return {
+            "runs": await _runs(client, tag, ended, FlowRunSort.EXPECTED_START_TIME_DESC),
+            "queue": queue,
+            "next": await _next(client, tag, planned),
+            "workers": await _workers(client),
+        }
+
+
+async def _runs(
+    client: PrefectClient, tag: str, state: dict[str, Any], sort: FlowRunSort, limit: int = SHOWN
+) -> list[dict[str, Any]]:
+    wanted = FlowRunFilter.model_validate({"tags": {"all_": [tag]}, "state": state})
+    found = await client.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=limit)
+    return [_row(run) for run in found]
+
+
+async def _next(client: PrefectClient, tag: str, planned: dict[str, Any]) -> list[dict[str, Any]]:
+    """The next run of each deployment."""
+    runs = await _runs(client, tag, planned, FlowRunSort.EXPECTED_START_TIME_ASC, 100)
+    first: dict[str, dict[str, Any]] = {}
+    names = {run["deployment_id"]: "" for run in runs}
+    for key in names:
+        names[key] = (await client.read_deployment(key)).name if key else "by hand"
+    for run in runs:
+        first.setdefault(names[run["deployment_id"]], run | {"run": names[run["deployment_id"]]})
+    return list(first.values())
+
+
+async def _workers(client: PrefectClient) -> int:
+    try:
+        workers = await client.read_workers_for_work_pool(POOL)
+    except ObjectNotFound:
+        return 0
+    return sum(worker.status == "ONLINE" for worker in workers)
+
+
+def _row(run: FlowRun) -> dict[str, Any]:
+    state = run.state
+    return {
+        "run": run.name,
+        "state": state.name if state else "",
+        "message": (state.message or "") if state else "",
+        "at": _iso(run.start_time or run.expected_start_time),
+        "seconds": round(run.total_run_time.total_seconds()),
+        "deployment_id": str(run.deployment_id or ""),
+    }
+
+
+def _iso(time: datetime | None) -> str:
+    return time.astimezone().isoformat(timespec="seconds") if time else ""

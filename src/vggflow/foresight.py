@@ -1,0 +1,127 @@
+"""What `vggflow retrain` would do and why, without computing anything."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from vggflow import artifacts, version
+from vggflow import workspace as workspaces
+from vggflow.errors import DataError
+from vggflow.settings import Settings
+from vggflow.workspace import Workspace
+
+STAGES = ("validate", "train", "evaluate")
+UP_TO_DATE = "up to date"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of the flow: what would happen, and why."""
+
+    step: str
+    would: str
+    why: str
+
+    @property
+    def acts(self) -> bool:
+        """Whether it would do anything at all."""
+        return self.would not in (UP_TO_DATE, "nothing")
+
+
+def foresee(workspace: Workspace) -> list[Step]:
+    """The steps of the flow in their order.
+
+    Raises:
+        DataError: there is no data, here or on the DVC remote.
+    """
+    settings = workspace.settings()
+    steps = [_data(workspace), *_stages(workspace)]
+    return [*steps, *_registry(workspace, settings, computes=any(step.acts for step in steps[1:]))]
+
+
+def _data(workspace: Workspace) -> Step:
+    states = {tracked: workspaces.status(workspace, tracked) for tracked in ("data", "weights")}
+    if states["data"] == "missing" and not (workspace.root / "data.dvc").exists():
+        raise DataError(f"no data/ in {workspace.root}: bring images in with `vggflow data import FOLDER`")
+    missing = [name for name, state in states.items() if state == "missing"]
+    changed = [name for name, state in states.items() if state in ("changed", "untracked")]
+    if missing:
+        return Step("data", "pull", f"{' and '.join(missing)} from the DVC remote")
+    if changed:
+        named = " and ".join(f"{name}/ differs from {name}.dvc" for name in changed)
+        return Step("data", "add", f"{named}: it is versioned as it is now")
+    return Step("data", UP_TO_DATE, "as versioned")
+
+
+def _stages(workspace: Workspace) -> list[Step]:
+    """Each stage, from what DVC says about it; a stage whose input would change may run as well."""
+    said: dict[str, Any] = json.loads(workspace.dvc("status", "--json", *STAGES) or "{}")
+    stale = "vggflow is another one than last time" if _is_another(workspace) else ""
+    steps: list[Step] = []
+    above = ""
+    for stage in STAGES:
+        reasons = [stale] if stale else []
+        reasons += [reason for reason in _reasons(said.get(stage, [])) if reason not in reasons]
+        if reasons:
+            steps.append(Step(stage, "run, or restore", "; ".join(reasons)))
+        elif above:
+            steps.append(Step(stage, "run if needed", f"if {above} comes out differently"))
+        else:
+            steps.append(Step(stage, UP_TO_DATE, "same data, code and settings"))
+        above = above or (stage if reasons else "")
+    return steps
+
+
+def _is_another(workspace: Workspace) -> bool:
+    path = workspace.path(artifacts.VERSION)
+    return path.exists() and path.read_text("utf-8").strip() != version.stamp()
+
+
+def _reasons(said: list[Any]) -> list[str]:
+    """DVC's words, shorter: `data modified`, `train.seed modified`, `model/model.keras deleted`."""
+    found: list[str] = []
+    for entry in said:
+        if isinstance(entry, str):  # such as "changed command"
+            found.append(entry)
+            continue
+        for changes in entry.values():
+            found += _flat(changes)
+    return found
+
+
+def _flat(changes: dict[str, Any]) -> list[str]:
+    found: list[str] = []
+    for name, how in changes.items():
+        if isinstance(how, dict):  # parameters come by file
+            found += [f"{key} {what}" for key, what in how.items()]
+        else:
+            found.append(f"{name} {how}")
+    return found
+
+
+def _registry(workspace: Workspace, settings: Settings, *, computes: bool) -> list[Step]:
+    from vggflow.tracking import connection, ledger, registry
+
+    names = settings.registry
+    client = connection.connect(workspace)
+    book = ledger.read(client, names)
+    challenger = registry.with_alias(registry.versions(client, names.candidates), registry.CHALLENGER)
+    champion = f"champion version {book.champion.number}" if book.champion else "no champion yet"
+    if computes or challenger is None:
+        candidate = Step("register", "a candidate", "if the model is another than those that are registered")
+    else:
+        candidate = Step("register", UP_TO_DATE, f"candidate {challenger.number} is the challenger")
+    return [candidate, _promotion(settings, champion, book.hold is not None), _publish()]
+
+
+def _promotion(settings: Settings, champion: str, held: bool) -> Step:
+    rule = f"rule {settings.promotion.rule}, against {champion}"
+    if held:
+        return Step("promote", "judge only", f"{rule}; automatic promotion is on hold since a rollback")
+    if settings.promotion.approval == "required":
+        return Step("promote", "judge only", f"{rule}; a person approves")
+    return Step("promote", "judge", f"{rule}; once for the same models, images and rules")
+
+
+def _publish() -> Step:
+    return Step("publish", "push", "what the DVC remote does not have yet")

@@ -1,0 +1,55 @@
+"""What was retrained to the end: so a request for the same again is answered before any data is pulled."""
+
+import hashlib
+from pathlib import PurePosixPath as Path
+
+import yaml
+from mlflow import MlflowClient
+
+from vggflow import artifacts, files, version
+from vggflow.tracking import ledger, registry
+from vggflow.tracking.connection import answering, connect
+from vggflow.tracking.registry import Version
+from vggflow.workspace import Workspace
+
+SETTLED = "vggflow.settled"
+
+
+def inputs(workspace: Workspace) -> str:
+    """The digest of all that a retraining starts from, readable in a clone without its data."""
+    parts = [version.stamp(), *(_digest(workspace, name) for name in (artifacts.PARAMS, artifacts.PIPELINE))]
+    for tracked in (artifacts.DATA, artifacts.WEIGHTS):
+        entry = workspace.path(tracked.with_suffix(".dvc"))
+        parts.append(yaml.safe_load(entry.read_text("utf-8"))["outs"][0]["md5"] if entry.exists() else "none")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def mark(workspace: Workspace, candidate: Version) -> None:
+    """Remembers that a retraining from these inputs ended with this candidate, under the champion of now."""
+    client = connect(workspace)
+    value = _value(client, workspace)
+    if candidate.tags.get(SETTLED) != value:
+        with answering():
+            client.set_model_version_tag(candidate.name, str(candidate.number), SETTLED, value)
+
+
+def find(workspace: Workspace) -> Version | None:
+    """The candidate that a retraining from the same inputs ended with, if the champion is still the same."""
+    client = connect(workspace)
+    value = _value(client, workspace)
+    candidates = registry.versions(client, workspace.settings().registry.candidates)
+    return next((each for each in candidates if each.tags.get(SETTLED) == value), None)
+
+
+def trained_on(workspace: Workspace) -> set[str]:
+    """The DVC hashes of all data that a candidate was trained on."""
+    found = registry.versions(connect(workspace), workspace.settings().registry.candidates)
+    return {each.tags.get("data.hash", "") for each in found}
+
+
+def _value(client: MlflowClient, workspace: Workspace) -> str:
+    return f"{inputs(workspace)} {ledger.read(client, workspace.settings().registry).state}"
+
+
+def _digest(workspace: Workspace, name: Path) -> str:
+    return files.sha256(workspace.path(name))

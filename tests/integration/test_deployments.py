@@ -1,0 +1,109 @@
+"""From `vggflow deploy` to a champion: real servers, a real worker, a schedule and a form."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from team import Team, schedule_within, team, wait
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """Servers, a workspace with data, and its deployments."""
+    with team(tmp_path_factory.mktemp("deployed")) as made:
+        made.vggflow("data", "import", str(made.folder / "delivery"))
+        made.vggflow("deploy")
+        yield made
+
+
+def test_deploy_says_what_runs_when_and_where(deployed: Team) -> None:
+    found = json.loads(deployed.vggflow("deploy", "--json"))
+    assert found["workspace"] == "tiny"
+    assert found["place"] == str(deployed.folder / "tiny.git")
+    when = {row["deployment"]: (row["when"], row["where"]) for row in found["deployments"]}
+    assert when == {
+        "check-data@tiny": ("15 * * * * Europe/Berlin", "vggflow / cpu"),
+        "promote@tiny": ("by hand", "vggflow / cpu"),
+        "retrain-nightly@tiny": ("0 2 * * * Europe/Berlin", "vggflow / gpu"),
+        "retrain-on-new-data@tiny": ("on new data", "vggflow / gpu"),
+        "rollback@tiny": ("by hand", "vggflow / cpu"),
+    }
+    assert found["automations"] == ["dead @tiny", "restart @tiny", "stuck @tiny"]
+
+
+def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
+    before = deployed.ask("POST", "/automations/count")
+    deployed.vggflow("deploy")
+    assert deployed.ask("POST", "/automations/count") == before
+    assert deployed.ask("POST", "/deployments/count", {}) == 5
+
+
+def test_another_workspace_of_the_same_name_is_refused(deployed: Team, tmp_path: Path) -> None:
+    from vggflow import workspace as workspaces
+
+    root = tmp_path / "tiny"
+    workspaces.init(root, "quick")
+    code, out = deployed.try_vggflow("deploy", root=root)
+    assert code == 2
+    assert str(deployed.folder / "tiny.git") in out
+
+
+def test_a_schedule_fires_on_a_worker_and_the_champion_changes(deployed: Team) -> None:
+    at = datetime.now(UTC) + timedelta(minutes=1)
+    schedule_within(deployed.root, "retrain-nightly", f"{at.minute} {at.hour} * * *")
+    deployed.vggflow("deploy")
+    deployed.worker("first")
+    wait(deployed.runs, 150, "the schedule fires")
+    run = deployed.ended(deployed.runs()[0]["id"], 300)
+    assert run["state"]["name"] == "Promoted", run["state"]
+    assert run["name"].startswith("nightly · data ")
+    assert run["name"].endswith(datetime.now().strftime("%Y-%m-%d"))
+    assert deployed.models() == [("tiny", 1, "champion"), ("tiny-candidates", 1, "challenger")]
+    assert wait(lambda: not deployed.clones(), 30, "the clone is removed")
+
+    shown = deployed.artifacts(run["id"])
+    assert {"tiny-summary", "tiny-validate", "tiny-train", "tiny-evaluate", "tiny-promote"} <= set(shown)
+    summary = shown["tiny-summary"]["data"]
+    assert summary.startswith("# Promoted")
+    assert f"]({deployed.mlflow_url}/#/experiments/" in summary
+    assert all(page in summary for page in ("MLflow run", "evaluation report", "data report", "Data Docs"))
+    assert len(json.loads(shown["tiny-train"]["data"])) == 3
+    assert shown["tiny-progress"]["type"] == "progress"
+
+    status = deployed.vggflow("status")
+    assert "champion    version 1" in status
+    assert run["name"] in status
+    assert "1 worker online" in status
+    assert max(len(line) for line in status.splitlines()) <= 80
+
+
+def test_the_same_again_is_nothing_new_and_pulls_no_data(deployed: Team) -> None:
+    before = deployed.models()
+    run = deployed.ended(deployed.request("retrain-nightly"), 120)
+    assert run["state"]["name"] == "Nothing new", run["state"]
+    assert deployed.models() == before
+    tasks = deployed.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert tasks == []
+
+
+def test_a_promotion_by_form_asks_for_a_reason_and_says_what_the_gate_found(deployed: Team) -> None:
+    run = deployed.ended(deployed.request("promote", "promote", reason="to try the form"), 120)
+    assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Champion kept"), run["state"]
+    assert "already" in run["state"]["message"]
+
+
+def test_where_mlflow_knows_users_a_form_only_asks_a_promoter(deployed: Team) -> None:
+    worker = deployed.workers[0]
+    worker.stop()
+    deployed.worker("of-users", MLFLOW_TRACKING_USERNAME="worker", MLFLOW_TRACKING_PASSWORD="x")  # noqa: S106
+    before = deployed.models()
+    asked = deployed.request("rollback", "rollback", reason="it's worse on cats")
+    run = deployed.ended(asked, 120)
+    assert run["state"]["name"] == "Requested", run["state"]
+    text = deployed.artifacts(run["id"])["tiny-summary"]["data"]
+    assert """vggflow rollback --reason 'it'"'"'s worse on cats'""" in text
+    assert deployed.models() == before
