@@ -11,7 +11,7 @@ import typer
 
 from vggflow import __version__, artifacts
 from vggflow.console import err, out, say, table, tell
-from vggflow.errors import UsageError, VggflowError
+from vggflow.errors import PromotionRefused, UsageError, VggflowError
 from vggflow.process import leave
 from vggflow.workspace import Workspace, check_version, find, init, recipes
 
@@ -259,9 +259,13 @@ def promote(
         override=override,
         accept_class_change=accept_class_change,
     )
-    result = succession.promote(_here(context), request)
-    if result.decision:
-        say(result.decision.to_text().rstrip())
+    try:
+        result = succession.promote(_here(context), request)
+    except PromotionRefused as refused:
+        tell(refused.evidence)
+        raise
+    if result.evidence:
+        say(result.evidence)
     say(f"{result.outcome}: {result.message}")
 
 
@@ -567,6 +571,45 @@ def ui(context: typer.Context) -> None:
     from vggflow import servers
 
     raise typer.Exit(servers.show(_here(context)))
+
+
+@app.command()
+def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+    """Says what is wrong on this machine and in this workspace, and what to do about it."""
+    from vggflow import doctor
+
+    try:
+        workspace = _here(context)
+    except UsageError:
+        workspace = None
+    findings = doctor.examine(workspace)
+    if as_json:
+        _print_json([finding.to_dict() for finding in findings])
+    else:
+        out.print(table("", ["", "what", "found"], doctor.as_cells(findings)))
+        if workspace is None:
+            tell("no workspace here: its settings, servers and remotes were not looked at")
+    raise typer.Exit(1 if any(finding.health == "wrong" for finding in findings) else 0)
+
+
+@app.command()
+def clean(
+    context: typer.Context,
+    keep: Annotated[int, typer.Option(help="How many candidates and runs stay, the newest.", min=1)],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Removes old candidates, runs, features and cached data; never what a champion or a rollback needs."""
+    from vggflow import cleaning
+
+    removed = cleaning.clean(_here(context), keep, dry_run=dry_run)
+    if as_json:
+        _print_json([removal.to_dict() for removal in removed])
+        return
+    cells = [
+        [r.what, str(r.count), "–" if r.megabytes is None else f"{r.megabytes:.1f}", r.stays] for r in removed
+    ]
+    out.print(table("", ["would go" if dry_run else "gone", "count", "MB", "what stays"], cells))
 
 
 @app.command()

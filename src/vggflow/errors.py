@@ -55,4 +55,12 @@ class DataRefused(Refused):
 
 
 class PromotionRefused(Refused):
-    """The promotion gate keeps the champion although a person asked to replace it."""
+    """The promotion gate keeps the champion although a person asked to replace it.
+
+    Attributes:
+        evidence: Every rule and what it found, and where the rest is to be seen.
+    """
+
+    def __init__(self, message: str, evidence: str = "") -> None:
+        super().__init__(message)
+        self.evidence = evidence

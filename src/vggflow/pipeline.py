@@ -51,10 +51,28 @@ def prepare(workspace: Workspace) -> list[str]:
         if state == "missing":
             workspace.dvc("pull", f"{tracked}.dvc")
             said.append(f"{tracked}/ pulled from the DVC remote")
-        elif state in ("changed", "untracked"):
+        if tracked == "weights" and (fetched := _fetch_imagenet(workspace)):
+            said.append(fetched)
+            state = "changed"
+        if state in ("changed", "untracked"):
             workspace.dvc("add", "--quiet", tracked)
             said.append(f"{tracked}/ differs from {tracked}.dvc: added as it is now")
     return said
+
+
+def _fetch_imagenet(workspace: Workspace) -> str | None:
+    """ImageNet's weights come into `weights/`, where DVC versions them: start weights are data too."""
+    model = workspace.settings().model
+    folder = workspace.path(artifacts.WEIGHTS)
+    if model.weights != "imagenet":
+        return None
+    from vggflow.models import imagenet
+
+    with_top = model.head == "fc"
+    if imagenet.found(folder, with_top):
+        return None
+    console.tell("fetching ImageNet's weights, once")
+    return f"ImageNet's weights fetched: {imagenet.fetch_imagenet(folder, with_top).name}"
 
 
 def validate(workspace: Workspace) -> Outcome:

@@ -54,13 +54,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Promotion:
-    """How a request ended: what was asked, what is in use now, and why."""
+    """How a request ended: what was asked, what is in use now, why, and where that is recorded."""
 
     outcome: Outcome
     message: str
     candidate: Version
     champion: Version | None
     decision: "Decision | None" = None
+    record: str | None = None
+
+    @property
+    def evidence(self) -> str:
+        """Every rule and what it found, and where the record with its pictures is; empty where nobody judged."""
+        shown = [self.decision.to_text()] if self.decision else []
+        return "\n".join([*shown, *([f"evidence: {self.record}"] if self.record else [])])
 
     @property
     def command(self) -> str | None:
@@ -166,8 +173,9 @@ def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
     """Judges, records, and promotes where the gate, or a person who overrides it, says so."""
     from vggflow import judging
 
+    names = case.settings.registry
     tests = judging.test_digest(manifests.read(case.workspace.path(artifacts.MANIFEST)))
-    served = decisions.served(case.client, case.settings.registry, tests)
+    served = decisions.served(case.client, names, tests)
     question = judging.Case(
         case.candidate, case.book.champion, case.who.name, case.request.accept_class_change, served
     )
@@ -182,7 +190,7 @@ def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
         run_id = _record(case, tests, judged.decision.verdict, documents, _numbers(judged.decision))
     promotion = _act(case, judged.decision, run_id)
     decisions.conclude(case.client, run_id, promotion.outcome)
-    return _told(case, promotion)
+    return _told(case, replace(promotion, record=decisions.place(case.client, names, run_id)))
 
 
 def _act(case: _Open, decision: "Decision", run_id: str) -> Promotion:
@@ -235,7 +243,8 @@ def _told(case: _Open, promotion: Promotion) -> Promotion:
     """A person who is told no gets an error; a flow has done its work."""
     if promotion.outcome == "kept" and not case.request.automatic:
         why = promotion.message
-        raise PromotionRefused(f"candidate {case.candidate.number} stays a candidate: {why}")
+        message = f"candidate {case.candidate.number} stays a candidate: {why}"
+        raise PromotionRefused(message, promotion.evidence)
     return promotion
 
 

@@ -14,6 +14,7 @@ from mlflow.entities import Metric, Run, RunTag
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering, experiment_id
 from vggflow.tracking.registry import Version
+from vggflow.tracking.runs import run_link
 
 OUTCOME = "decision.outcome"
 QUESTION = "decision.question"
@@ -49,6 +50,13 @@ def record(
             else:
                 client.log_text(run_id, document, file_name)
         return run_id
+
+
+def place(client: MlflowClient, registry: RegistrySettings, run_id: str) -> str:
+    """Where people find the record: its page, or the run's name where the server has no pages."""
+    with answering():
+        link = run_link(run_id, client.get_run(run_id).info.experiment_id)
+    return link or f"MLflow run {run_id} of experiment {experiment(registry)}"
 
 
 def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:

@@ -1,0 +1,96 @@
+"""Old things away: what no alias, no champion, no rollback and none of the newest runs needs."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vggflow import artifacts, servers
+from vggflow.process import exclusive, state_folder
+from vggflow.tracking import connection, retention
+from vggflow.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was removed, or would be.
+
+    Attributes:
+        what: Such as `candidate versions`.
+        count: How many.
+        megabytes: What that frees here, in units of 1,000,000 bytes; None where it is not known.
+        stays: What was not touched, and why.
+    """
+
+    what: str
+    count: int
+    megabytes: float | None
+    stays: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def clean(workspace: Workspace, keep: int, *, dry_run: bool = False) -> list[Removal]:
+    """Removes what lies behind the `keep` newest candidates and runs; says what, and what it left.
+
+    Waits for a stage that is at work on the workspace.
+    """
+    with exclusive(workspace.path(artifacts.STATE) / "stage.lock", f"{workspace.root}"):
+        steps = (
+            _mlflow(workspace, keep, dry_run),
+            _dvc_cache(workspace, dry_run),
+            _features(keep, dry_run),
+            _prefect(workspace, keep, dry_run),
+        )
+        return [removal for step in steps for removal in step]
+
+
+def _mlflow(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal]:
+    client, names = connection.connect(workspace), workspace.settings().registry
+    found = retention.old(client, names, keep)
+    if not dry_run:
+        retention.remove(client, found)
+    size = None if found.size_bytes is None else found.size_bytes / 1e6
+    stays = f"{keep} newest, aliases, every version of {names.name}"
+    yield Removal("candidate versions", len(found.versions), None, stays)
+    yield Removal("MLflow runs", len(found.runs), size, "runs of versions that stay, decisions")
+
+
+def _dvc_cache(workspace: Workspace, dry_run: bool) -> Iterator[Removal]:
+    """The local cache only: the DVC remote is what `reproduce` and other machines restore from."""
+    cache = workspace.root / ".dvc" / "cache"
+    before = _files(cache)
+    options = ["--dry"] if dry_run else ["--force"]
+    said = workspace.dvc("gc", "--workspace", "--not-in-remote", *options)
+    after = _files(cache)
+    if dry_run:
+        count = next((int(word) for word in said.split() if word.isdigit()), 0)
+        yield Removal("files of the DVC cache", count, None, "what the workspace uses; the DVC remote")
+        return
+    freed = (sum(before.values()) - sum(after.values())) / 1e6
+    yield Removal(
+        "files of the DVC cache", len(before) - len(after), freed, "what the workspace uses; the DVC remote"
+    )
+
+
+def _features(keep: int, dry_run: bool) -> Iterator[Removal]:
+    from vggflow.training import feature_cache
+
+    old = feature_cache.contents(state_folder())[keep:]
+    if not dry_run and old:
+        stays = sum(entry.size_bytes for entry in feature_cache.contents(state_folder())[:keep])
+        feature_cache.evict(state_folder(), stays)
+    size = sum(entry.size_bytes for entry in old) / 1e6
+    yield Removal("kinds of features", len(old), size, f"{keep} last used; the others are computed again")
+
+
+def _prefect(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal]:
+    options = ["--keep", str(keep), *(["--dry-run"] if dry_run else [])]
+    count = int(servers.ask_flows(workspace, "clean", *options)["flow_runs"])
+    yield Removal("Prefect flow runs", count, None, f"{keep} newest of each flow, and all that are not over")
+
+
+def _files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}

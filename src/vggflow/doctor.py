@@ -1,0 +1,271 @@
+"""What is wrong on this machine, and what to do about it: one finding per check."""
+
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from vggflow import artifacts
+from vggflow import workspace as workspaces
+from vggflow.errors import VggflowError
+from vggflow.process import state_folder
+from vggflow.tracking.address import SQLITE, tracking_uri
+from vggflow.workspace import Workspace
+
+Health = Literal["ok", "warning", "wrong"]
+# What vggflow was tried with; another major version is another program.
+TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
+FASTAPI_LIMIT = (0, 155)
+LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
+MOST_SECONDS_APART = 5.0
+SECONDS_TO_ANSWER = 5.0
+OTHERS_WRITE = stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        check: What was looked at.
+        health: `ok`, `warning` (works, with a limit), or `wrong` (will fail).
+        found: What is there.
+        advice: What to do; empty where all is well.
+    """
+
+    check: str
+    health: Health
+    found: str
+    advice: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+def examine(workspace: Workspace | None) -> list[Finding]:
+    """Looks at packages, programs, disk, GPU and permissions, and at the servers and remotes of a workspace."""
+    checks: list[Callable[[], Iterator[Finding]]] = [_packages, _programs, _gpu, _caches]
+    if workspace is not None:
+        here = workspace
+        about_it = (_settings, _version, _git, _dvc_remote, _mlflow, _prefect, _secrets)
+        checks += [lambda check=check: check(here) for check in about_it]  # type: ignore[misc]
+    folders = [state_folder(), *([workspace.root] if workspace else [])]
+    return [finding for check in checks for finding in check()] + [_disk(folder) for folder in folders]
+
+
+def _packages() -> Iterator[Finding]:
+    for name, major in TRIED.items():
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            yield Finding(name, "wrong", "not installed", f"install it: pip install '{name}>={major}'")
+            continue
+        known = int(found.partition(".")[0]) == major
+        advice = "" if known else f"vggflow was tried with {name} {major}: install that, or expect surprises"
+        yield Finding(name, "ok" if known else "warning", found, advice)
+    with suppress(PackageNotFoundError):
+        number = tuple(int(part) for part in version("fastapi").split(".")[:2])
+        if number >= FASTAPI_LIMIT:
+            advice = "Prefect's server does not start with it: pip install 'fastapi<0.155'"
+            yield Finding("fastapi", "wrong", version("fastapi"), advice)
+
+
+def _programs() -> Iterator[Finding]:
+    place = shutil.which("git")
+    yield Finding(
+        "git", "ok" if place else "wrong", place or "not on the PATH", "" if place else "install git"
+    )
+    yield Finding("Python", "ok", platform.python_version())
+
+
+def _gpu() -> Iterator[Finding]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        yield Finding("GPU", "ok", "none found, training runs on the processor")
+        return
+    query = [program, "--query-gpu=name,memory.free", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())[:100]
+        yield Finding("GPU", "wrong", f"nvidia-smi: {said}", "look at the NVIDIA driver")
+        return
+    missing = "nvidia-cudnn-cu12"
+    with suppress(PackageNotFoundError):
+        version(missing)
+        missing = ""
+    advice = "pip install 'vggflow[gpu]', unless CUDA's libraries are the system's own" if missing else ""
+    health: Health = "warning" if missing else "ok"
+    yield Finding("GPU", health, "; ".join(done.stdout.strip().splitlines()), advice)
+
+
+def _caches() -> Iterator[Finding]:
+    """Whoever can write into a cache can put something there that others load."""
+    shared = {"state (VGGFLOW_STATE)": state_folder(), "DVC's site cache": Path("/var/tmp/dvc")}  # noqa: S108
+    for name, folder in shared.items():
+        if not folder.exists():
+            continue
+        open_to_all = folder.stat().st_mode & OTHERS_WRITE
+        own = os.access(folder, os.W_OK)
+        if not own and name.startswith("state"):
+            advice = "give it to this user, or set VGGFLOW_STATE to a folder of yours"
+            yield Finding(name, "wrong", f"{folder} can't be written", advice)
+        elif open_to_all:
+            advice = f"chmod o-w {folder}" + (
+                "" if name.startswith("state") else " (vggflow uses a place of its own)"
+            )
+            yield Finding(name, "warning", f"{folder} is writable by everybody", advice)
+        elif name.startswith("state"):
+            yield Finding(name, "ok", str(folder))
+
+
+def _settings(workspace: Workspace) -> Iterator[Finding]:
+    try:
+        workspace.settings()
+    except VggflowError as error:
+        yield Finding("params.yaml", "wrong", str(error), "mend it: docs/settings.md explains every key")
+    else:
+        yield Finding("params.yaml", "ok", "every key is known")
+
+
+def _version(workspace: Workspace) -> Iterator[Finding]:
+    try:
+        workspaces.check_version(workspace)
+    except VggflowError as error:
+        yield Finding("vggflow.version", "warning", str(error), "`vggflow retrain` follows by itself")
+    else:
+        yield Finding("vggflow.version", "ok", workspace.path(artifacts.VERSION).read_text("utf-8").strip())
+
+
+def _git(workspace: Workspace) -> Iterator[Finding]:
+    remotes = workspace.git("remote", check=False).split()
+    if not remotes:
+        advice = "`git remote add origin URL && git push`: workers and other machines clone from there"
+        yield Finding("git remote", "warning", "none", advice)
+        return
+    ahead = workspace.git("log", "--branches", "--not", "--remotes", "--oneline", check=False).splitlines()
+    advice = "`git push`: a version whose commit is only here can't be reproduced elsewhere" if ahead else ""
+    found = f"{remotes[0]}, {len(ahead)} commits not pushed" if ahead else remotes[0]
+    yield Finding("git remote", "warning" if ahead else "ok", found, advice)
+
+
+def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
+    listed = workspace.dvc("remote", "list", check=False).split()
+    if not listed:
+        yield Finding(
+            "DVC remote", "wrong", "none", "`dvc remote add --default NAME URL`, then commit .dvc/config"
+        )
+        return
+    address = listed[1] if len(listed) > 1 else ""
+    if address and "://" not in address and not _can_be_written(workspace.root / ".dvc" / address):
+        advice = "mount it, make it writable, or `dvc remote modify NAME url ADDRESS`"
+        yield Finding("DVC remote", "wrong", f"{address} can't be written", advice)
+        return
+    try:
+        workspace.dvc("status", "--cloud", "--json", "weights.dvc")
+    except VggflowError as error:
+        yield Finding("DVC remote", "wrong", str(error)[-160:], "check address, credentials and network")
+    else:
+        yield Finding("DVC remote", "ok", address or listed[0])
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether a folder takes files, or could be made."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK)
+
+
+def _mlflow(workspace: Workspace) -> Iterator[Finding]:
+    uri = tracking_uri(workspace)
+    if uri.startswith(SQLITE):
+        advice = "for a team: set MLFLOW_TRACKING_URI to a server, or run `vggflow up`"
+        yield Finding("MLflow", "ok", "SQLite in this workspace, for one user", advice)
+        return
+    yield from _server("MLflow", uri, "/health", "MLFLOW_TRACKING_URI")
+    from vggflow.tracking import access, connection
+
+    try:
+        user = access.current_user(connection.connect(workspace))
+    except VggflowError as error:
+        yield Finding("MLflow user", "wrong", str(error), "ask who runs the server for a log-in")
+    else:
+        advice = (
+            "" if user else "everybody who reaches the server may change everything: see docs/operating.md"
+        )
+        yield Finding("MLflow user", "ok" if user else "warning", user or "the server knows no users", advice)
+
+
+def _prefect(_workspace: Workspace) -> Iterator[Finding]:
+    uri = os.environ.get("PREFECT_API_URL")
+    if not uri:
+        yield Finding(
+            "Prefect", "ok", "its own server per run; no schedules without PREFECT_API_URL or `vggflow up`"
+        )
+        return
+    yield from _server("Prefect", uri, "/health", "PREFECT_API_URL")
+
+
+def _server(name: str, uri: str, health: str, variable: str) -> Iterator[Finding]:
+    """Whether a server answers, and whether its clock is ours."""
+    asked = time.time()
+    try:
+        without_proxy = (
+            urllib.request.build_opener(urllib.request.ProxyHandler({})) if "127.0.0.1" in uri else None
+        )
+        opened = (without_proxy.open if without_proxy else urllib.request.urlopen)(
+            uri.rstrip("/") + health, timeout=SECONDS_TO_ANSWER
+        )
+        with opened as answer:
+            date = answer.headers.get("Date")
+    except urllib.error.HTTPError as error:
+        if error.code not in (401, 403):
+            yield Finding(name, "wrong", f"{uri} answers HTTP {error.code}", "look at the server's log")
+            return
+        date = error.headers.get("Date")
+    except OSError as error:
+        reason = getattr(error, "reason", error)
+        yield Finding(name, "wrong", f"{uri}: {reason}", f"start the server, or mend {variable}")
+        return
+    yield Finding(name, "ok", uri)
+    if date:
+        apart = abs(parsedate_to_datetime(date).timestamp() - asked)
+        if apart > MOST_SECONDS_APART:
+            yield Finding(
+                f"clock of {name}", "warning", f"{apart:.0f} s from ours", "let NTP set both clocks"
+            )
+
+
+def _secrets(workspace: Workspace) -> Iterator[Finding]:
+    folder = workspace.path(artifacts.STATE) / "stack"
+    kept = [path for path in (folder.iterdir() if folder.is_dir() else ()) if path.is_file()]
+    loose = [path for path in kept if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
+    if loose:
+        advice = f"chmod 600 {loose[0]}, and change the passwords in it"
+        yield Finding("passwords", "wrong", f"{loose[0].name} is readable by others", advice)
+
+
+def _disk(folder: Path) -> Finding:
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / 1e9
+    health: Health = "wrong" if free < LEAST_FREE_GB else "warning" if free < LITTLE_FREE_GB else "ok"
+    advice = "" if health == "ok" else "`vggflow clean --keep 3`, or a larger disk"
+    return Finding("disk", health, f"{free:.1f} GB free at {folder}", advice)
+
+
+def as_cells(findings: list[Finding]) -> list[list[Any]]:
+    """Rows for a table: the health, the check, and what was found with what to do."""
+    return [[f.health, f.check, f.found + (f"\n→ {f.advice}" if f.advice else "")] for f in findings]

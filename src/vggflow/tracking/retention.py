@@ -1,0 +1,135 @@
+"""What MLflow may forget: candidates and runs that no alias, no champion and none of the newest candidates needs."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from vggflow.errors import VggflowError
+from vggflow.settings import RegistrySettings
+from vggflow.tracking.address import SQLITE
+from vggflow.tracking.connection import answering
+from vggflow.tracking.registry import Version, versions
+
+
+@dataclass(frozen=True)
+class Old:
+    """What may go.
+
+    Attributes:
+        versions: Candidate versions, oldest first.
+        runs: Training runs that belong to none of the versions that stay.
+        models: Ids of the logged models of these runs.
+        size_bytes: What their files take; None where they lie on a server.
+    """
+
+    versions: tuple[Version, ...]
+    runs: tuple[str, ...]
+    models: tuple[str, ...]
+    size_bytes: int | None
+
+
+def old(client: MlflowClient, registry: RegistrySettings, keep: int) -> Old:
+    """What goes when the `keep` newest candidates and runs stay.
+
+    Every version of the production model stays, with its run and its file: they are the history and what a
+    rollback goes back to.
+    """
+    production, candidates = versions(client, registry.name), versions(client, registry.candidates)
+    newest = candidates[-keep:] if keep else []
+    needed = {version.run_id for version in [*production, *newest]}
+    gone = [v for v in candidates if v not in newest and not v.aliases and v.run_id not in needed]
+    needed |= {version.run_id for version in candidates if version not in gone}
+    runs = [run for run in _ended(client, registry.experiment)[keep:] if run.info.run_id not in needed]
+    ids = [run.info.run_id for run in runs]
+    models = tuple(str(model_id) for run in runs for model_id in _models(run))
+    return Old(tuple(gone), tuple(ids), models, _size(client, runs, models))
+
+
+def remove(client: MlflowClient, found: Old) -> None:
+    """Deletes versions, then files, then runs; a kill in between leaves nothing that the next call does not find."""
+    with answering():
+        for version in found.versions:
+            client.delete_model_version(version.name, str(version.number))
+        for uri in _places(client, found.runs, found.models):
+            get_artifact_repository(uri).delete_artifacts()  # type: ignore[no-untyped-call]
+        for model in found.models:
+            with _gone_is_fine():
+                client.delete_logged_model(model)
+        for run in found.runs:
+            with _gone_is_fine():
+                client.delete_run(run)
+    _purge(str(client.tracking_uri), found)
+
+
+def _ended(client: MlflowClient, experiment: str) -> list[Run]:
+    """The runs of the experiment that are over, newest first."""
+    with answering():
+        place = client.get_experiment_by_name(experiment)
+        if place is None:
+            return []
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = client.search_runs(
+                [place.experiment_id], "attributes.status != 'RUNNING'", page_token=token, max_results=1000
+            )
+            found.extend(page)
+            token = page.token
+            if not token:
+                return found
+
+
+def _models(run: Run) -> list[str]:
+    outputs = run.outputs.model_outputs if run.outputs else []
+    return [output.model_id for output in outputs]
+
+
+def _places(client: MlflowClient, runs: Sequence[str], models: Sequence[str]) -> Iterator[str]:
+    for run in runs:
+        yield str(client.get_run(run).info.artifact_uri)
+    for model in models:
+        with _gone_is_fine():
+            yield str(client.get_logged_model(model).artifact_location)
+
+
+def _size(client: MlflowClient, runs: Sequence[Run], models: Sequence[str]) -> int | None:
+    total = 0
+    with answering():
+        for uri in _places(client, [run.info.run_id for run in runs], models):
+            if not uri.startswith(("file:", "/")):
+                return None
+            folder = Path(url2pathname(urlsplit(uri).path))
+            total += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return total
+
+
+@contextlib.contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+
+
+def _purge(uri: str, found: Old) -> None:
+    """MLflow only marks as deleted. Where the database is ours, its own `gc` removes what was marked."""
+    if not uri.startswith(SQLITE) or not (found.runs or found.models):
+        return
+    named = [("--run-ids", found.runs), ("--logged-model-ids", found.models)]
+    options = [part for option, ids in named if ids for part in (option, ",".join(ids))]
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise VggflowError(f"`mlflow gc` failed on {uri}: {said}; what was deleted is only marked as such")

@@ -1,0 +1,78 @@
+"""`vggflow clean` takes what is old, and nothing that a champion, an alias or a rollback needs."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vggflow import artifacts, files, pipeline
+from vggflow.tracking import connection, ledger, registry, runs
+from vggflow.workspace import Workspace, find
+
+pytestmark = pytest.mark.slow
+CANDIDATES = 6
+
+
+@pytest.fixture
+def full(evaluated: Path, tmp_path: Path) -> Workspace:
+    """Six candidates with a run each; the first two were promoted, the second is champion."""
+    root = tmp_path / "tiny"
+    shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
+    workspace = find(root)
+    first, _ = pipeline.register(workspace)
+    client, names = connection.connect(workspace), workspace.settings().registry
+    place = connection.experiment_id(client, names.experiment)
+    model = workspace.path(artifacts.MODEL)
+    for number in range(2, CANDIDATES + 1):
+        run = runs.open_run(client, place, f"run {number}", {})
+        runs.end_run(client, run)
+        tags = {**first.tags, registry.KEY: f"key {number}"}
+        version = registry.create_candidate(client, names, run, model, registry.Described(tags))
+    registry.challenge(client, version)
+    found = registry.versions(client, names.candidates)
+    for candidate in found[:2]:
+        assert ledger.claim(client, names, candidate, ledger.read(client, names).state, {})
+    return workspace
+
+
+def left(workspace: Workspace) -> tuple[list[int], list[int], int]:
+    """Numbers of candidates and of champions, and how many model files there are."""
+    client, names = connection.connect(workspace), workspace.settings().registry
+    stored = workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.keras")
+    return (
+        [version.number for version in registry.versions(client, names.candidates)],
+        [version.number for version in registry.versions(client, names.name)],
+        len(list(stored)),
+    )
+
+
+def test_a_dry_run_says_what_would_go_and_changes_nothing(full: Workspace, vggflow: Callable) -> None:
+    before = left(full)
+    ran = vggflow("-C", full.root, "clean", "--keep", "2", "--dry-run", "--json")
+    assert ran.code == 0, ran.err
+    found = {row["what"]: row["count"] for row in json.loads(ran.out)}
+    assert (found["candidate versions"], found["MLflow runs"]) == (2, 2)
+    assert left(full) == before == ([1, 2, 3, 4, 5, 6], [1, 2], 6)
+
+
+def test_what_goes_is_gone_and_a_rollback_still_finds_its_model(full: Workspace, vggflow: Callable) -> None:
+    ran = vggflow("-C", full.root, "clean", "--keep", "2")
+    assert ran.code == 0, ran.err
+    assert left(full) == ([1, 2, 5, 6], [1, 2], 4)
+    client, names = connection.connect(full), full.settings().registry
+    ran = vggflow("-C", full.root, "rollback", "--reason", "after cleaning")
+    assert ran.code == 0, ran.err
+    champion = ledger.read(client, names).champion
+    assert champion is not None
+    with registry.model_file(champion) as model:
+        assert files.sha256(model) == champion.tags["sha256.model"]
+    assert len(registry.training_manifest(champion)) == 36
+    again = vggflow("-C", full.root, "clean", "--keep", "2", "--json")
+    assert {row["count"] for row in json.loads(again.out)} == {0}
+
+
+def test_keeping_none_is_wrong_usage(full: Workspace, vggflow: Callable) -> None:
+    assert vggflow("-C", full.root, "clean", "--keep", "0").code == 2
+    assert vggflow("-C", full.root, "clean").code == 2
