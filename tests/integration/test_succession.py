@@ -132,8 +132,9 @@ def test_a_model_is_not_promoted_on_test_data_that_it_was_not_evaluated_on(here:
     draw_data(here.root / "more", train=0, valid=0, test=40)
     for folder in (here.root / "more/test").iterdir():
         (here.root / "data/test" / folder.name).mkdir(parents=True)
-        for image in sorted(folder.iterdir())[30:]:
+        for image in [path for path in folder.iterdir() if int(path.stem) >= 30]:
             shutil.move(image, here.root / "data/test" / folder.name / image.name)
+    shutil.rmtree(here.root / "more")
     pipeline.validate(here)
     with pytest.raises(PromotionRefused, match="evaluate it on this data"):
         succession.promote(here, replace(ASKED, override=True))

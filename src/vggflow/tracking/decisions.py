@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Run, RunTag
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering, experiment_id
 from vggflow.tracking.registry import Version
-from vggflow.tracking.runs import run_link
+from vggflow.tracking.reports import address_for_people
 
 OUTCOME = "decision.outcome"
 QUESTION = "decision.question"
@@ -54,9 +54,12 @@ def record(
 
 def place(client: MlflowClient, registry: RegistrySettings, run_id: str) -> str:
     """Where people find the record: its page, or the run's name where the server has no pages."""
+    base = address_for_people()
+    if not base:
+        return f"MLflow run {run_id} of experiment {experiment(registry)}"
     with answering():
-        link = run_link(run_id, client.get_run(run_id).info.experiment_id)
-    return link or f"MLflow run {run_id} of experiment {experiment(registry)}"
+        number = client.get_run(run_id).info.experiment_id
+    return f"{base}/#/experiments/{number}/runs/{run_id}"
 
 
 def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
