@@ -15,6 +15,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "model.keras"
+    for name in ("model.keras", ".model.keras.x1.keras", ".model.keras.y2.keras", ".other.json.z3.json"):
+        (tmp_path / name).touch()
+    files.remove_halves(path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"model.keras", ".other.json.z3.json"}
+
+
 def test_json_comes_back(tmp_path: Path) -> None:
     files.write_json(tmp_path / "deep" / "a.json", {"ü": [1, None, 2.5]})
     assert files.read_json(tmp_path / "deep" / "a.json") == {"ü": [1, None, 2.5]}
