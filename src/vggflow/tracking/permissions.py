@@ -27,8 +27,8 @@ class Server:
         """Sends a request and returns the answer's JSON."""
         place = f"/api/{version}/mlflow/{path}"
         how = "params" if method == "GET" else "json"
-        answer = http_request(self._credentials, place, method, **{how: content})
-        verify_rest_response(answer, place)  # type: ignore[no-untyped-call]
+        answer = http_request(self._credentials, place, method, **{how: content})  # type: ignore[no-untyped-call]
+        verify_rest_response(answer, place)
         return answer.json() if answer.content else {}
 
     def ensure_roles(self, registry: RegistrySettings) -> None:

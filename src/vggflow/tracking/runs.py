@@ -82,12 +82,6 @@ def log_text(client: MlflowClient, run_id: str, text: str, name: str) -> None:
         client.log_text(run_id, text, name)
 
 
-def run_link(run_id: str, experiment: str) -> str | None:
-    """The address of the run's page, where the server has pages."""
-    uri = mlflow.get_tracking_uri()
-    return f"{uri}/#/experiments/{experiment}/runs/{run_id}" if uri.startswith("http") else None
-
-
 def log_evaluation(client: MlflowClient, run_id: str, workspace: Workspace) -> None:
     """Writes the numbers and pictures of the evaluation into the run of the training."""
     metrics = files.read_json(workspace.path(artifacts.METRICS))
