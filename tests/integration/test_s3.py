@@ -1,0 +1,95 @@
+"""The whole way with data in S3 and MLflow's files in S3, against moto's server."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+from tiny import draw_data, write_params
+
+from vggflow import servers
+from vggflow import workspace as workspaces
+from vggflow.workspace import Workspace
+
+pytestmark = pytest.mark.slow
+KEYS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store like S3, with a bucket for DVC and one for MLflow."""
+
+    url: str
+
+    def names(self, bucket: str) -> list[str]:
+        client = boto3.client("s3", endpoint_url=self.url)
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        url = f"http://{host}:{port}"
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", url)
+        client = boto3.client("s3", endpoint_url=url)
+        for bucket in ("dvc", "mlflow"):
+            client.create_bucket(Bucket=bucket)
+        yield Store(url)
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def mlflow_url(store: Store, tmp_path: Path) -> Iterator[str]:
+    home = Workspace(tmp_path / "mlflow")
+    home.root.mkdir()
+    server = servers.mlflow(home, servers.free_ports(1)[0])
+    command = list(server.command)
+    command[command.index("--artifacts-destination") + 1] = "s3://mlflow/artifacts"
+    with servers.running(home, replace(server, command=tuple(command))) as running:
+        yield running.url
+
+
+def vggflow(root: Path, mlflow_url: str, *arguments: str) -> str:
+    own = {"MLFLOW_TRACKING_URI": mlflow_url, "VGGFLOW_STATE": str(root.parent / "state"), "COLUMNS": "200"}
+    command = [sys.executable, "-m", "vggflow.cli", "-C", str(root), *arguments]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_data_and_models_live_in_s3_and_another_machine_restores_them(
+    store: Store, mlflow_url: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "one" / "tiny"
+    write_params(root)
+    made = workspaces.init(root)
+    made.dvc("remote", "modify", "local", "url", "s3://dvc/tiny")
+    made.dvc("remote", "modify", "local", "endpointurl", store.url)
+    workspaces.commit(made, [".dvc/config"], "Data in S3")
+    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", tmp_path / "tiny.git"], check=True)
+    made.git("remote", "add", "origin", str(tmp_path / "tiny.git"))
+    vggflow(root, mlflow_url, "data", "import", str(draw_data(tmp_path / "delivery")))
+    assert "Promoted" in vggflow(root, mlflow_url, "retrain")
+    assert len(store.names("dvc")) > 36
+    assert any(name.endswith("model.keras") for name in store.names("mlflow"))
+
+    clone = tmp_path / "two" / "tiny"
+    clone.parent.mkdir()
+    subprocess.run(["git", "clone", "--quiet", tmp_path / "tiny.git", clone], check=True)
+    vggflow(clone, mlflow_url, "doctor")
+    vggflow(clone, mlflow_url, "retrain")
+    assert not (clone.parent / "state" / "checkpoints").exists()
+    seen = vggflow(clone, mlflow_url, "predict", str(tmp_path / "delivery/test/red"))
+    assert "red" in seen

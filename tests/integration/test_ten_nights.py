@@ -1,0 +1,82 @@
+"""Ten nights with new data each: what stays small, and what the history still knows."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tiny import COLOURS, draw, draw_data, write_params
+
+from vggflow import artifacts
+from vggflow import workspace as workspaces
+from vggflow.tracking import connection, ledger, registry
+from vggflow.workspace import Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+NIGHTS, KEEP = 10, 3
+
+
+def vggflow(root: Path, prefect_api: str, *arguments: str) -> str:
+    own = {
+        "PREFECT_API_URL": prefect_api,
+        "VGGFLOW_STATE": str(root.parent / "state"),
+        "COLUMNS": "200",
+    }
+    command = [sys.executable, "-m", "vggflow.cli", "-C", str(root), *arguments]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def champion(workspace: Workspace) -> int:
+    found = ledger.read(connection.connect(workspace), workspace.settings().registry).champion
+    assert found is not None
+    return found.number
+
+
+def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: str, tmp_path: Path) -> None:
+    root = tmp_path / "tiny"
+    # Every second night a fresh model replaces an equal one, so that there is a history to ask.
+    write_params(root, promotion={"rule": "not_worse", "margin": 0.9, "approval": "required"})
+    workspace = workspaces.init(root)
+    vggflow(root, prefect_api, "data", "import", str(draw_data(tmp_path / "delivery")))
+    reigned: dict[int, tuple[datetime, int]] = {}
+    sizes: dict[int, float] = {}
+    for night in range(1, NIGHTS + 1):
+        draw(tmp_path / f"night{night}" / "train" / "red" / f"night{night}.png", COLOURS["red"], 5000 + night)
+        vggflow(root, prefect_api, "data", "import", str(tmp_path / f"night{night}"))
+        assert "Awaiting approval" in vggflow(root, prefect_api, "retrain")
+        if night % 2:
+            vggflow(root, prefect_api, "promote", "--reason", f"night {night}", "--by", "ann")
+        vggflow(root, prefect_api, "clean", "--keep", str(KEEP))
+        reigned[night] = (datetime.now(UTC), champion(workspace))
+        sizes[night] = megabytes(root) - megabytes(root / "data")
+    assert len({number for _, number in reigned.values()}) == NIGHTS // 2
+
+    client, names = connection.connect(workspace), workspace.settings().registry
+    candidates = registry.versions(client, names.candidates)
+    book = ledger.read(client, names)
+    promoted = {version.run_id for version in book.stack}
+    assert {version.run_id for version in candidates} == promoted | {v.run_id for v in candidates[-KEEP:]}
+    stored = list(workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.keras"))
+    assert len(stored) == len({version.run_id for version in candidates})
+    # What grows is what history needs: a promoted model each second night.
+    model = (root / "model/model.keras").stat().st_size / 1e6
+    grown = sizes[NIGHTS] - sizes[NIGHTS - 4]
+    assert grown < 2 * (model + 3.0), sizes
+
+    asked, number = reigned[7]
+    rows = json.loads(vggflow(root, prefect_api, "models", "--history", "--json"))
+    then = [row["version"] for row in rows if row["from"] <= asked.isoformat() and not _over(row, asked)]
+    assert then == [number]
+
+
+def _over(row: dict[str, str | None], asked: datetime) -> bool:
+    return row["until"] is not None and row["until"] <= asked.isoformat()
