@@ -1,5 +1,6 @@
 """`vggflow up`, from nothing, with real servers: each answers, nothing is left, everything is there again."""
 
+import base64
 import json
 import os
 import re
@@ -19,6 +20,8 @@ import httpx
 import psutil
 import pytest
 from tiny import write_params
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from vggflow import files
 from vggflow import workspace as workspaces
@@ -136,6 +139,58 @@ def test_every_server_answers_who_is_logged_in_and_nobody_else(root: Path, up: U
     assert [worker["status"] for worker in workers] == ["ONLINE"]
 
 
+# Path of Prefect, and what it answers to who is not logged in and to who is. None: not tried.
+PREFECT: dict[str, tuple[int, int | None]] = {
+    "GET /api/health": (200, 200),
+    "GET /api/ready": (200, 200),
+    "GET /": (200, 200),
+    "GET /ui-settings": (200, 200),
+    "GET /api/version": (401, 200),
+    "GET /api/admin/settings": (401, 200),
+    "POST /api/admin/database/clear": (401, None),
+    "POST /api/flows/filter": (401, 200),
+    "POST /api/flow_runs/filter": (401, 200),
+    "POST /api/deployments/filter": (401, 200),
+    "POST /api/work_pools/filter": (401, 200),
+    "POST /api/block_documents/filter": (401, 200),
+    "POST /api/variables/filter": (401, 200),
+    "POST /api/logs/filter": (401, 200),
+    "POST /api/artifacts/filter": (401, 200),
+    "POST /api/automations/filter": (401, 200),
+    "POST /api/events/filter": (401, 200),
+    "POST /api/events": (401, 422),
+}
+
+
+@pytest.mark.parametrize("what", PREFECT)
+def test_prefect_answers_with_its_credential_only(root: Path, up: Up, what: str) -> None:
+    method, _, path = what.partition(" ")
+    content = {} if method == "POST" else None
+    anonymous, logged_in = PREFECT[what]
+    assert _ask(_url(up, "Prefect") + path, None, content)[0] == anonymous
+    if logged_in is not None:
+        assert _ask(_url(up, "Prefect") + path, _logins(root)[1], content)[0] == logged_in
+
+
+@pytest.mark.parametrize("path", ["/api/events/in", "/api/events/out", "/api/logs/out"])
+def test_prefects_streams_want_the_credential_too(root: Path, up: Up, path: str) -> None:
+    address = _url(up, "Prefect").replace("http://", "ws://") + path
+    for token in (None, "admin:admin"):
+        assert not _stream_opens(address, token)
+    assert _stream_opens(address, _logins(root)[1])
+
+
+def _stream_opens(address: str, token: str | None) -> bool:
+    """Whether a stream is still open after the log-in; without one no word is understood."""
+    encoded = base64.b64encode((token or "").encode()).decode()
+    with connect(address, subprotocols=["prefect"], proxy=None) as stream:
+        stream.send(json.dumps({"type": "auth", "token": encoded if token else None}))
+        try:
+            return json.loads(stream.recv(timeout=10))["type"] == "auth_success"
+        except ConnectionClosed:
+            return False
+
+
 def test_databases_are_postgresql_where_it_can_be(root: Path, up: Up) -> None:
     installed = postgres.find(root / ".vggflow/stack")
     if installed is None or not installed.has_trigrams:
@@ -190,6 +245,18 @@ def test_a_worker_that_is_killed_comes_back(root: Path, up: Up) -> None:
     first.kill()
     _wait(lambda: (now := worker()) is not None and now.pid != first.pid)
     assert "worker was ended by signal 9: starting it again" in (root / "up.log").read_text()
+
+
+def test_a_database_that_is_killed_comes_back_with_its_data(root: Path, up: Up) -> None:
+    server = next((each for each in up.below() if each.name() == "postgres"), None)
+    if server is None:
+        pytest.skip("no PostgreSQL here")
+    person, login = _logins(root)
+    search = (f"{_url(up, 'MLflow')}/api/2.0/mlflow/experiments/search", person, {"max_results": 10})
+    server.kill()
+    _wait(lambda: _ask(*search)[0] == 200 and _ask(f"{_url(up, 'Prefect')}/api/version", login)[0] == 200)
+    assert "tiny-promotions" in _ask(*search)[1]
+    assert "postgresql was ended by signal 9: starting it again" in (root / "up.log").read_text()
 
 
 def test_ctrl_c_leaves_nothing_and_the_next_start_has_everything(root: Path, up: Up) -> None:
