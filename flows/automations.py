@@ -20,7 +20,7 @@ async def apply(client: PrefectClient, here: Identity, wanted: list[dict[str, An
     Those that notify are left out where `VGGFLOW_NOTIFY_URL` does not say whom.
     """
     block = await _notification_block() if NOTIFY_URL in os.environ else None
-    ours = f" @{here.name}"
+    ours = f" @{here.name}"  # a deployment's own triggers are called otherwise: Prefect takes care of them
     before = {each.name: each for each in await client.read_automations() if each.name.endswith(ours)}
     made = [automation(spec, here, block) for spec in wanted if block or "actions" in spec]
     for each in made:
@@ -29,8 +29,7 @@ async def apply(client: PrefectClient, here: Identity, wanted: list[dict[str, An
         else:
             await client.create_automation(each)
     for left in before.values():
-        if not left.owner_resource:  # a deployment takes care of its own triggers
-            await client.delete_automation(left.id)
+        await client.delete_automation(left.id)
     return [each.name for each in made]
 
 
