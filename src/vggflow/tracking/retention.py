@@ -1,6 +1,7 @@
 """What MLflow may forget: candidates and runs that no alias, no champion and none of the newest candidates needs."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -129,7 +130,8 @@ def _purge(uri: str, found: Old) -> None:
     named = [("--run-ids", found.runs), ("--logged-model-ids", found.models)]
     options = [part for option, ids in named if ids for part in (option, ",".join(ids))]
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise VggflowError(f"`mlflow gc` failed on {uri}: {said}; what was deleted is only marked as such")
