@@ -27,13 +27,12 @@ class Bar:
 
     def step(self, done: int, total: int, row: Row) -> None:
         """A step of an epoch: `done` of `total`."""
-        where = f"{row['phase']}, epoch {row['epoch']}"
-        speed = self._speed(where, done * self._batch_size)
+        speed = self._speed(str(row["phase"]), int(row["step"]) * self._batch_size)
         before = sum(self._epochs.values())
         self._advance(
             before * total + done,
             (before + self._epochs_left(str(row["phase"]))) * total,
-            f"{where}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.3f}{speed}",
+            f"{row['phase']}, epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.3f}{speed}",
         )
 
     def epoch(self, row: Row) -> None:
@@ -47,7 +46,7 @@ class Bar:
         return sum(phase.epochs for phase in coming) - self._epochs[present]
 
     def _speed(self, what: str, images: int) -> str:
-        """Images a second since the first report about the same."""
+        """Images a second since the first report about the same, all that happens between epochs included."""
         now = time.monotonic()
         known, first, began = self._since
         if known != what:

@@ -18,8 +18,8 @@ def bar(seen):
     return Bar(lambda done, total, note: seen.append((done, total, note)), PHASES, batch_size=32)
 
 
-def row(phase, epoch):
-    return {"phase": phase, "epoch": epoch, "loss": 0.5, "accuracy": 0.75}
+def row(phase, epoch, step=1):
+    return {"phase": phase, "epoch": epoch, "step": step, "loss": 0.5, "accuracy": 0.75}
 
 
 def test_steps_count_over_all_epochs_of_all_phases(bar, seen):
@@ -46,7 +46,7 @@ def test_the_last_step_fills_the_bar(bar, seen):
 
 def test_phase_loss_accuracy_and_speed_stand_beside_it(bar, seen):
     bar.step(1, 10, row("head", 1))
-    bar.step(2, 10, row("head", 1))
+    bar.step(1, 10, row("head", 2, step=11))
     assert seen[0][2] == "head, epoch 1: loss 0.5000, accuracy 0.750"
     assert seen[1][2].endswith(" images/s")
 
@@ -57,6 +57,6 @@ def test_the_feature_pass_has_a_speed_of_its_own(bar, seen, monkeypatch):
     bar.features(16, 100)
     bar.features(48, 100)
     bar.step(1, 10, row("head", 1))
-    bar.step(2, 10, row("head", 1))
+    bar.step(2, 10, row("head", 1, step=2))
     assert seen[1] == (48, 100, "images through the frozen layers, 16 images/s")
     assert seen[3][2].endswith(", 32 images/s")
