@@ -36,7 +36,7 @@ def render(facts: Facts) -> str:
 def summary(facts: Facts) -> str:
     """One paragraph: what the model does and how well; the description of the version."""
     evaluation = facts["evaluation"]
-    said = [f"Tells {_listed(facts['class_names'])} apart in photographs."]
+    said = [f"Tells {_listed(facts['class_names'])} apart in images."]
     between = evaluation.get("intervals", {}).get("accuracy")
     interval = f" (95 % interval {_share(between[0])} to {_share(between[1])})" if between else ""
     split = evaluation.get("split", "test")

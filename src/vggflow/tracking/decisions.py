@@ -10,6 +10,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering, experiment_id
@@ -21,6 +22,7 @@ QUESTION = "decision.question"
 TESTS = "decision.tests"
 VERDICT = "decision.verdict"
 ROLLED_BACK = "rolled back"
+SAYS = ": "  # between what was asked and the outcome, in the name of a run
 # On a version: the runs of the decisions that it was promoted and rolled back by.
 RUN = "promotion.run"
 ROLLBACK_RUN = "rollback.run"
@@ -65,7 +67,9 @@ def place(client: MlflowClient, registry: RegistrySettings, run_id: str) -> str:
 def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
     """Writes down what became of a decision, and closes its run."""
     with answering():
-        client.log_batch(run_id, tags=[RunTag(OUTCOME, outcome)])
+        name = client.get_run(run_id).info.run_name.partition(SAYS)[0]
+        tags = [RunTag(OUTCOME, outcome), RunTag(MLFLOW_RUN_NAME, f"{name}{SAYS}{outcome}")]
+        client.log_batch(run_id, tags=tags)
         client.set_terminated(run_id)
 
 

@@ -47,7 +47,7 @@ def test_every_table_has_as_many_cells_in_each_row(facts):
 def test_the_summary_is_one_line_with_the_numbers_that_matter(facts):
     text = card.summary(facts)
     assert "\n" not in text
-    assert text.startswith("Tells cats, dogs and hens apart in photographs. Accuracy ")
+    assert text.startswith("Tells cats, dogs and hens apart in images. Accuracy ")
     assert "95 % interval" in text and "300 test images" in text and "Trained on 1,200 images." in text
     worst = min(facts["evaluation"]["per_class"].items(), key=lambda item: item[1]["recall"])[0]
     assert f"Weakest class: {worst}" in text
