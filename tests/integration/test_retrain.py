@@ -79,6 +79,7 @@ def test_a_flow_never_commits(origin: Path) -> None:
     assert log == ["Data: 36 files from delivery", "Workspace made by vggflow, recipe two-phase"]
 
 
+@pytest.mark.slow
 def test_another_machine_restores_everything_and_trains_nothing(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_another_machine_restores_everything_and_trains_nothing(
     assert {row["aliases"] for row in models(clone, prefect_api, home)} == {"champion", "challenger"}
 
 
+@pytest.mark.slow
 def test_refused_data_fails_as_refused_and_registers_nothing(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
