@@ -133,22 +133,24 @@ def _furnish(team: Team) -> None:
         path = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
         found = team.ask("admin", "GET", path).json()["experiment"]
         team.ids[key] = found["experiment_id"]
-    team.ids["run"] = made("runs/create", {"experiment_id": "{experiment}"})["run"]["info"]["run_id"]
+    run = made("runs/create", {"experiment_id": "{experiment}"})["run"]["info"]
+    team.ids["run"], team.ids["run_files"] = run["run_id"], _place(run["artifact_uri"])
     team.ids["decision"] = made("runs/create", {"experiment_id": "{promotions}"})["run"]["info"]["run_id"]
-    logged = made(
-        "logged-models", {"experiment_id": "{experiment}", "name": "model", "source_run_id": "{run}"}
-    )
-    team.ids["model"] = logged["model"]["info"]["model_id"]
-    for path in (
-        "{experiment}/{run}/artifacts/log.txt",
-        "{experiment}/models/{model}/artifacts/data/model.keras",
-    ):
-        put = team.ask("promoter", "PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", b"bytes")
+    logged = {"experiment_id": "{experiment}", "name": "model", "source_run_id": "{run}"}
+    model = made("logged-models", logged)["model"]["info"]
+    team.ids["model"], team.ids["model_files"] = model["model_id"], _place(model["artifact_uri"])
+    for path in ("{run_files}/log.txt", "{model_files}/data/model.keras"):
+        put = team.ask("promoter", "PUT", F + path, b"bytes")
         assert put.status_code == 200, put.text
     source = {"source": "models:/{model}", "model_id": "{model}", "run_id": "{run}"}
     made("model-versions/create", {"name": CANDIDATES, **source})
     made("model-versions/create", {"name": NAME, "source": f"models:/{CANDIDATES}/1"})
     made("registered-models/alias", {"name": NAME, "alias": "champion", "version": "1"})
+
+
+def _place(artifact_uri: str) -> str:
+    """Where files lie behind the server's door for files."""
+    return artifact_uri.removeprefix("mlflow-artifacts:/")
 
 
 A, F = "/api/2.0/mlflow/", "/api/2.0/mlflow-artifacts/artifacts/"
@@ -161,9 +163,9 @@ TABLE: dict[str, tuple[str, str, Any, tuple[str, ...]]] = {
     "see a run": ("GET", A + "runs/get?run_id={run}", None, LOOK),
     "see a decision": ("GET", A + "runs/get?run_id={decision}", None, LOOK),
     "list a run's files": ("GET", A + "artifacts/list?run_id={run}", None, LOOK),
-    "download a run's file": ("GET", F + "{experiment}/{run}/artifacts/log.txt", None, LOOK),
+    "download a run's file": ("GET", F + "{run_files}/log.txt", None, LOOK),
     "see a logged model": ("GET", A + "logged-models/{model}", None, LOOK),
-    "download a model": ("GET", F + "{experiment}/models/{model}/artifacts/data/model.keras", None, LOOK),
+    "download a model": ("GET", F + "{model_files}/data/model.keras", None, LOOK),
     "see the candidates": ("GET", A + f"registered-models/get?name={CANDIDATES}", None, LOOK),
     "see the production model": ("GET", A + f"registered-models/get?name={NAME}", None, LOOK),
     "see a champion": ("GET", A + f"registered-models/alias?name={NAME}&alias=champion", None, LOOK),
@@ -183,7 +185,7 @@ TABLE: dict[str, tuple[str, str, Any, tuple[str, ...]]] = {
     ),
     "write numbers": ("POST", A + "runs/log-batch", {"run_id": "{run}", "metrics": [], "tags": [TAG]}, WORK),
     "close a run": ("POST", A + "runs/update", {"run_id": "{run}", "status": "FINISHED"}, WORK),
-    "upload a run's file": ("PUT", F + "{experiment}/{run}/artifacts/more.txt", b"more", WORK),
+    "upload a run's file": ("PUT", F + "{run_files}/more.txt", b"more", WORK),
     "log a model": ("POST", A + "logged-models", {"experiment_id": "{experiment}", "name": "m"}, WORK),
     "tag a logged model": ("PATCH", A + "logged-models/{model}/tags", {"tags": [TAG]}, WORK),
     "record a decision": ("POST", A + "runs/create", {"experiment_id": "{promotions}"}, WORK),
@@ -260,7 +262,7 @@ TABLE: dict[str, tuple[str, str, Any, tuple[str, ...]]] = {
     # Taking away
     "delete a run": ("POST", A + "runs/delete", {"run_id": "{run}"}, DECIDE),
     "bring a run back": ("POST", A + "runs/restore", {"run_id": "{run}"}, DECIDE),
-    "delete a run's file": ("DELETE", F + "{experiment}/{run}/artifacts/log.txt", None, DECIDE),
+    "delete a run's file": ("DELETE", F + "{run_files}/log.txt", None, DECIDE),
     "untag a candidate": (
         "DELETE",
         A + "model-versions/delete-tag",
@@ -311,6 +313,31 @@ def test_a_request_is_answered_to_whom_the_table_says(team: Team, what: str) -> 
     refused = {who: 401 if who == "anonymous" else 403 for who in WHO if who not in allowed}
     assert {who: seen[who] for who in refused} == refused
     assert not {who: seen[who] for who in allowed if seen[who] in (401, 403) or seen[who] >= 500}
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "{theirs}",
+        "{run_files}/../../{number}/x",
+        "{run_files}/%2e%2e/%2e%2e/{number}/x",
+        "%2e%2e/{theirs}",
+        "/{theirs}",
+    ],
+)
+def test_a_role_ends_at_its_model(team: Team, root: Path, way: str) -> None:
+    """Who trains one model reaches no file of another, by no way of writing its place."""
+    made = team.ask("admin", "POST", A + "experiments/create", {"name": f"theirs {way}"}).json()[
+        "experiment_id"
+    ]
+    found = team.ask("admin", "GET", A + f"experiments/get?experiment_id={made}").json()["experiment"]
+    team.ids |= {"number": made, "theirs": _place(found["artifact_location"]) + "/x"}
+    assert team.ask("admin", "PUT", F + "{theirs}", b"theirs").status_code == 200
+    for who in ("stranger", *ROLES):
+        assert team.ask(who, "GET", F + way).text != "theirs"
+        team.ask(who, "PUT", F + way, b"mine")
+        team.ask(who, "DELETE", F + way)
+    assert team.ask("admin", "GET", F + "{theirs}").text == "theirs"
 
 
 def test_searches_show_only_what_one_may_see(team: Team) -> None:
@@ -422,8 +449,7 @@ def test_a_champion_whose_bytes_a_trainer_replaced_is_not_used(team: Team, own: 
     logged = team.ask(
         "admin", "POST", A + "logged-models/search", {"experiment_ids": [found["experiment_id"]]}
     )
-    model = logged.json()["models"][0]["info"]["model_id"]
-    place = f"{found['experiment_id']}/models/{model}/artifacts/data/model.keras"
+    place = _place(logged.json()["models"][0]["info"]["artifact_uri"]) + "/data/model.keras"
     kept = team.ask("reader", "GET", F + place).content
     assert len(kept) > 10_000
     try:

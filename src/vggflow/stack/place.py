@@ -68,6 +68,8 @@ def open_place(workspace: Workspace) -> Place:
     folder.mkdir(parents=True, exist_ok=True)
     # PostgreSQL's account must get to its own folder inside, where we are root; every file here is private.
     folder.chmod(0o711 if postgres.account() else 0o700)
+    for name in ("artifacts", "log", "prefect"):
+        (folder / name).mkdir(mode=0o700, exist_ok=True)
     passwords = _passwords(folder / "passwords.json")
     path = folder / "choices.json"
     if path.exists():

@@ -44,6 +44,8 @@ def test_only_the_owner_reads_passwords(workspace: Workspace) -> None:
     assert _mode(here.folder / "passwords.json") == 0o600
     assert _mode(here.folder / "env") == 0o600
     assert _mode(here.folder) & 0o066 == 0
+    for path in here.folder.iterdir():
+        assert path.is_file() or _mode(path) & 0o077 == 0, path
 
 
 def test_a_private_file_is_never_readable_by_others_for_a_moment(tmp_path: Path) -> None:
