@@ -1,0 +1,98 @@
+"""The way that people take in a browser: deployment, run, artifacts, MLflow run, model version, promote form.
+
+With VGGFLOW_SCREENSHOTS=FOLDER each page is kept as a picture.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+from team import Team, change_params, team, wait
+
+pytestmark = pytest.mark.slow
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PATIENCE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Team, str]]:
+    """A team whose nightly deployment ran once and waits for approval; with the id of that run."""
+    with team(tmp_path_factory.mktemp("browser")) as made:
+        change_params(made.root, promotion={"approval": "required"})
+        made.vggflow("data", "import", str(made.folder / "delivery"))
+        made.vggflow("deploy")
+        made.worker()
+        run = made.request("retrain-nightly")
+        assert made.ended(run, 400)["state"]["name"] == "Awaiting approval"
+        yield made, run
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with sync_playwright() as browsers:
+        browser = browsers.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--no-proxy-server"]
+        )
+        opened = browser.new_page(viewport={"width": 1400, "height": 900})
+        opened.set_default_timeout(PATIENCE_MS)
+        yield opened
+        browser.close()
+
+
+def keep(page: Page, name: str) -> None:
+    folder = os.environ.get("VGGFLOW_SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(3000)  # charts draw themselves
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def test_a_person_finds_the_way_from_the_deployment_to_a_promotion(
+    retrained: tuple[Team, str], page: Page
+) -> None:
+    made, run = retrained
+    expect.set_options(timeout=PATIENCE_MS)
+
+    page.goto(f"{made.prefect_url}/deployments")
+    page.get_by_role("link", name="retrain-nightly@tiny").first.click()
+    expect(page.get_by_text("retrain-nightly@tiny").first).to_be_visible()
+    keep(page, "deployment")
+
+    page.get_by_role("link", name=made.run(run)["name"]).first.click()
+    expect(
+        page.get_by_text("AwaitingApproval").or_(page.get_by_text("Awaiting approval")).first
+    ).to_be_visible()
+    keep(page, "run")
+
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("tiny-summary").first.click()
+    expect(page.get_by_role("heading", name="Awaiting approval").first).to_be_visible()
+    expect(page.get_by_text("vggflow promote 1").first).to_be_visible()
+    keep(page, "artifact")
+
+    link = page.get_by_role("link", name="MLflow run").first.get_attribute("href")
+    assert link is not None and link.startswith(made.mlflow_url)
+    page.goto(f"{link}/model-metrics")
+    expect(page.get_by_text("val_accuracy").first).to_be_visible()
+    keep(page, "mlflow-run")
+
+    page.goto(f"{made.mlflow_url}/#/models/tiny-candidates/versions/1")
+    expect(page.get_by_text("challenger").first).to_be_visible()
+    expect(page.get_by_text("Tells blue and red apart").first).to_be_visible()
+    keep(page, "model-version")
+
+    page.goto(f"{made.prefect_url}/deployments/deployment/{made.deployment('promote', 'promote')['id']}/run")
+    page.get_by_label("reason").fill("seen in a browser")
+    keep(page, "promote-form")
+    page.get_by_role("button", name="Submit").click()
+
+    promotions = wait(lambda: made.runs("promote"), 60, "the form starts a run")
+    assert promotions[0]["parameters"]["reason"] == "seen in a browser"
+    assert made.ended(promotions[0]["id"], 200)["state"]["name"] == "Promoted"
+    page.goto(f"{made.mlflow_url}/#/models/tiny/versions/1")
+    expect(page.get_by_text("champion").first).to_be_visible()
+    keep(page, "champion")
