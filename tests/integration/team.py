@@ -143,7 +143,11 @@ class Team:
     def ask(self, method: str, path: str, content: Any = None) -> Any:
         """Asks Prefect's API."""
         with httpx.Client(trust_env=False, timeout=30) as client:
-            answer = client.request(method, f"{self.prefect_url}/api{path}", json=content)
+            for _ in range(5):  # on SQLite, a busy server may say "unavailable" when its database is locked
+                answer = client.request(method, f"{self.prefect_url}/api{path}", json=content)
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    break
+                time.sleep(2)
         assert answer.status_code < 300, answer.text
         return answer.json() if answer.content else None
 

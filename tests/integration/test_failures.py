@@ -19,7 +19,7 @@ from team import Program, Team, change_params, team, wait
 
 from vggflow import servers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SECONDS_AWAY = 60.0
 EPOCHS = 150
 
@@ -123,15 +123,17 @@ def _nothing_twice(team: Team, before: int) -> None:
     assert sorted(int(point["step"]) for point in got["metrics"]) == list(range(1, EPOCHS + 1))
 
 
-def test_a_killed_worker_does_not_take_its_run_along(running: Team, worker: Program) -> None:
+def test_the_run_of_a_killed_worker_starts_again_on_the_next_one(running: Team, worker: Program) -> None:
     before = _candidates(running)
     number = _train_long(running, 1)
     assert worker.process is not None
     worker.process.send_signal(signal.SIGKILL)
-    run = running.ended(number, 300)
-    assert run["state"]["type"] == "COMPLETED", run["state"]
-    assert run["run_count"] == 1
+    again = running.worker("again")  # as whatever keeps workers running would do
+    wait(lambda: running.run(number)["state"]["type"] == "COMPLETED", 900, "the run starts again and ends")
+    assert running.run(number)["run_count"] == 2
     _nothing_twice(running, before)
+    assert wait(lambda: not running.clones(), 30, "the killed worker's clone is removed too")
+    again.stop()
 
 
 def test_a_machine_that_loses_power_is_noticed_and_another_goes_on_from_the_checkpoint(
@@ -142,12 +144,9 @@ def test_a_machine_that_loses_power_is_noticed_and_another_goes_on_from_the_chec
     wait(lambda: _epochs(running) > 20, 240, "some epochs")
     worker.kill_all()
     running.worker("another")
-    began = time.monotonic()
-    wait(lambda: receiver.told("Crashed"), 400, "the crash is noticed")
-    assert time.monotonic() - began < 300
-    run = running.ended(number, 500)
-    run = running.ended(number, 500) if run["state"]["type"] == "CRASHED" else run
-    wait(lambda: running.run(number)["state"]["type"] == "COMPLETED", 500, "the run starts again and ends")
+    told = len(receiver.told("Crashed"))
+    wait(lambda: len(receiver.told("Crashed")) > told, 300, "the crash is noticed")
+    wait(lambda: running.run(number)["state"]["type"] == "COMPLETED", 900, "the run starts again and ends")
     assert running.run(number)["run_count"] == 2
     _nothing_twice(running, before)
     assert len(running.clones()) <= 1
@@ -160,7 +159,7 @@ def test_prefect_away_for_a_minute_is_waited_for(running: Team, worker: Program)
     running.prefect.stop()
     time.sleep(SECONDS_AWAY)
     running.prefect.start()
-    run = running.ended(number, 400)
+    run = running.ended(number, 600)
     assert run["state"]["type"] == "COMPLETED", run["state"]
     assert run["run_count"] == 1
     _nothing_twice(running, before)
@@ -172,7 +171,7 @@ def test_mlflow_away_for_a_minute_costs_no_point_of_the_curves(running: Team, wo
     running.mlflow.stop()
     time.sleep(SECONDS_AWAY)
     running.mlflow.start()
-    run = running.ended(number, 400)
+    run = running.ended(number, 600)
     assert run["state"]["type"] == "COMPLETED", run["state"]
     _nothing_twice(running, before)
 
@@ -188,7 +187,7 @@ def test_an_unreachable_dvc_remote_is_tried_again(running: Team, worker: Program
     time.sleep(SECONDS_AWAY)
     remote.unlink()
     aside.rename(remote)
-    run = running.ended(number, 400)
+    run = running.ended(number, 600)
     assert run["state"]["type"] == "COMPLETED", run["state"]
     _nothing_twice(running, before)
 
@@ -230,7 +229,7 @@ def test_refused_data_is_told_with_its_report(running: Team, worker: Program, re
     running.vggflow("data", "import", str(running.folder / "bad"))
     wait(lambda: running.runs()[-1]["parameters"].get("requested_data"), 60, "the event starts a run")
     number = running.runs()[-1]["id"]
-    run = running.ended(number, 200)
+    run = running.ended(number, 600)
     assert (run["state"]["type"], run["state"]["name"]) == ("FAILED", "Refused"), run["state"]
     wait(lambda: receiver.told("Refused"), 60, "the refusal is told")
     assert "notes.jpg" in str(receiver.told("Refused")[0])

@@ -8,7 +8,7 @@ import pytest
 from team import FINAL, Team, team, wait
 from tiny import COLOURS, draw
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def _deliver(team: Team, seed: int) -> None:
 def test_an_import_starts_a_retraining_and_the_champion_changes(listening: Team) -> None:
     listening.vggflow("data", "import", str(listening.folder / "delivery"))
     wait(listening.runs, 60, "the event starts a run")
-    run = listening.ended(listening.runs()[0]["id"], 300)
+    run = listening.ended(listening.runs()[0]["id"], 600)
     assert run["state"]["name"] == "Promoted", run["state"]
     assert run["name"].startswith("on new data · data ")
     assert len(run["parameters"]["requested_data"]) > 30
@@ -53,7 +53,7 @@ def test_check_data_announces_only_what_nobody_knows_of(listening: Team) -> None
     wait(lambda: len(listening.runs()) == before + 1, 60, "the announcement starts a run")
     again = listening.ended(listening.request("check-data", "check-data"), 120)
     assert again["state"]["name"] == "Nothing new", again["state"]
-    retrained = listening.ended(listening.runs()[-1]["id"], 300)
+    retrained = listening.ended(listening.runs()[-1]["id"], 600)
     assert retrained["state"]["name"] in ("Champion kept", "Promoted"), retrained["state"]
 
 
@@ -76,7 +76,7 @@ def test_ten_requests_within_a_minute_run_one_at_a_time_and_each_ends_in_a_named
         seen[listening.ask("GET", "/v2/concurrency_limits/vggflow-tiny")["active_slots"]] += 1
         return len(new) == 10 and all(run["state"]["type"] in FINAL for run in new)
 
-    wait(all_ended, 580, "ten runs end")
+    wait(all_ended, 1200, "ten runs end")
     new = [run for run in listening.runs() if run["id"] not in before]
     states = Counter((run["state"]["type"], run["state"]["name"]) for run in new)
     assert {kind for kind, _ in states} <= {"COMPLETED", "CANCELLED"}
