@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vggflow import engine
+
 Row = dict[str, Any]
 
 
@@ -192,6 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     given, chosen = parse(arguments)
     os.environ["KERAS_BACKEND"] = given.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    engine.start()
     judged = (given.images, given.size, given.precision, given.short) == (
         1000,
         64,

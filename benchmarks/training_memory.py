@@ -22,6 +22,9 @@ GROWTH = 1.10
 
 def train(folder: Path) -> None:
     """Trains on what `prepare` left in the folder."""
+    from vggflow import engine
+
+    engine.start()
     from vggflow.data import manifest as manifests
     from vggflow.settings import parse
     from vggflow.training.fitting import fit

@@ -64,6 +64,12 @@ class TrackingServer:
             (key, point.step, point.value) for key in keys for point in client.get_metric_history(run_id, key)
         ]
 
+    def last_step(self, run_id: str, key: str) -> int:
+        """The last step that the run holds of a metric."""
+        return max(
+            (point.step for point in MlflowClient(self.url).get_metric_history(run_id, key)), default=0
+        )
+
     def status(self, run_id: str) -> str:
         """Such as RUNNING or KILLED."""
         return str(MlflowClient(self.url).get_run(run_id).info.status)
@@ -149,9 +155,9 @@ def make(root: Path, server: TrackingServer, train: dict[str, Any], model: dict[
     return Program(root, server)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Looks every 20 ms."""
+def wait_until(condition: Callable[[], bool], seconds: float, every: float = 0.02) -> None:
+    """Looks again and again, with a pause of seconds between."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{condition} did not become true in {seconds} s"
-        time.sleep(0.02)
+        time.sleep(every)
