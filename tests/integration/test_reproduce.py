@@ -11,7 +11,7 @@ import pytest
 
 from vggflow.sample import workspace as digits
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def vggflow(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
