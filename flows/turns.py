@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
@@ -30,12 +31,28 @@ def turn(workspace: Workspace) -> Iterator[None]:
         limit = identity(workspace).limit
         if taken := run_coro_as_sync(_ensure(limit)):
             get_run_logger().info("waiting: another run of this workspace is at work (%s of 1 turns)", taken)
-        # A server that is away for a while costs the reservation, not the run: registering and promoting can be
-        # repeated, and the device has a lock of its own.
-        with concurrency(
-            limit, strict=True, lease_duration=SECONDS_AFTER_DEATH, raise_on_lease_renewal_failure=False
-        ):
+        with _holding(limit):
             yield
+
+
+@contextmanager
+def _holding(limit: str) -> Iterator[None]:
+    """Has the turn inside the block.
+
+    A server that is away for a while costs the reservation, not the run: registering and promoting can be repeated,
+    and the device has a lock of its own. A turn that could not be given back comes free like that of a dead run.
+    """
+    held = concurrency(
+        limit, strict=True, lease_duration=SECONDS_AFTER_DEATH, raise_on_lease_renewal_failure=False
+    )
+    held.__enter__()
+    try:
+        yield
+    finally:
+        try:
+            held.__exit__(None, None, None)
+        except httpx.HTTPError as error:
+            get_run_logger().warning("the turn is free in five minutes only, the server is away: %s", error)
 
 
 async def _ensure(limit: str) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from team import Program, Team, change_params, team, wait
+from team import Program, Team, answers, change_params, team, wait
 
 from vggflow import servers
 
@@ -159,6 +159,7 @@ def test_prefect_away_for_a_minute_is_waited_for(running: Team, worker: Program)
     running.prefect.stop()
     time.sleep(SECONDS_AWAY)
     running.prefect.start()
+    wait(lambda: answers(f"{running.prefect_url}/api/health"), 180, "Prefect answers again")
     run = running.ended(number, 600)
     assert run["state"]["type"] == "COMPLETED", run["state"]
     assert run["run_count"] == 1
@@ -171,6 +172,7 @@ def test_mlflow_away_for_a_minute_costs_no_point_of_the_curves(running: Team, wo
     running.mlflow.stop()
     time.sleep(SECONDS_AWAY)
     running.mlflow.start()
+    wait(lambda: answers(f"{running.mlflow_url}/health"), 180, "MLflow answers again")
     run = running.ended(number, 600)
     assert run["state"]["type"] == "COMPLETED", run["state"]
     _nothing_twice(running, before)
