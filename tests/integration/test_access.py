@@ -319,9 +319,10 @@ def test_a_request_is_answered_to_whom_the_table_says(team: Team, what: str) -> 
     "way",
     [
         "{theirs}",
-        "{run_files}/../../{number}/x",
-        "{run_files}/%2e%2e/%2e%2e/{number}/x",
-        "%2e%2e/{theirs}",
+        "{run_files}/../../../{number}/x",
+        "{run_files}/%2e%2e/%2e%2e/%2e%2e/{number}/x",
+        "{run_files}/%252e%252e/%252e%252e/%252e%252e/{number}/x",
+        "%2e%2e/artifacts/{theirs}",
         "/{theirs}",
     ],
 )
