@@ -28,14 +28,19 @@ from vggflow.errors import DataError
 
 @dataclass(frozen=True)
 class Examples:
-    """The labelled images of a split: where they lie, what they hold, and their class as an index."""
+    """The labelled images of a split: their names in a folder, what they hold, and their class as an index."""
 
-    paths: tuple[Path, ...]
+    folder: Path
+    names: tuple[str, ...]
     hashes: tuple[str, ...]
     labels: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """Where an image lies; made when it is asked for, since a `Path` takes ten times the memory of a name."""
+        return self.folder / self.names[index]
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], dat
     table = manifests.labelled(manifest, split)
     if table.empty:
         raise DataError(f"no labelled images in {split}: expected {data_folder / split}/<class>/ with images")
-    paths = tuple(data_folder / path for path in table["path"])
-    for path, size in zip(paths, table["bytes"], strict=True):
+    for name, size in zip(table["path"], table["bytes"], strict=True):
+        path = data_folder / name
         if not path.is_file() or path.stat().st_size != size:
             raise changed(path)
     unknown = sorted(set(table["class_name"]) - set(class_names))
@@ -74,7 +79,7 @@ def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], dat
             f"{split} has {', '.join(unknown)}, which train lacks: expected {', '.join(class_names)}"
         )
     labels = table["class_name"].map({name: index for index, name in enumerate(class_names)})
-    return Examples(paths, tuple(table["sha256"]), np.asarray(labels, np.int64))
+    return Examples(data_folder, tuple(table["path"]), tuple(table["sha256"]), np.asarray(labels, np.int64))
 
 
 def changed(path: Path) -> DataError:
@@ -109,7 +114,7 @@ def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Genera
     try:
         while True:
             for index in islice(remaining, max(0, 32 * threads - len(waiting))):
-                waiting.append(pool.submit(read, images.paths[index], images.hashes[index], shape))
+                waiting.append(pool.submit(read, images.path(index), images.hashes[index], shape))
             if not waiting:
                 return
             yield waiting.popleft().result()

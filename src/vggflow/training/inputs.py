@@ -175,9 +175,9 @@ def reading(shape: Shape) -> str:
 
 
 def _together(splits: Sequence[Examples]) -> Examples:
-    """All images, each content once."""
-    paths = {image: path for split in splits for image, path in zip(split.hashes, split.paths, strict=True)}
-    return Examples(tuple(paths.values()), tuple(paths), np.zeros(len(paths), np.int64))
+    """All images of splits in one folder, each content once."""
+    names = {image: name for split in splits for image, name in zip(split.hashes, split.names, strict=True)}
+    return Examples(splits[0].folder, tuple(names.values()), tuple(names), np.zeros(len(names), np.int64))
 
 
 def _room(cache: Cache) -> int:

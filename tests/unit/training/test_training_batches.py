@@ -27,7 +27,8 @@ def examples(folder, split="train"):
 
 def test_labels_are_positions_in_the_sorted_classes(folder):
     found = examples(folder)
-    assert [path.parent.name for path in found.paths] == ["ab"[label] for label in found.labels]
+    classes = [found.path(index).parent.name for index in range(len(found))]
+    assert classes == ["ab"[label] for label in found.labels]
     assert len(found) == 9
 
 
@@ -35,14 +36,14 @@ def test_pixels_are_those_of_the_one_decoder_in_the_order_asked_for(folder):
     images = examples(folder)
     rows = Decoding(images, SHAPE).gather(np.array([4, 0, 8]))
     for row, place in zip(rows, [4, 0, 8], strict=True):
-        np.testing.assert_array_equal(row, load(images.paths[place], 24, "crop"))
+        np.testing.assert_array_equal(row, load(images.path(place), 24, "crop"))
 
 
 @pytest.mark.parametrize("damage", ["same length", "longer", "gone"])
 def test_a_file_that_changed_since_validate_is_refused_by_name(folder, damage):
     images_before = examples(folder)
     manifest = manifests.scan(folder)
-    path = images_before.paths[2]
+    path = images_before.path(2)
     if damage == "gone":
         path.unlink()
     else:
@@ -82,12 +83,12 @@ def test_batches_hold_all_rows_once_with_their_targets_and_weights(folder):
     assert [len(part) for part in rows] == [4, 4, 1]
     np.testing.assert_array_equal(np.concatenate(given), targets[indices])
     np.testing.assert_array_equal(np.concatenate(weighed), weights[indices])
-    np.testing.assert_array_equal(rows[2][0], load(images.paths[indices[8]], 24, "crop"))
+    np.testing.assert_array_equal(rows[2][0], load(images.path(indices[8]), 24, "crop"))
 
 
 def test_what_goes_wrong_while_feeding_is_remembered(folder):
     images = examples(folder)
-    images.paths[0].unlink()
+    images.path(0).unlink()
     made = Batches(Decoding(images, SHAPE), 4)
     with pytest.raises(DataError):
         made[0]
