@@ -109,7 +109,9 @@ def test_an_automation_is_one_that_prefect_takes(spec: dict[str, Any]) -> None:
 def test_a_trigger_is_not_taken_for_an_automation_that_is_no_longer_wanted() -> None:
     triggers = [each["name"] for entry in DEPLOYMENTS.values() for each in entry.get("triggers", [])]
     assert triggers
-    assert [name for name in triggers if name.replace("{{ workspace_name }}", "pets").endswith(" @pets")] == []
+    assert [
+        name for name in triggers if name.replace("{{ workspace_name }}", "pets").endswith(" @pets")
+    ] == []
 
 
 def test_times_and_places_stand_in_prefect_yaml_only() -> None:
