@@ -39,7 +39,7 @@ class Examples:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Where an image lies; made when it is asked for, since a `Path` takes ten times the memory of a name."""
+        """Where an image lies; made when it is asked for, since a `Path` takes five times the memory of a name."""
         return self.folder / self.names[index]
 
 
