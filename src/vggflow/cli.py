@@ -301,7 +301,7 @@ def models(
     elif not rows:
         say("no models yet: `vggflow retrain` makes the first")
     else:
-        columns = ["model", "version", "aliases", "accuracy", "data", "made"]
+        columns = ["model", "version", "aliases", "accuracy", "data", "age", "champion"]
         out.print(table("", columns, [[str(row[column] or "–") for column in columns] for row in rows]))
 
 
@@ -314,8 +314,7 @@ def _print_history(workspace: Workspace, as_json: bool) -> None:
     elif not rows:
         say("no champion yet: `vggflow retrain` makes the first")
     else:
-        cells = [[str(value if value is not None else "–") for value in row.values()] for row in rows]
-        out.print(table("", list(rows[0]), cells))
+        out.print(table("", list(rows[0]), [tracing.as_cells(row) for row in rows]))
 
 
 @app.command("lineage")

@@ -1,35 +1,60 @@
 """What there is, as rows for a table or JSON."""
 
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vggflow.tracking import connection, registry
+from vggflow.tracking import connection, ledger, registry
+from vggflow.tracking.ledger import Reign
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
 
 def model_rows(workspace: Workspace) -> list[dict[str, Any]]:
-    """All champions and candidates, newest first: model, version, aliases, accuracy, data, made."""
+    """All champions and candidates, newest first.
+
+    A row holds model, version, aliases, accuracy, log_loss, data, made, age, and champion: `since …` for the one in
+    use, `until …` for the ones before; times are local.
+    """
     names = workspace.settings().registry
     client = connection.connect(workspace)
-    found = [
-        version
-        for name in (names.name, names.candidates)
-        for version in reversed(registry.versions(client, name))
+    book = ledger.read(client, names)
+    reigns = {reign.version.number: _reign(reign) for reign in book.reigns}
+    candidates = registry.versions(client, names.candidates)
+    return [
+        *(_row(version, reigns.get(version.number, "")) for version in reversed(book.versions)),
+        *(_row(version) for version in reversed(candidates)),
     ]
-    return [_row(version) for version in found]
 
 
-def _row(version: Version) -> dict[str, Any]:
+def _row(version: Version, champion: str = "") -> dict[str, Any]:
+    log_loss = version.tags.get("log_loss")
     return {
         "model": version.name,
         "version": version.number,
         "aliases": ", ".join(version.aliases),
         "accuracy": round(version.accuracy, 4) if version.accuracy is not None else None,
+        "log_loss": float(log_loss) if log_loss else None,
         "data": version.tags.get("data.hash", "")[:6],
         "made": _local(version.created_ms / 1000),
+        "age": _age(time.time() - version.created_ms / 1000),
+        "champion": champion,
     }
+
+
+def _reign(reign: Reign) -> str:
+    """The last time that a version was champion, in few characters."""
+    when = datetime.fromisoformat(reign.until or reign.since).astimezone()
+    return f"{'until' if reign.until else 'since'} {when:%m-%d}"
+
+
+def _age(seconds: float) -> str:
+    """`4 min`, `7 h` or `12 d`."""
+    for unit, length in (("d", 86_400), ("h", 3_600)):
+        if seconds >= length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{max(0, int(seconds / 60))} min"
 
 
 def feature_rows(state: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ STAGES = ("validate", "train", "evaluate")
 # How the tags of a version are grouped for people: heading → beginnings of the tags' names.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "promotion": ("promotion.", "rollback.", "release."),
-    "evaluation": ("accuracy", "evaluated_on"),
+    "evaluation": ("accuracy", "log_loss", "evaluated_on"),
     "training": ("trained_by", "flow_run_id", "sha256.model", "sha256.start_weights"),
     "data": ("data.", "data_gate", "sha256.manifest", "manifest."),
     "code and settings": ("git.", "sha256.params"),
@@ -70,6 +71,17 @@ def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
         }
         for reign in reversed(book.reigns)
     ]
+
+
+def as_cells(row: Mapping[str, str | int | None]) -> list[str]:
+    """A row of the history for people: local times to the minute."""
+    short: dict[str, str | int | None] = dict(row)
+    for key in ("from", "until"):
+        if when := row[key]:
+            short[key] = f"{datetime.fromisoformat(str(when)).astimezone():%m-%d %H:%M}"
+    if row["accuracy"]:
+        short["accuracy"] = f"{float(row['accuracy']):.3f}"
+    return [str(value or "–") for value in short.values()]
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def _trained_by(workspace: Workspace) -> str:
 
 def _evaluation(workspace: Workspace) -> dict[str, str]:
     metrics = files.read_json(workspace.path(artifacts.METRICS))
-    return {"accuracy": f"{metrics['accuracy']:.6f}", "evaluated_on": metrics["split"]}
+    measures = {key: f"{metrics[key]:.6f}" for key in ("accuracy", "log_loss")}
+    return measures | {"evaluated_on": metrics["split"]}
 
 
 def _verdict(workspace: Workspace) -> str:
