@@ -61,7 +61,7 @@ def test_ten_requests_within_a_minute_run_one_at_a_time_and_each_ends_in_a_named
     listening: Team,
 ) -> None:
     before = {run["id"] for run in listening.runs()}
-    _deliver(listening, 1001)  # by event
+    _deliver(listening, 4711)  # by event
     began = time.monotonic()
     by_hand = [listening.start_vggflow("retrain", log=f"by-hand-{number}.log") for number in range(2)]
     for _ in range(4):
