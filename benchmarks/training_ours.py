@@ -2,21 +2,25 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
 
 from benchmarks.training_plain import Plan, Timed
 from vggflow.data import manifest as manifests
+from vggflow.models.summary import summarise
 from vggflow.settings import Settings, parse
+from vggflow.training import hardware
 from vggflow.training.fitting import fit
 from vggflow.training.job import SilentObserver, TrainingJob
 from vggflow.training.precision import computing_in
 from vggflow.training.preparation import set_up
 
+PRODUCTS, TRIES = 8, 5
 OTHERS = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
 
 
@@ -47,31 +51,43 @@ def train(work: TrainingJob, keep_state: bool = False) -> Timed:
         shutil.rmtree(work.state_folder, ignore_errors=True)
     started = time.perf_counter()
     trained = fit(work, SilentObserver())
-    return Timed(time.perf_counter() - started, [float(row["loss"]) for row in trained.history])
+    seconds = time.perf_counter() - started
+    return Timed(seconds, [float(row[name]) for name in ("loss", "val_loss") for row in trained.history])
+
+
+def policy(chosen: Settings, state: Path) -> str:
+    """Keras' dtype policy that the settings mean on this machine."""
+    return hardware.prepare(chosen.train, state).policy
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Images that went through the frozen layers, and the seconds with decoding and writing."""
+    """Images that went through the frozen layers, and the seconds in all: also of looking up what is there,
+    of checking it, of decoding and of writing."""
 
     images: int
     seconds: float
+
+    @property
+    def speed(self) -> float:
+        """Images a second."""
+        return self.images / self.seconds
 
 
 def feature_pass(work: TrainingJob) -> Pass:
     """Fills the cache with what the training needs and it lacks."""
     setup = set_up(work)
+    started = time.perf_counter()
     with computing_in(setup.model, setup.hardware.policy):
         for number in range(len(setup.plans)):
             setup.inputs.of_phase(number, lambda _done, _total: None)
-    return Pass(setup.inputs.work.images, setup.inputs.work.seconds)
+    return Pass(setup.inputs.work.images, time.perf_counter() - started)
 
 
 def predict_rate(work: TrainingJob, images: int) -> float:
     """Images per second of `model.predict` through the frozen layers; pixels in memory, no first call."""
     setup = set_up(work)
-    cut = setup.plans[0].cut
-    network = keras.Model(setup.model.inputs[0], setup.model.get_layer(cut).output)
+    network = _frozen_layers(setup.model, setup.plans[0].cut)
     size = work.settings.model.image_size_px
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, size, 3)).astype(np.uint8)
     batch = work.settings.train.features.batch_size
@@ -80,3 +96,54 @@ def predict_rate(work: TrainingJob, images: int) -> float:
         started = time.perf_counter()
         network.predict(pixels, batch_size=batch, verbose=0)
         return images / (time.perf_counter() - started)
+
+
+def multiply_adds(work: TrainingJob) -> int:
+    """Of one image through the frozen layers."""
+    setup = set_up(work)
+    return summarise(_frozen_layers(setup.model, setup.plans[0].cut)).multiply_adds
+
+
+def _frozen_layers(model: keras.Model, cut: str | None) -> keras.Model:
+    return keras.Model(model.inputs[0], model.get_layer(cut).output)
+
+
+def matrix_peak(dtype: str) -> float:
+    """Multiply-adds a second of products of large matrices: the most that the device was seen to do."""
+    side = 2048 if _is_processor() else 8192
+    generator = np.random.default_rng(0)
+    factor = generator.normal(0, side**-0.5, (side, side)).astype(np.float32)
+    left = right = keras.ops.cast(factor, dtype)
+
+    def multiply(first: Any, second: Any) -> Any:
+        for _ in range(PRODUCTS):
+            first = keras.ops.matmul(first, second)
+        return keras.ops.sum(first)
+
+    run = _compiled(multiply)
+    seconds = []
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        float(run(left, right))  # the number is here only once the device is done
+        seconds.append(time.perf_counter() - started)
+    return PRODUCTS * float(side) ** 3 / min(seconds)
+
+
+def _is_processor() -> bool:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return bool(jax.devices()[0].platform == "cpu")
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return cast("Callable[..., Any]", jax.jit(function))
+    import tensorflow as tf
+
+    return cast("Callable[..., Any]", tf.function(function))

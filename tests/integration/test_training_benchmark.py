@@ -1,0 +1,56 @@
+"""The benchmark of training runs from end to end on a few pictures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Pictures of noise: how fast, not how well, is what the benchmark asks."""
+    generator = np.random.default_rng(0)
+    for place in ("train/cat", "train/dog", "valid/cat", "valid/dog"):
+        folder = tmp_path / "photos" / place
+        folder.mkdir(parents=True)
+        for number in range(20):
+            noise = generator.integers(0, 256, (40, 40, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed"])
+def test_a_short_run_gives_every_figure_and_judges_none(photos: Path, precision: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.training", "--short", "--json", "--photos", str(photos)]
+    sizes = [
+        "--images",
+        "40",
+        "--rounds",
+        "1",
+        "--size",
+        "32",
+        "--growth",
+        "20",
+        "40",
+        "--precision",
+        precision,
+    ]
+    done = subprocess.run([*command, *sizes], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    figures = {row["measure"]: row for row in rows}
+    assert len(figures) == len(rows) == 12
+    assert all(row["met"] is None and not row["aim"] for row in rows)
+    assert figures["head phase: times faster than plain Keras"]["value"] > 0
+    assert figures["5 % more images: share of the first feature pass"]["images"] == 2
+    assert figures["another learning rate: images through the frozen layers"]["value"] == 0
+    assert figures["first feature pass: share of the speed of model.predict"]["pass images/s"][0] > 0
+    assert 0 < figures["model.predict: share of that"]["value"] < 1.5
