@@ -9,11 +9,15 @@ clean --keep N       deletes old runs of the workspace; prints JSON
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from vggflow.errors import VggflowError
+from vggflow.process import INTERRUPTED, ending_with_parents
 from vggflow.workspace import find
 
 
@@ -29,10 +33,20 @@ def main() -> int:
     parser.add_argument("--dry-run", action="store_true", help="only count")
     arguments = parser.parse_args()
     try:
-        return _do(arguments)
+        with ending_with_parents():
+            return _do(arguments)
     except VggflowError as error:
-        print(f"vggflow: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
+        return _ended(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _ended("interrupted; what was finished is kept, run the same command to go on", INTERRUPTED)
+    except httpx.TransportError as error:
+        address = os.environ.get("PREFECT_API_URL", "a server of its own")
+        return _ended(f"Prefect at {address} does not answer ({error}): start it, or mend PREFECT_API_URL", 1)
+
+
+def _ended(message: str, code: int) -> int:
+    print(f"vggflow: {message}", file=sys.stderr)  # noqa: T201
+    return code
 
 
 def _do(arguments: argparse.Namespace) -> int:

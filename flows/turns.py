@@ -13,7 +13,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from flows.identity import identity
 from vggflow import artifacts
-from vggflow.process import exclusive
+from vggflow.locks import exclusive
 from vggflow.workspace import Workspace
 
 # How long a run that was killed together with its machine keeps the others waiting.

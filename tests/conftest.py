@@ -26,6 +26,7 @@ for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "VGGFLOW_
 def _state(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["VGGFLOW_STATE"] = str(tmp_path_factory.mktemp("state"))
     os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.mktemp("dvc"))
+    os.environ["VGGFLOW_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vggflow import artifacts, servers
-from vggflow.process import exclusive, state_folder
+from vggflow.locks import exclusive
+from vggflow.process import state_folder
 from vggflow.tracking import connection, retention
 from vggflow.workspace import Workspace
 

@@ -5,6 +5,7 @@
     │   ├── SettingsError   2  params.yaml is wrong
     │   ├── DataError       2  no data, or data of another shape than expected
     │   ├── WeightsError    2  start weights are missing or don't fit
+    │   │   └── WeightsUnreachable  2  they can't be fetched
     │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
     ├── UnfitModel          1  a stored model is damaged, or needs code to load
     └── Refused             3  a gate said no
@@ -12,7 +13,8 @@
         └── PromotionRefused  3  the promotion gate, asked by a person
 
 Each message is one line: what was given, what was expected, what to do. The command line prints the message and
-ends with the exit code; any other exception is a bug and keeps its traceback.
+ends with the exit code; any other exception is a bug and keeps its traceback. `retry` tells whether the same may pass
+when it is tried again with nothing changed, which is what a flow asks.
 """
 
 
@@ -20,12 +22,14 @@ class VggflowError(Exception):
     """Something failed that is not the caller's fault, such as a server that does not answer."""
 
     exit_code: int = 1
+    retry: bool = True
 
 
 class UsageError(VggflowError, ValueError):
     """The caller asked for something that can't be done as asked."""
 
     exit_code = 2
+    retry = False
 
 
 class SettingsError(UsageError):
@@ -40,14 +44,23 @@ class WeightsError(UsageError):
     """Start weights are missing, damaged or of another shape than the network."""
 
 
+class WeightsUnreachable(WeightsError):
+    """Start weights can't be fetched: nothing answers where they are published."""
+
+    retry = True
+
+
 class UnfitModel(VggflowError):
     """A registered version's file is not what was registered, or can't be loaded without running code."""
+
+    retry = False
 
 
 class Refused(VggflowError):
     """A gate looked and said no."""
 
     exit_code = 3
+    retry = False
 
 
 class DataRefused(Refused):

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from vggflow import artifacts, console, engine, files
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError, DataRefused, UsageError, VggflowError
-from vggflow.process import Outcome, device_lock, exclusive, state_folder
+from vggflow.locks import alone_on_devices
+from vggflow.process import Outcome, state_folder
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
@@ -197,7 +198,7 @@ def train(workspace: Workspace) -> Outcome:
 
     job = _training_job(workspace, settings)
     began = time.monotonic()
-    with exclusive(device_lock(), "this device"), console.progress("train") as advance:
+    with alone_on_devices(), console.progress("train") as advance:
         client = connection.connect(workspace)
         trainer = people.asking(client).name
         bar = Bar(advance, settings.train.phases, settings.train.batch_size)
@@ -243,7 +244,7 @@ def find_learning_rate(
     from vggflow.training import rate_search
 
     job = _training_job(workspace, settings)
-    with exclusive(device_lock(), "this device"), console.progress("find rate") as advance:
+    with alone_on_devices(), console.progress("find rate") as advance:
         curve = rate_search.find_learning_rate(job, phase, advance)
     path = output or workspace.path(artifacts.STATE) / f"learning-rate-{curve.phase}.png"
     with files.replacing(path) as beside:

@@ -1,7 +1,7 @@
-"""A stage as a process: it leaves an outcome, dies with its parent and shares its device with nobody.
+"""A stage as a process: it leaves an outcome, dies with its parent and shares its workspace with nobody.
 
 DVC turns every failing exit code into 255 and does not end what it started when it is killed. So the stage itself
-writes down how it ended, watches the processes above it, and holds locks that the kernel frees with it.
+writes down how it ended, watches the processes above it, and holds a lock that the kernel frees with it.
 """
 
 import os
@@ -16,29 +16,38 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
-from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
 from vggflow import artifacts
 from vggflow.errors import VggflowError
 from vggflow.files import read_json, write_json
+from vggflow.locks import exclusive
 from vggflow.workspace import Workspace
 
 DRIVER = "VGGFLOW_DRIVER_PID"
+INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 SECONDS_TO_END = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
+BUGS = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
+    *(NotImplementedError, SyntaxError, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended: its exit code, one line for people, the gate's verdict, and files worth a look."""
+    """How a stage ended: its exit code, one line for people, the gate's verdict, and files worth a look.
+
+    `retry` tells whether trying again, with nothing changed, can end otherwise.
+    """
 
     exit_code: int
     message: str
     verdict: str | None = None
     paths: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    retry: bool = False
 
 
 def outcome_path(workspace: Workspace, stage: str) -> Path:
@@ -61,29 +70,22 @@ def run_stage(workspace: Workspace, stage: str, work: Callable[[], Outcome]) -> 
         try:
             outcome = work()
         except VggflowError as error:
-            _leave(workspace, stage, Outcome(error.exit_code, str(error), verdict=_verdict(error)))
+            left = Outcome(error.exit_code, str(error), verdict=_verdict(error), retry=error.retry)
+            _leave(workspace, stage, left)
             raise
         except BaseException as error:
-            _leave(workspace, stage, Outcome(_exit_code(error), f"{stage} ended early: {error!r}"))
+            left = Outcome(_exit_code(error), f"{stage} ended early: {error!r}", retry=may_pass(error))
+            _leave(workspace, stage, left)
             raise
         _leave(workspace, stage, outcome)
         return outcome
 
 
-@contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
-    """Holds a lock file, waiting for whoever has it; the kernel frees it however the holder ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"waiting: another vggflow process is at work on {what}", file=sys.stderr, flush=True)  # noqa: T201
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def may_pass(error: BaseException) -> bool:
+    """Whether what failed so may pass when tried again: a network, a disk or a device may be back, a bug is not."""
+    if isinstance(error, VggflowError):
+        return error.retry
+    return not isinstance(error, (*BUGS, KeyboardInterrupt))
 
 
 def state_folder() -> Path:
@@ -92,25 +94,40 @@ def state_folder() -> Path:
     return Path(given) if given else user_cache_path("vggflow")
 
 
-def device_lock() -> Path:
-    """The lock of the device that TensorFlow will see: one training at a time on each."""
-    device = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace(",", "+").replace("/", "_") or "none"
-    return state_folder() / "locks" / f"device-{device}.lock"
+@contextmanager
+def ending_with_parents() -> Iterator[None]:
+    """Ends this process with SIGTERM when DVC, the flow or the command above it is gone.
+
+    SIGTERM leaves the block as `SystemExit`, so that runs are closed. What takes longer is cut off.
+    """
+    watched = _parents()
+    stop = threading.Event()
+    with _ending_in_time():
+        if watched:
+            threading.Thread(target=_watch, args=(watched, stop), daemon=True, name="parent-watch").start()
+        try:
+            yield
+        finally:
+            stop.set()
 
 
 @contextmanager
-def ending_with_parents() -> Iterator[None]:
-    """Ends this process with SIGTERM, which unwinds it, when DVC or the flow above it is gone."""
-    watched = _parents()
-    stop = threading.Event()
-    previous = signal.signal(signal.SIGTERM, _terminate)
-    if watched:
-        threading.Thread(target=_watch, args=(watched, stop), daemon=True, name="parent-watch").start()
+def _ending_in_time() -> Iterator[None]:
+    """Keeps the time from the moment of SIGTERM: Python runs a handler only when a call into native code returns.
+
+    What the kernel delivers is also written to a pipe at once, and a thread waits at its other end.
+    """
+    reads, writes = os.pipe()
+    os.set_blocking(writes, False)
+    threading.Thread(target=_cut_off_after_signal, args=(reads,), daemon=True, name="time-to-end").start()
+    handler = signal.signal(signal.SIGTERM, _terminate)
+    pipe = signal.set_wakeup_fd(writes, warn_on_full_buffer=False)
     try:
         yield
     finally:
-        stop.set()
-        signal.signal(signal.SIGTERM, previous)
+        signal.set_wakeup_fd(pipe)
+        signal.signal(signal.SIGTERM, handler)
+        os.close(writes)
 
 
 def leave(code: int) -> NoReturn:
@@ -162,14 +179,18 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _terminate(_signal: int, _frame: object) -> None:
-    """Unwinds, so that runs are closed; a call into native code that takes longer is cut off."""
-    threading.Thread(target=_end_for_sure, daemon=True).start()
     raise SystemExit(TERMINATED)
 
 
-def _end_for_sure() -> None:
-    time.sleep(SECONDS_TO_END)
-    os._exit(TERMINATED)
+def _cut_off_after_signal(reads: int) -> None:
+    with os.fdopen(reads, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            if number[0] == signal.SIGTERM:
+                time.sleep(SECONDS_TO_END)
+                for process in psutil.Process().children(recursive=True):
+                    with suppress(psutil.Error):
+                        process.kill()
+                os._exit(TERMINATED)
 
 
 def _leave(workspace: Workspace, stage: str, outcome: Outcome) -> None:
@@ -183,4 +204,4 @@ def _verdict(error: VggflowError) -> str | None:
 def _exit_code(error: BaseException) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
-    return 130 if isinstance(error, KeyboardInterrupt) else 1
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1

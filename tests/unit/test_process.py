@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from vggflow import process
-from vggflow.errors import DataRefused
+from vggflow.errors import DataRefused, VggflowError, WeightsUnreachable
 from vggflow.process import Outcome
 from vggflow.workspace import Workspace
 
@@ -24,6 +24,17 @@ def work():
     return Outcome(0, "done")
 run_stage(Workspace(Path(sys.argv[1])), "train", work)
 """
+NATIVE = """
+import subprocess, sys
+from pathlib import Path
+import numpy as np
+from vggflow.process import ending_with_parents
+numbers = np.random.default_rng(0).random((6000, 6000))
+with ending_with_parents():
+    subprocess.Popen(["sleep", "60"])
+    Path(sys.argv[1]).write_text("started")
+    np.linalg.svd(numbers)
+"""
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
 
 
@@ -31,6 +42,57 @@ def test_an_outcome_is_left_and_read(tmp_path: Path) -> None:
     here = Workspace(tmp_path)
     process.run_stage(here, "train", lambda: Outcome(0, "done", facts={"epochs": 3}))
     assert process.read_outcome(here, "train") == Outcome(0, "done", facts={"epochs": 3})
+
+
+def test_sigterm_cuts_off_a_call_into_native_code_and_what_was_started(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    program = subprocess.Popen(
+        [sys.executable, "-c", NATIVE, started],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+    )
+    _wait_for(started)
+    time.sleep(0.5)
+    (below,) = psutil.Process(program.pid).children()
+    began = time.monotonic()
+    program.terminate()
+    assert program.wait(60) == 143
+    assert 4 < time.monotonic() - began < 9
+    below.wait(5)
+
+
+def test_sigterm_unwinds_python_at_once(tmp_path: Path) -> None:
+    _, stage = _start(tmp_path, {})
+    began = time.monotonic()
+    stage.terminate()
+    stage.wait(10)
+    assert time.monotonic() - began < 3
+    outcome = process.read_outcome(Workspace(tmp_path), "train")
+    assert outcome is not None
+    assert (outcome.exit_code, outcome.retry) == (143, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [
+        (KeyError("typo"), False),
+        (DataRefused("leak"), False),
+        (WeightsUnreachable("no network"), True),
+        (OSError("disk full"), True),
+        (VggflowError("server away"), True),
+    ],
+)
+def test_an_outcome_tells_whether_trying_again_can_help(
+    tmp_path: Path, error: Exception, retry: bool
+) -> None:
+    def work() -> Outcome:
+        raise error
+
+    here = Workspace(tmp_path)
+    with pytest.raises(type(error)):
+        process.run_stage(here, "train", work)
+    outcome = process.read_outcome(here, "train")
+    assert outcome is not None
+    assert outcome.retry is retry
 
 
 def test_a_refusal_leaves_its_exit_code_and_line(tmp_path: Path) -> None:
