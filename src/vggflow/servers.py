@@ -14,21 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.errors import UsageError, VggflowError
-from vggflow.process import ending_with_parents
+from vggflow.process import DRIVER, ending_with_parents
 from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
 LOCALHOST = "127.0.0.1"
 SECONDS_TO_START = 180.0
 SECONDS_TO_STOP = 10.0
+SECONDS_BETWEEN_LOOKS = 1.0
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server of the user's own: what it is called, where it answers, and how it is started."""
+    """A server of the user's own: what it is called, where it answers, and the Python module with its arguments."""
 
     name: str
     port: int
@@ -43,26 +47,49 @@ class Server:
 
 def prefect(port: int) -> Server:
     """Prefect's API and user interface."""
-    command = ("-m", "prefect", "server", "start", "--host", LOCALHOST, "--port", str(port))
+    command = ("prefect", "server", "start", "--host", LOCALHOST, "--port", str(port))
     return Server("Prefect", port, "/api/health", command)
 
 
 def mlflow(workspace: Workspace, port: int) -> Server:
     """MLflow's API and user interface on what this workspace has tracked."""
-    command = ("-m", "mlflow", "server", "--host", LOCALHOST, "--port", str(port), "--workers", "1")
+    command = ("mlflow", "server", "--host", LOCALHOST, "--port", str(port), "--workers", "1")
     store = workspace.path(artifacts.MLFLOW_ARTIFACTS)
     places = ("--backend-store-uri", tracking_uri(workspace), "--artifacts-destination", str(store))
     return Server("MLflow", port, "/health", command + places)
 
 
 def run_flow(workspace: Workspace, arguments: list[str]) -> int:
-    """Runs `python -m flows …` and returns its exit code; Ctrl-C reaches it as it reaches us."""
-    process = subprocess.Popen([sys.executable, "-m", "flows", *arguments], env=environment(workspace))
-    while True:
+    """Runs `python -m flows …` and returns its exit code; Ctrl-C reaches it as it reaches us.
+
+    It ends when this process is told to end, or is gone.
+    """
+    command = [sys.executable, "-m", "flows", *arguments]
+    with ending_with_parents():
+        process = subprocess.Popen(command, env=environment(workspace) | {DRIVER: str(os.getpid())})
+        below: list[psutil.Process] = []
         try:
-            return process.wait()
-        except KeyboardInterrupt:
-            continue  # the flow got it too, and ends in its own time
+            while process.poll() is None:
+                with suppress(KeyboardInterrupt):  # the flow got it too, and ends in its own time
+                    below = _look(process, below)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            for left in below:  # a flow that was killed leaves a server of its own
+                with suppress(psutil.Error):
+                    left.terminate()
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _look(process: "subprocess.Popen[bytes]", below: list[psutil.Process]) -> list[psutil.Process]:
+    """Waits a second for a process; returns what it has started, as far as one can see."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_BETWEEN_LOOKS)
+        return below
+    with suppress(psutil.Error):
+        return psutil.Process(process.pid).children(recursive=True)
+    return below
 
 
 def ask_flows(workspace: Workspace, verb: str, *options: str) -> dict[str, Any]:
@@ -115,21 +142,49 @@ def environment(workspace: Workspace) -> dict[str, str]:
 
 
 def show(workspace: Workspace) -> int:
-    """Serves the user interfaces of MLflow and Prefect on free ports until Ctrl-C."""
+    """Says where the user interfaces of MLflow and Prefect are, and serves what no server is named for until Ctrl-C."""
     ports = free_ports(2)
-    with ending_with_parents(), suppress(KeyboardInterrupt), ExitStack() as stack:
-        for server in (mlflow(workspace, ports[0]), prefect(ports[1])):
+    tracked, api = tracking_uri(workspace), os.environ.get("PREFECT_API_URL")
+    named = {
+        "MLflow": tracked if tracked.startswith(("http://", "https://")) else None,
+        "Prefect": api.removesuffix("/").removesuffix("/api") if api else None,
+    }
+    for name, address in named.items():
+        if address:
+            say(f"{name:<8} {address}")
+    ours = [server for server in (mlflow(workspace, ports[0]), prefect(ports[1])) if not named[server.name]]
+    if not ours:
+        return 0
+    with unwinding(), suppress(KeyboardInterrupt), ExitStack() as stack:
+        for server in ours:
             tell(f"starting {server.name}")
             stack.enter_context(running(workspace, server))
             say(f"{server.name:<8} {server.url}")
-        say("Ctrl-C stops both")
+        say("Ctrl-C stops what was started here")
         signal.pause()
     return 0
 
 
 @contextmanager
+def unwinding() -> Iterator[None]:
+    """SIGTERM, and the end of the terminal, leave the block as `SystemExit`: what was started in it is ended."""
+
+    def unwind(number: int, _frame: object) -> None:
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, unwind) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def running(workspace: Workspace, server: Server) -> Iterator[Server]:
-    """The server answers inside the block, and is gone after it.
+    """The server answers inside the block, and is gone after it, also when this process is killed.
 
     Raises:
         VggflowError: it did not answer in time, or ended at once; its log says why.
@@ -138,9 +193,10 @@ def running(workspace: Workspace, server: Server) -> Iterator[Server]:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, *server.command],
+            [sys.executable, "-m", "vggflow.guarded", *server.command],
             cwd=workspace.path(artifacts.STATE),
             env=environment(workspace),
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -176,10 +232,10 @@ def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", l
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ends the server and its workers, which share its session."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(SECONDS_TO_STOP)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(SECONDS_TO_STOP)
+    if process.stdin:
+        process.stdin.close()
