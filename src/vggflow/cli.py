@@ -500,7 +500,7 @@ def compare(
     """Sends the same images through two models and says how they differ."""
     from vggflow import network
 
-    found = network.compare(_here(context), first, second, data)
+    found = network.compare(context.obj, first, second, data)
     if as_json:
         _print_json(found.to_dict())
         return
@@ -523,7 +523,7 @@ def explain(
     """Draws what a model sees in an image: feature maps of each block and a Grad-CAM heat map."""
     from vggflow import network
 
-    label, probability = network.explain(_here(context), image, model, output)
+    label, probability = network.explain(context.obj, image, model, output)
     say(f"{output}: {label}, {probability:.1%}")
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vggflow.data import images
+from vggflow.errors import UsageError
 from vggflow.models import heads, vgg16
 from vggflow.models.files import ModelInfo
 from vggflow.models.probabilities import class_probabilities
@@ -93,7 +94,8 @@ def grad_cam(model: keras.Model, pixels: Pixels, class_index: int) -> Map:
         class_index: The class to look for.
 
     Raises:
-        ValueError: the Keras backend is neither TensorFlow nor JAX, or there is no such class.
+        UsageError: the Keras backend is neither TensorFlow nor JAX.
+        ValueError: there is no such class.
     """
     before, behind = _cut(model, heat_layer(model))
     features = _run(before, keras.ops.convert_to_tensor(pixels[None], "float32"))
@@ -158,4 +160,4 @@ def _gradient(function: Callable[[Any], Any], at: Any) -> Any:
         import jax
 
         return jax.grad(function)(at)
-    raise ValueError(f"Grad-CAM needs KERAS_BACKEND tensorflow or jax, not {backend}")
+    raise UsageError(f"KERAS_BACKEND is {backend}, Grad-CAM needs tensorflow or jax: set it to one of them")

@@ -1,103 +1,144 @@
 """The same images through two models: how far apart, how often of one mind, how good, how fast."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from vggflow.console import table
-from vggflow.errors import UsageError
+from vggflow.data import images
+from vggflow.errors import DataError, UsageError
+from vggflow.models.files import ModelInfo
+from vggflow.models.probabilities import class_probabilities
 
-# From images, whatever they are to the model, to probabilities (N, K).
-Predict = Callable[[Sequence[Any]], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a model said: probabilities (N, K) in the order of `class_names`, and how long it took."""
-
-    name: str
-    class_names: tuple[str, ...]
-    probabilities: NDArray[np.float64]
-    seconds: float
+BATCH_SIZE = 32
+DECODING_THREADS = 8
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same images; pairs are in the order of `names`."""
+    """Two models on the same images; pairs are in the order of `names`.
+
+    Attributes:
+        most_different: Path of the image with the largest difference of a probability.
+        agreement: Share of the images to which both give the same class.
+        labelled: How many images lie in a folder named like a class.
+        accuracy: On the labelled images; none where there are none.
+        seconds: What the networks took, without decoding and compiling.
+    """
 
     names: tuple[str, str]
     images: int
     largest_difference: float
-    most_different: int
+    most_different: str
     agreement: float
+    labelled: int
     accuracy: tuple[float, float] | None
     seconds: tuple[float, float]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values; `most_different` is the position of the image with the largest difference."""
+        """As plain JSON values."""
         return asdict(self)
 
 
-def ask(name: str, class_names: Sequence[str], predict: Predict, images: Sequence[Any]) -> Answers:
-    """Runs a model over the images, and times it without its first call, which compiles."""
-    predict(images[:1])
-    began = time.perf_counter()
-    probabilities = predict(images)
-    return Answers(name, tuple(class_names), probabilities, time.perf_counter() - began)
+class Contestant:
+    """A model, what it has answered so far, and the seconds that its network took."""
+
+    def __init__(self, name: str, network: keras.Model, info: ModelInfo) -> None:
+        self.name = name
+        self.info = info
+        self.seconds = 0.0
+        self._network = network
+        self._outputs: list[NDArray[Any]] = []
+        self._compiled_for: set[int] = set()
+
+    def answer(self, pixels: NDArray[np.uint8]) -> None:
+        """Runs the network on a batch; a batch of a new size runs twice, since the first time compiles."""
+        if len(pixels) not in self._compiled_for:
+            self._network.predict_on_batch(pixels)
+            self._compiled_for.add(len(pixels))
+        began = time.perf_counter()
+        outputs = np.asarray(self._network.predict_on_batch(pixels))
+        self.seconds += time.perf_counter() - began
+        self._outputs.append(outputs)
+
+    def probabilities(self, class_names: Sequence[str]) -> NDArray[np.float64]:
+        """All answers (N, K), the classes in the order of `class_names`."""
+        columns = [self.info.class_names.index(name) for name in class_names]
+        return class_probabilities(np.concatenate(self._outputs))[:, columns]
 
 
-def compare(first: Answers, second: Answers, truth: Sequence[str] | None = None) -> Comparison:
-    """Compares the answers of two models to the same images; `truth` holds the class name of each.
-
-    The order of the classes may differ between the models.
+def compare(
+    first: Contestant, second: Contestant, paths: Sequence[Path], progress: Callable[[int, int], None]
+) -> Comparison:
+    """Sends image files, each decoded once, through both; folders named like a class give the truth.
 
     Raises:
-        UsageError: there are no images, or the models know different classes or saw different images.
+        UsageError: the models know different classes; their order may differ.
+        DataError: an image can't be read.
     """
-    _check(first, second, truth)
-    columns = [second.class_names.index(name) for name in first.class_names]
-    ours, theirs = first.probabilities, second.probabilities[:, columns]
-    differences = np.abs(ours - theirs).max(axis=1)
-    chosen = ours.argmax(axis=1), theirs.argmax(axis=1)
-    labels = None if truth is None else np.array([first.class_names.index(name) for name in truth])
+    names = first.info.class_names
+    if set(names) != set(second.info.class_names):
+        classes = [", ".join(contestant.info.class_names) for contestant in (first, second)]
+        raise UsageError(
+            f"{first.name} knows {classes[0]} and {second.name} {classes[1]}: expected the same classes"
+        )
+    done = 0
+    for ours, theirs in _batches(paths, (first.info, second.info)):
+        first.answer(ours)
+        second.answer(theirs)
+        done += len(ours)
+        progress(done, len(paths))
+    one, other = first.probabilities(names), second.probabilities(names)
+    differences = np.abs(one - other).max(axis=1)
+    chosen = one.argmax(axis=1), other.argmax(axis=1)
+    labels = np.array([names.index(path.parent.name) if path.parent.name in names else -1 for path in paths])
+    known = labels >= 0
     return Comparison(
         names=(first.name, second.name),
-        images=len(ours),
+        images=len(paths),
         largest_difference=float(differences.max()),
-        most_different=int(differences.argmax()),
+        most_different=str(paths[int(differences.argmax())]),
         agreement=float(np.mean(chosen[0] == chosen[1])),
-        accuracy=None
-        if labels is None
-        else (float(np.mean(chosen[0] == labels)), float(np.mean(chosen[1] == labels))),
+        labelled=int(known.sum()),
+        accuracy=cast("tuple[float, float]", tuple(float(np.mean(c[known] == labels[known])) for c in chosen))
+        if known.any()
+        else None,
         seconds=(first.seconds, second.seconds),
     )
 
 
-def _check(first: Answers, second: Answers, truth: Sequence[str] | None) -> None:
-    if set(first.class_names) != set(second.class_names):
-        classes = [", ".join(answers.class_names) for answers in (first, second)]
-        raise UsageError(
-            f"{first.name} knows {classes[0]} and {second.name} {classes[1]}: expected the same classes"
+def _batches(
+    paths: Sequence[Path], infos: tuple[ModelInfo, ModelInfo]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Batches of pixels as each of the two models takes them."""
+
+    def decode(path: Path) -> tuple[images.Pixels, ...]:
+        try:
+            picture = images.open_image(path)
+        except images.ImageError as error:
+            raise DataError(f"{path}: not a readable image ({error}); leave it out or replace it") from error
+        return tuple(
+            images.pixels(picture, info.image_size_px, cast("images.Resize", info.resize)) for info in infos
         )
-    counts = [len(first.probabilities), len(second.probabilities), *([] if truth is None else [len(truth)])]
-    if len(set(counts)) != 1 or counts[0] == 0:
-        raise UsageError(
-            f"expected answers for the same images, one at least, got {', '.join(map(str, counts))}"
-        )
-    if unknown := set(truth or ()) - set(first.class_names):
-        raise UsageError(
-            f"images of class {', '.join(sorted(unknown))}, expected {', '.join(first.class_names)}"
-        )
+
+    with ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode") as threads:
+        for start in range(0, len(paths), BATCH_SIZE):
+            ours, theirs = zip(*threads.map(decode, paths[start : start + BATCH_SIZE]), strict=True)
+            yield np.stack(ours), np.stack(theirs)
 
 
 def render(comparison: Comparison) -> RenderableType:
     """One table: what both have in common, then each by itself."""
-    images = comparison.images
+    images, labelled = comparison.images, comparison.labelled
     rows = [
         ["largest difference", f"{comparison.largest_difference:.2g}", ""],
         ["agreement", f"{comparison.agreement:.2%}", ""],
@@ -106,4 +147,6 @@ def render(comparison: Comparison) -> RenderableType:
         rows.append(["accuracy", *(f"{value:.2%}" for value in comparison.accuracy)])
     rows.append(["seconds", *(f"{value:.2f}" for value in comparison.seconds)])
     rows.append(["images a second", *(f"{images / value:,.1f}" for value in comparison.seconds)])
-    return table(f"{images:,} images", ["", *comparison.names], rows)
+    title = f"{images:,} images, {labelled:,} of them labelled"
+    different = Text(f"most different: {comparison.most_different}", overflow="fold")
+    return Group(table(title, ["", *comparison.names], rows), different)

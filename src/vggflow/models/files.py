@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -28,6 +29,9 @@ KNOWN_CLASSES = frozenset(
     | {"ZeroPadding2D", "Conv2D", "MaxPooling2D", "Flatten", "GlobalAveragePooling2D", "Dense", "Dropout"}
     | {"Activation", "GlorotUniform", "Zeros"}
 )
+
+# What Python's `zipfile` raises for an archive that is cut, changed, or packed in a way it doesn't know.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 class ModelFileError(UsageError):
@@ -121,8 +125,8 @@ def load(path: Path) -> tuple["keras.Model", ModelInfo]:
 
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True), info
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, *_UNREADABLE) as error:
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelFileError(f"{path} is damaged or foreign: {first_line}") from error
 
 
@@ -139,7 +143,10 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from None
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
-    except (zipfile.BadZipFile, ValueError) as error:
+    except OSError as error:
+        raise ModelFileError(f"{path} can't be read ({error.strerror or error}): name another") from error
+    # RuntimeError: the archive is encrypted, or its JSON is nested without end.
+    except (*_UNREADABLE, RuntimeError, ValueError) as error:
         raise ModelFileError(f"{path} is damaged or no `.keras` file: {error}; make it again") from error
 
 

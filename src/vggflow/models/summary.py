@@ -1,7 +1,7 @@
 """The layer table: what each layer is, costs, and in which phase it learns."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,7 +119,7 @@ def render(summary: Summary) -> RenderableType:
 
 
 def _layer_table(summary: Summary) -> RenderableType:
-    phases = [phase.name for phase in summary.phases]
+    numbers = _numbers(summary)
     rows = [
         [
             layer.name,
@@ -127,11 +127,17 @@ def _layer_table(summary: Summary) -> RenderableType:
             "×".join(str(size) for size in layer.output_shape),
             f"{layer.parameters:,}" if layer.parameters else "",
             f"{layer.multiply_adds / 1e6:,.1f}" if layer.multiply_adds else "",
-            *(_state(layer, phase) for phase in phases),
+            *([_state(layer, numbers)] if numbers else []),
         ]
         for layer in summary.layers
     ]
-    return _on_one_line(table("", ["layer", "type", "output", "parameters", "M madds", *phases], rows))
+    columns = ["layer", "type", "output", "parameters", "M madds", *(["learns in"] if numbers else [])]
+    return _on_one_line(table("", columns, rows))
+
+
+def _numbers(summary: Summary) -> dict[str, str]:
+    """Phases by number, since the names of three are too long for a table of 80 columns."""
+    return {phase.name: str(number) for number, phase in enumerate(summary.phases, start=1)}
 
 
 def _on_one_line(made: Table) -> Table:
@@ -140,16 +146,17 @@ def _on_one_line(made: Table) -> Table:
     return made
 
 
-def _state(layer: LayerRow, phase: str) -> str:
+def _state(layer: LayerRow, numbers: Mapping[str, str]) -> str:
     if not layer.parameters:
         return ""
-    return "learns" if phase in layer.learns_in else "frozen"
+    return " ".join(numbers[name] for name in layer.learns_in) or "frozen"
 
 
 def _phase_table(summary: Summary) -> RenderableType:
+    numbers = _numbers(summary)
     rows = [
         [
-            phase.name,
+            f"{numbers[phase.name]} {phase.name}",
             phase.freeze_through,
             f"{phase.learning_parameters:,}",
             f"{phase.frozen_parameters:,}",
