@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed
 
@@ -16,6 +16,7 @@ from flows import naming, showing
 from flows.events import announce_data
 from flows.identity import identity
 from flows.retrain import step
+from flows.turns import turn
 from vggflow import pipeline
 from vggflow import workspace as workspaces
 from vggflow.tracking import lineage
@@ -23,15 +24,18 @@ from vggflow.workspace import Workspace, find
 
 # A request older than this was lost, or there was none: then the data is announced again.
 DAYS_TO_REMEMBER = 7
+SECONDS_AT_MOST = 6 * 3600
+LOST = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED, StateType.CANCELLING)
 
 
 @step("look")
 def look(workspace: Workspace) -> tuple[str, str]:
     """The hash of the data that there is, and why nothing has to be said about it; empty if something has to."""
     if workspaces.status(workspace, "data") in ("changed", "untracked"):
-        for line in pipeline.prepare(workspace):
-            get_run_logger().info(line)
-        workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+        with turn(workspace):  # a retraining of this folder adds the data too
+            for line in pipeline.prepare(workspace):
+                get_run_logger().info(line)
+            workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
     data = lineage.data_hash(workspace)
     settled = importlib.import_module("vggflow.tracking.settled")
     if not data:
@@ -47,7 +51,13 @@ def announce(workspace: Workspace) -> None:
     announce_data(workspace)
 
 
-@flow(name="check-data", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
+@flow(
+    name="check-data",
+    flow_run_name=naming.run_name,
+    persist_result=False,
+    validate_parameters=True,
+    timeout_seconds=SECONDS_AT_MOST,
+)
 def check_data(workspace: str = ".") -> State[Any]:
     """Announces data that is pushed but neither trained on nor asked for.
 
@@ -69,7 +79,7 @@ def check_data(workspace: str = ".") -> State[Any]:
 
 
 def _asked_for(tag: str, data: str) -> str:
-    """Whether a retraining was asked for this data, in words; empty if not, or if the request was cancelled."""
+    """Whether a request for this data stands, in words; empty if not."""
     since = datetime.now(UTC) - timedelta(days=DAYS_TO_REMEMBER)
     wanted = FlowRunFilter.model_validate(
         {"tags": {"all_": [tag]}, "expected_start_time": {"after_": since.isoformat()}}
@@ -79,6 +89,11 @@ def _asked_for(tag: str, data: str) -> str:
             flow_run_filter=wanted, limit=200, sort=FlowRunSort.EXPECTED_START_TIME_DESC
         )
     for run in runs:
-        if run.parameters.get("requested_data") == data and not (run.state and run.state.is_cancelled()):
+        if run.parameters.get("requested_data") == data and run.state and stands(run.state):
             return f"data {data[:6]} was asked for by run {run.name}"
     return ""
+
+
+def stands(state: State[Any]) -> bool:
+    """Whether a request is waiting, at work or answered. A refusal is an answer: the same data is refused again."""
+    return state.name == "Refused" or state.type not in LOST

@@ -18,22 +18,26 @@ from prefect.client.schemas.sorting import DeploymentSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from flows import automations
+from flows.events import NEW_DATA
 from flows.identity import TAG, Identity, identity
 from vggflow.errors import UsageError, VggflowError
 from vggflow.workspace import Workspace
 
 FILE = "prefect.yaml"
-POOL = "vggflow"
 QUEUES = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
 class Deployed:
-    """What the server knows now: the workspace, a row per deployment, and the names of its automations."""
+    """What the server knows now: the workspace, a row per deployment, and the names of its automations.
+
+    `silent` names the automations that the file has and that tell nobody.
+    """
 
     here: Identity
     rows: list[dict[str, Any]]
     automations: list[str]
+    silent: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -42,6 +46,7 @@ class Deployed:
             "place": self.here.place,
             "deployments": self.rows,
             "automations": self.automations,
+            "silent": self.silent,
         }
 
 
@@ -58,30 +63,44 @@ def deploy(workspace: Workspace) -> Deployed:
         )
     content = yaml.safe_load((workspace.root / FILE).read_text("utf-8"))
     here = identity(workspace)
-    asyncio.run(_prepare(here))
+    asyncio.run(_prepare(here, _pools(content)))
     _apply_file(workspace)
     return asyncio.run(_finish(here, content.get("automations") or []))
 
 
-async def _prepare(here: Identity) -> None:
-    """The pool, its queues and the workspace's limit are there, and nobody else goes by this name."""
+def _pools(content: dict[str, Any]) -> set[str]:
+    """The work pools that the file names."""
+    places = [deployment.get("work_pool") or {} for deployment in content.get("deployments") or []]
+    return {place["name"] for place in places if place.get("name")}
+
+
+async def _prepare(here: Identity, pools: set[str]) -> None:
+    """Pools, their queues and the workspace's limit are there, and nobody else goes by this name."""
     async with get_client() as client:
         for deployment in await _deployments(client, here):
             _refuse_another(here, deployment)
-        await _ensure_pool(client)
+        for pool in sorted(pools):
+            await _ensure_pool(client, pool)
         await client.upsert_global_concurrency_limit_by_name(here.limit, 1)
 
 
-async def _ensure_pool(client: PrefectClient) -> None:
-    """A process pool, unless somebody made another kind of pool of this name."""
+async def _ensure_pool(client: PrefectClient, pool: str) -> None:
+    """A pool of vggflow's, unless somebody made one of this name; what an operator changed in it stays."""
     try:
-        await client.read_work_pool(POOL)
+        await client.read_work_pool(pool)
     except ObjectNotFound:
-        template = json.loads((files("vggflow") / "template" / "pools" / f"{POOL}.json").read_text("utf-8"))
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process", base_job_template=template))
+        template = files("vggflow") / "template" / "pools" / f"{pool}.json"
+        if not template.is_file():
+            raise UsageError(
+                f"{FILE} names the work pool {pool!r}, which this server does not have: make it with "
+                f"`prefect work-pool create {pool}`, or name vggflow, vggflow-docker or vggflow-kubernetes"
+            ) from None
+        kind = pool.removeprefix("vggflow").removeprefix("-") or "process"
+        made = WorkPoolCreate(name=pool, type=kind, base_job_template=json.loads(template.read_text("utf-8")))
+        await client.create_work_pool(made)
     for queue in QUEUES:
         try:
-            await client.create_work_queue(queue, work_pool_name=POOL)
+            await client.create_work_queue(queue, work_pool_name=pool)
         except ObjectAlreadyExists:
             continue
 
@@ -108,8 +127,12 @@ def _apply_file(workspace: Workspace) -> None:
 async def _finish(here: Identity, wanted: list[dict[str, Any]]) -> Deployed:
     async with get_client() as client:
         made = await automations.apply(client, here, wanted)
-        rows = [_row(deployment) for deployment in await _deployments(client, here)]
-    return Deployed(here, rows, made)
+        rows = [
+            _row(deployment, await _events(client, deployment))
+            for deployment in await _deployments(client, here)
+        ]
+    silent = [spec["name"] for spec in wanted if automations.title(spec["name"], here) not in made]
+    return Deployed(here, rows, made, silent)
 
 
 async def _deployments(client: PrefectClient, here: Identity) -> list[DeploymentResponse]:
@@ -118,12 +141,27 @@ async def _deployments(client: PrefectClient, here: Identity) -> list[Deployment
     return await client.read_deployments(deployment_filter=tagged, limit=200, sort=DeploymentSort.NAME_ASC)
 
 
-def _row(deployment: DeploymentResponse) -> dict[str, Any]:
+async def _events(client: PrefectClient, deployment: DeploymentResponse) -> set[str]:
+    """The events that start a deployment."""
+    found = await client.read_resource_related_automations(f"prefect.deployment.{deployment.id}")
+    return {
+        event
+        for automation in found
+        if automation.enabled and any(_starts(action, deployment) for action in automation.actions)
+        for event in getattr(automation.trigger, "expect", ())
+    }
+
+
+def _starts(action: Any, deployment: DeploymentResponse) -> bool:
+    return bool(action.type == "run-deployment" and action.deployment_id == deployment.id)
+
+
+def _row(deployment: DeploymentResponse, events: set[str]) -> dict[str, Any]:
     limit = deployment.global_concurrency_limit.limit if deployment.global_concurrency_limit else None
     options = deployment.concurrency_options
     return {
         "deployment": deployment.name,
-        "when": _when(deployment),
+        "when": _when(deployment, events),
         "where": f"{deployment.work_pool_name} / {deployment.work_queue_name}",
         "at once": f"{limit}, then {options.collision_strategy.value.lower()}"
         if limit and options
@@ -132,14 +170,13 @@ def _row(deployment: DeploymentResponse) -> dict[str, Any]:
     }
 
 
-def _when(deployment: DeploymentResponse) -> str:
-    """The schedules in words; deployments without one start by event or by hand."""
+def _when(deployment: DeploymentResponse, events: set[str]) -> str:
+    """Schedules and events in words; deployments without either start by hand."""
     times = [
         f"{getattr(each.schedule, 'cron', None) or getattr(each.schedule, 'interval', each.schedule)} "
         f"{getattr(each.schedule, 'timezone', None) or 'UTC'}"
         for each in deployment.schedules
         if each.active
     ]
-    if times:
-        return "; ".join(times)
-    return "on new data" if "new-data" in deployment.name else "by hand"
+    news = ["on new data" if event == NEW_DATA else f"on {event}" for event in sorted(events)]
+    return "; ".join([*times, *news]) or "by hand"

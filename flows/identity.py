@@ -53,7 +53,7 @@ def identity(workspace: Workspace) -> Identity:
     if not remotes:
         return Identity(_plain(workspace.name), "", "", str(workspace.root))
     remote = "origin" if "origin" in remotes else remotes[0]
-    url = without_secret(workspace.git("remote", "get-url", remote).strip())
+    url = _absolute(without_secret(workspace.git("remote", "get-url", remote).strip()), workspace.root)
     branch = workspace.git("rev-parse", "--abbrev-ref", "HEAD", check=False).strip()
     return Identity(_plain(Path(url).name.removesuffix(".git")), url, branch, "")
 
@@ -76,6 +76,13 @@ def without_secret(url: str) -> str:
         return url
     host = parts.hostname + (f":{parts.port}" if parts.port else "")
     return urlunsplit(parts._replace(netloc=host))
+
+
+def _absolute(url: str, root: Path) -> str:
+    """The path that git reads from the workspace's folder, such as `../pets.git`, for those who clone elsewhere."""
+    host, colon, _ = url.partition(":")
+    is_remote = colon and "/" not in host  # git's own rule
+    return url if is_remote else str((root / url).resolve()) if not Path(url).is_absolute() else url
 
 
 def _plain(name: str) -> str:

@@ -5,16 +5,19 @@ from datetime import datetime
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
-from flows.deploy import POOL
 from flows.identity import identity
 from vggflow.workspace import Workspace
 
 SHOWN = 5
+# Hourly checks would push the night's retraining off the screen.
+SHOWN_OF_CHECKS = 1
+CHECKS = FlowFilter.model_validate({"name": {"any_": ["check-data"]}})
+OTHERS = FlowFilter.model_validate({"name": {"any_": ["retrain", "promote", "rollback"]}})
 
 
 def server_status(workspace: Workspace) -> dict[str, Any]:
@@ -33,18 +36,30 @@ async def _ask(tag: str) -> dict[str, Any]:
             *await _runs(client, tag, held_up, FlowRunSort.EXPECTED_START_TIME_ASC),
         ]
         return {
-            "runs": await _runs(client, tag, ended, FlowRunSort.EXPECTED_START_TIME_DESC),
+            "runs": await _last(client, tag, ended),
             "queue": queue,
             "next": await _next(client, tag, planned),
-            "workers": await _workers(client),
+            "workers": sum([await _workers(client, pool) for pool in await _pools(client, tag)]),
         }
 
 
+async def _last(client: PrefectClient, tag: str, ended: dict[str, Any]) -> list[dict[str, Any]]:
+    """What changed or judged models, then the last look for data."""
+    by_time = FlowRunSort.EXPECTED_START_TIME_DESC
+    runs = await _runs(client, tag, ended, by_time, flows=OTHERS)
+    return runs + await _runs(client, tag, ended, by_time, SHOWN_OF_CHECKS, CHECKS)
+
+
 async def _runs(
-    client: PrefectClient, tag: str, state: dict[str, Any], sort: FlowRunSort, limit: int = SHOWN
+    client: PrefectClient,
+    tag: str,
+    state: dict[str, Any],
+    sort: FlowRunSort,
+    limit: int = SHOWN,
+    flows: FlowFilter | None = None,
 ) -> list[dict[str, Any]]:
     wanted = FlowRunFilter.model_validate({"tags": {"all_": [tag]}, "state": state})
-    found = await client.read_flow_runs(flow_run_filter=wanted, sort=sort, limit=limit)
+    found = await client.read_flow_runs(flow_filter=flows, flow_run_filter=wanted, sort=sort, limit=limit)
     return [_row(run) for run in found]
 
 
@@ -60,9 +75,16 @@ async def _next(client: PrefectClient, tag: str, planned: dict[str, Any]) -> lis
     return list(first.values())
 
 
-async def _workers(client: PrefectClient) -> int:
+async def _pools(client: PrefectClient, tag: str) -> set[str]:
+    """Where the workspace's deployments run."""
+    tagged = DeploymentFilter.model_validate({"tags": {"all_": [tag]}})
+    found = await client.read_deployments(deployment_filter=tagged, limit=200)
+    return {deployment.work_pool_name for deployment in found if deployment.work_pool_name}
+
+
+async def _workers(client: PrefectClient, pool: str) -> int:
     try:
-        workers = await client.read_workers_for_work_pool(POOL)
+        workers = await client.read_workers_for_work_pool(pool)
     except ObjectNotFound:
         return 0
     return sum(worker.status == "ONLINE" for worker in workers)

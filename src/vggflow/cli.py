@@ -249,7 +249,7 @@ def promote(
 
     if release:
         held = succession.release(_here(context), reason, by)
-        say(f"{held.name}: the flow may promote again (held since version {held.number} was rolled back)")
+        say(f"the flow may promote again (held since version {held.withdrew} was rolled back)")
         return
     request = succession.Request(
         reason,
@@ -274,10 +274,8 @@ def rollback(context: typer.Context, reason: Reason, by: By = None) -> None:
     """Puts the previous champion into use again, and holds automatic promotion."""
     from vggflow.succession import rollback
 
-    champion, previous = rollback(_here(context), reason, by)
-    say(
-        f"{previous.name}: version {previous.number} is champion again, version {champion.number} is withdrawn"
-    )
+    done = rollback(_here(context), reason, by)
+    say(f"version {done.to} is champion again, version {done.withdrew} is withdrawn")
     say('the flow promotes nothing until `vggflow promote --release --reason "WHY"`')
 
 
@@ -464,6 +462,8 @@ def deploy(context: typer.Context, as_json: AsJson = False) -> None:
     out.print(table("", columns, [[str(row[column]) for column in columns] for row in found["deployments"]]))
     say(f"workspace {found['workspace']}: {found['place']}")
     say(f"automations: {', '.join(found['automations'])}")
+    if found["silent"]:
+        say(f"nobody is told of {', '.join(found['silent'])}: set VGGFLOW_NOTIFY_URL and deploy again")
 
 
 @app.command()

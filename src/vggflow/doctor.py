@@ -1,5 +1,6 @@
 """What is wrong on this machine, and what to do about it: one finding per check."""
 
+import base64
 import os
 import platform
 import shutil
@@ -8,25 +9,28 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from vggflow import artifacts
 from vggflow import workspace as workspaces
 from vggflow.errors import VggflowError
 from vggflow.process import state_folder
+from vggflow.stack import environment
+from vggflow.stack.place import PASSWORDS, folder_of, known_choices
 from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
 
 Health = Literal["ok", "warning", "wrong"]
 # What vggflow was tried with; another major version is another program.
 TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
-FASTAPI_LIMIT = (0, 155)
+FASTAPI_LIMIT = (0, 151)
 LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
 MOST_SECONDS_APART = 5.0
 SECONDS_TO_ANSWER = 5.0
@@ -78,7 +82,7 @@ def _packages() -> Iterator[Finding]:
     with suppress(PackageNotFoundError):
         number = tuple(int(part) for part in version("fastapi").split(".")[:2])
         if number >= FASTAPI_LIMIT:
-            advice = "Prefect's server does not start with it: pip install 'fastapi<0.155'"
+            advice = "Prefect's deploy fails with it: pip install 'fastapi<0.151'"
             yield Finding("fastapi", "wrong", version("fastapi"), advice)
 
 
@@ -193,7 +197,11 @@ def _mlflow(workspace: Workspace) -> Iterator[Finding]:
         advice = "for a team: set MLFLOW_TRACKING_URI to a server, or run `vggflow up`"
         yield Finding("MLflow", "ok", "SQLite in this workspace, for one user", advice)
         return
-    yield from _server("MLflow", uri, "/health", "MLFLOW_TRACKING_URI")
+    if not uri.startswith(("http://", "https://")):
+        advice = "set MLFLOW_TRACKING_URI to the http(s) address of a server, or to sqlite:///FILE"
+        yield Finding("MLflow", "wrong", f"MLFLOW_TRACKING_URI={uri} is no address of a server", advice)
+        return
+    yield from _server("MLflow", uri, "/health")
     from vggflow.tracking import access, connection
 
     try:
@@ -207,36 +215,45 @@ def _mlflow(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("MLflow user", "ok" if user else "warning", user or "the server knows no users", advice)
 
 
-def _prefect(_workspace: Workspace) -> Iterator[Finding]:
+def _prefect(workspace: Workspace) -> Iterator[Finding]:
     uri = os.environ.get("PREFECT_API_URL")
     if not uri:
-        yield Finding(
-            "Prefect", "ok", "its own server per run; no schedules without PREFECT_API_URL or `vggflow up`"
-        )
+        found = "its own server per run, on SQLite and for one person; no schedules"
+        yield Finding("Prefect", "ok", found, "for a team: set PREFECT_API_URL, or run `vggflow up`")
         return
-    yield from _server("Prefect", uri, "/health", "PREFECT_API_URL")
+    login = os.environ.get("PREFECT_API_AUTH_STRING")
+    header = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+    yield from _server("Prefect", uri, "/version", header)  # /health answers everybody
+    choices = known_choices(workspace)
+    if choices and f":{choices.ports['prefect']}/" in uri and not choices.prefect_in_postgresql:
+        yield Finding("Prefect's database", "warning", "SQLite", choices.limits()[0])
 
 
-def _server(name: str, uri: str, health: str, variable: str) -> Iterator[Finding]:
-    """Whether a server answers, and whether its clock is ours."""
+VARIABLES = {"MLflow": "MLFLOW_TRACKING_URI", "Prefect": "PREFECT_API_URL"}
+LOGINS = {
+    "MLflow": "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    "Prefect": "PREFECT_API_AUTH_STRING to NAME:PASSWORD of the server",
+}
+
+
+def _server(
+    name: str, uri: str, path: str, header: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """Whether a server answers and takes our log-in, and whether its clock is ours."""
     asked = time.time()
+    here = urllib.request.ProxyHandler({}) if "127.0.0.1" in uri else urllib.request.ProxyHandler()
     try:
-        without_proxy = (
-            urllib.request.build_opener(urllib.request.ProxyHandler({})) if "127.0.0.1" in uri else None
-        )
-        opened = (without_proxy.open if without_proxy else urllib.request.urlopen)(
-            uri.rstrip("/") + health, timeout=SECONDS_TO_ANSWER
-        )
-        with opened as answer:
+        request = urllib.request.Request(uri.rstrip("/") + path, headers=dict(header))  # noqa: S310
+        with urllib.request.build_opener(here).open(request, timeout=SECONDS_TO_ANSWER) as answer:
             date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
-        if error.code not in (401, 403):
-            yield Finding(name, "wrong", f"{uri} answers HTTP {error.code}", "look at the server's log")
-            return
-        date = error.headers.get("Date")
-    except OSError as error:
+        refused = error.code in (401, 403)
+        found = f"{uri} does not take this log-in" if refused else f"{uri} answers HTTP {error.code}"
+        yield Finding(name, "wrong", found, f"set {LOGINS[name]}" if refused else "look at the server's log")
+        return
+    except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        yield Finding(name, "wrong", f"{uri}: {reason}", f"start the server, or mend {variable}")
+        yield Finding(name, "wrong", f"{uri}: {reason}", f"start the server, or mend {VARIABLES[name]}")
         return
     yield Finding(name, "ok", uri)
     if date:
@@ -248,9 +265,8 @@ def _server(name: str, uri: str, health: str, variable: str) -> Iterator[Finding
 
 
 def _secrets(workspace: Workspace) -> Iterator[Finding]:
-    folder = workspace.path(artifacts.STATE) / "stack"
-    kept = [path for path in (folder.iterdir() if folder.is_dir() else ()) if path.is_file()]
-    loose = [path for path in kept if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
+    kept = [folder_of(workspace) / name for name in (PASSWORDS, environment.FILE)]
+    loose = [path for path in kept if path.exists() and path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)]
     if loose:
         advice = f"chmod 600 {loose[0]}, and change the passwords in it"
         yield Finding("passwords", "wrong", f"{loose[0].name} is readable by others", advice)

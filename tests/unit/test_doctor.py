@@ -1,12 +1,19 @@
 """`vggflow doctor` names what will fail, and what to do about it."""
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tiny import write_params
 
-from vggflow import artifacts, doctor
+from vggflow import artifacts, doctor, files
+from vggflow.stack import environment
+from vggflow.stack.place import CHOICES, Choices, open_place
 from vggflow.workspace import find
 
 
@@ -61,15 +68,57 @@ def test_a_cache_that_everybody_can_write_is_a_warning(
     assert unwell(workspace)["state (VGGFLOW_STATE)"] == "warning"
 
 
-@pytest.mark.slow
-def test_passwords_that_others_can_read_are_wrong(workspace: Path) -> None:
-    kept = workspace / artifacts.STATE / "stack" / "passwords.json"
-    kept.parent.mkdir(parents=True)
-    kept.write_text("{}")
-    kept.chmod(0o600)
+def test_what_up_leaves_is_well_until_others_can_read_a_password(workspace: Path) -> None:
+    place = open_place(find(workspace))
+    environment.write(place)
+    (place.folder / environment.LOCK).touch(mode=0o644)
     assert "passwords" not in unwell(workspace)
-    kept.chmod(0o644)
-    assert unwell(workspace)["passwords"] == "wrong"
+    for name in ("passwords.json", environment.FILE):
+        (place.folder / name).chmod(0o644)
+        assert unwell(workspace)["passwords"] == "wrong"
+        (place.folder / name).chmod(0o600)
+
+
+@contextmanager
+def prefect_on_sqlite(workspace: Path, login: str) -> Iterator[str]:
+    """Something that answers like Prefect where its port should be: to all at /health, else to who is logged in."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            expected = "Basic " + base64.b64encode(login.encode()).decode()
+            knows = self.path == "/api/health" or self.headers.get("Authorization") == expected
+            self.send_response(200 if knows else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    place = open_place(find(workspace))
+    ports = {**place.choices.ports, "prefect": server.server_port}
+    files.write_json(place.folder / CHOICES, asdict(Choices(ports, None, prefect_in_postgresql=False)))
+    yield f"http://127.0.0.1:{server.server_port}/api"
+    server.shutdown()
+
+
+def test_a_wrong_credential_of_prefect_and_its_sqlite_are_named(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with prefect_on_sqlite(workspace, "admin:right") as url:
+        monkeypatch.setenv("PREFECT_API_URL", url)
+        for login, health in ((None, "wrong"), ("admin:guess", "wrong"), ("admin:right", "ok")):
+            if login:
+                monkeypatch.setenv("PREFECT_API_AUTH_STRING", login)
+            found = {finding.check: finding for finding in doctor.examine(find(workspace))}
+            assert found["Prefect"].health == health, login
+        assert found["Prefect's database"].health == "warning"
+        assert "several flows" in found["Prefect's database"].advice
+
+
+def test_a_tracking_address_that_is_none_is_named(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "mlruns")
+    assert unwell(workspace)["MLflow"] == "wrong"
 
 
 def test_without_a_workspace_the_machine_is_looked_at(tmp_path: Path, vggflow: Callable) -> None:

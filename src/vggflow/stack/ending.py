@@ -22,12 +22,14 @@ SECONDS_FOR_THE_REST = 8.0  # a training that is told to end writes its checkpoi
 
 @dataclass(frozen=True)
 class Running:
-    """A program that was started in a session of its own: its process, and how it wants to be told to end."""
+    """A program that was started in a session of its own: its process, how it wants to be told to end, and how long
+    that may take."""
 
     name: str
     pid: int
     created: float
     end_signal: int
+    seconds_to_end: float = SECONDS_TO_END
 
     @property
     def process(self) -> psutil.Process | None:
@@ -39,9 +41,9 @@ class Running:
         return None
 
 
-def running(name: str, pid: int, end_signal: int) -> Running:
+def running(name: str, pid: int, end_signal: int, seconds_to_end: float = SECONDS_TO_END) -> Running:
     """What is to be remembered of a program that was just started."""
-    return Running(name, pid, psutil.Process(pid).create_time(), end_signal)
+    return Running(name, pid, psutil.Process(pid).create_time(), end_signal, seconds_to_end)
 
 
 def write_record(path: Path, programs: Sequence[Running]) -> None:
@@ -58,14 +60,16 @@ def end_recorded(path: Path) -> list[str]:
 
 
 def end(program: Running) -> bool:
-    """Ends a program and all that it started, gently at first; tells whether it still ran."""
+    """Ends a program and all that it started, gently at first; tells whether anything of it still ran."""
     process = program.process
-    if process is None:
+    own = [process] if process else []
+    below = _below(process) if process else _left_by(program)
+    if not own and not below:
         return False
-    below = _below(process)
-    with suppress(ProcessLookupError):
-        os.killpg(program.pid, program.end_signal)
-    _, alive = psutil.wait_procs([process], timeout=SECONDS_TO_END)
+    if process:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, program.end_signal)
+    _, alive = psutil.wait_procs(own, timeout=program.seconds_to_end)
     below = [*below, *(child for one in alive for child in _below(one))]
     for number, seconds in ((signal.SIGTERM, SECONDS_FOR_THE_REST), (signal.SIGKILL, SECONDS_TO_END)):
         left = [each for each in (*below, *alive) if each.is_running()]
@@ -73,6 +77,23 @@ def end(program: Running) -> bool:
             with suppress(psutil.Error):
                 each.send_signal(number)
         psutil.wait_procs(left, timeout=seconds)
+    return True
+
+
+def _left_by(program: Running) -> list[psutil.Process]:
+    """What a program that is gone left in its session. While it runs, the system gives its number to nobody else."""
+    found = []
+    for each in psutil.process_iter():
+        with suppress(psutil.Error, ProcessLookupError, PermissionError):
+            its_own = os.getsid(each.pid) == program.pid != each.pid and each.create_time() >= program.created
+            if its_own and each.status() != psutil.STATUS_ZOMBIE:
+                found.append(each)
+    return [] if psutil.pid_exists(program.pid) and not _is_zombie(program.pid) else found
+
+
+def _is_zombie(pid: int) -> bool:
+    with suppress(psutil.Error):
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
     return True
 
 

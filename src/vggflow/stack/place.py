@@ -19,6 +19,7 @@ from vggflow.stack import postgres
 from vggflow.workspace import Workspace
 
 PORTS = ("mlflow", "prefect", "postgresql")
+CHOICES, PASSWORDS = "choices.json", "passwords.json"
 SECRETS = ("mlflow_admin", "mlflow_cookies", "prefect", "postgresql", "worker", "person")
 # Below the ports that systems give to outgoing connections, so that a port stays ours while we are stopped.
 FIRST_PORT, LAST_PORT = 20_000, 29_999
@@ -37,6 +38,18 @@ class Choices:
     ports: Mapping[str, int]
     database: int | None
     prefect_in_postgresql: bool
+
+    def limits(self) -> list[str]:
+        """What these databases can't do."""
+        lines = []
+        if not self.prefect_in_postgresql:
+            lines.append(
+                "Prefect is on SQLite, which locks when several flows run at once: for a team, install Debian's "
+                "postgresql before the first `vggflow up`"
+            )
+        if self.database is None:
+            lines.append("MLflow is on SQLite, which is enough for one person, not for a team")
+        return lines
 
 
 @dataclass(frozen=True)
@@ -70,14 +83,18 @@ def open_place(workspace: Workspace) -> Place:
     folder.chmod(0o711 if postgres.account() else 0o700)
     for name in ("artifacts", "log", "prefect"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
-    passwords = _passwords(folder / "passwords.json")
-    path = folder / "choices.json"
-    if path.exists():
-        choices = Choices(**files.read_json(path))
-    else:
+    passwords = _passwords(folder / PASSWORDS)
+    choices = known_choices(workspace)
+    if choices is None:
         choices = _choose(folder)
-        files.write_json(path, asdict(choices))
+        files.write_json(folder / CHOICES, asdict(choices))
     return Place(workspace, choices, passwords)
+
+
+def known_choices(workspace: Workspace) -> Choices | None:
+    """What the first `vggflow up` chose; nothing where there was none."""
+    path = folder_of(workspace) / CHOICES
+    return Choices(**files.read_json(path)) if path.exists() else None
 
 
 def check_ports(place: Place) -> None:
@@ -94,7 +111,7 @@ def check_ports(place: Place) -> None:
             try:
                 probe.bind((LOCALHOST, port))
             except OSError:
-                path = place.folder / "choices.json"
+                path = place.folder / CHOICES
                 raise VggflowError(
                     f"port {port}, which this workspace's {name} had at its first start, is taken: end the program "
                     f"that listens there, or write another port into {path}"

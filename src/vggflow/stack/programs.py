@@ -21,6 +21,8 @@ QUIET = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+# A database writes down what it has in memory; killed, it has to recover at the next start.
+SECONDS_FOR_THE_DATABASE = 120.0
 # Comparing a password takes MLflow half a second, several times in a request: who was right is believed for a minute.
 AUTH_CONFIG = """[mlflow]
 default_permission = NO_PERMISSIONS
@@ -39,6 +41,7 @@ def database(place: Place, installed: Installation) -> Program:
         lambda: postgres.answers(installed, port),
         signal.SIGINT,  # ends without waiting for those who are connected
         postgres.as_account(),
+        SECONDS_FOR_THE_DATABASE,
     )
 
 

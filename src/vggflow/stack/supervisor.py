@@ -22,6 +22,7 @@ SECONDS_BETWEEN_LOOKS = 0.3
 # the morning helps nobody. But what dies again and again is set up wrong, and trying on would hide it.
 DEATHS_ALLOWED = 5
 SECONDS_OF_MEMORY = 600.0
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Program:
         answers: Whether it does its work.
         end_signal: What asks it to end well.
         options: What `subprocess` is told besides, such as another account.
+        seconds_to_end: How long it may take to end well; then it is killed.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Program:
     answers: Callable[[], bool]
     end_signal: signal.Signals = signal.SIGTERM
     options: Mapping[str, Any] = field(default_factory=dict)
+    seconds_to_end: float = ending.SECONDS_TO_END
 
 
 @dataclass
@@ -67,8 +70,9 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Starts a program; `wait` says when it answers."""
-        self._children.append(_Child(program, *self._spawn(program)))
-        self._remember()
+        with _undisturbed():
+            self._children.append(_Child(program, *self._spawn(program)))
+            self._remember()
 
     def wait(self, program: Program) -> None:
         """Returns when the program answers.
@@ -116,8 +120,9 @@ class Supervisor:
         with suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGKILL)  # what it leaves would keep its port
         time.sleep(min(2.0 ** (len(child.deaths) - 1), 30.0))
-        child.process, child.running = self._spawn(child.program)
-        self._remember()
+        with _undisturbed():
+            child.process, child.running = self._spawn(child.program)
+            self._remember()
 
     def _spawn(self, program: Program) -> tuple["subprocess.Popen[bytes]", Running]:
         log = self.log(program)
@@ -133,7 +138,7 @@ class Supervisor:
                 start_new_session=True,
                 **program.options,
             )
-        return process, ending.running(program.name, process.pid, program.end_signal)
+        return process, ending.running(program.name, process.pid, program.end_signal, program.seconds_to_end)
 
     def _remember(self) -> None:
         ending.write_record(self._record, [child.running for child in self._children])
@@ -151,7 +156,7 @@ def supervising(folder: Path) -> Iterator[Supervisor]:
     if ended := ending.end_recorded(folder / "processes.json"):
         tell(f"ended what an earlier `vggflow up` had left: {', '.join(ended)}")
     supervisor = Supervisor(folder)
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _interrupt) for number in ENDING}
     guard = subprocess.Popen(
         [sys.executable, "-m", "vggflow.stack.ending", str(folder / "processes.json")],
         stdin=subprocess.PIPE,
@@ -169,6 +174,20 @@ def supervising(folder: Path) -> Iterator[Supervisor]:
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A signal that comes inside the block is heard after it: what was started is on record before anything ends."""
+    heard: list[int] = []
+    before = {number: signal.signal(number, lambda each, _: heard.append(each)) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])

@@ -13,7 +13,7 @@ from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.errors import UsageError, VggflowError
 from vggflow.stack import environment, postgres, programs, work_pool
-from vggflow.stack.place import Place, check_ports, folder_of, open_place
+from vggflow.stack.place import PASSWORDS, Place, check_ports, folder_of, open_place
 from vggflow.stack.supervisor import Supervisor, supervising
 from vggflow.workspace import Workspace
 
@@ -130,7 +130,7 @@ def _announce(place: Place, *, show_passwords: bool) -> None:
         "Prefect": (place.url("prefect"), environment.ADMINISTRATOR, place.passwords["prefect"]),
     }
     for name, (url, user, password) in logins.items():
-        shown = f"password {password}" if show_passwords else f"password in {place.folder / 'passwords.json'}"
+        shown = f"password {password}" if show_passwords else f"password in {place.folder / PASSWORDS}"
         say(f"{name:<8} {url}  user {user}, {shown}")
     say(f"shell    source {environment.write(place)}")
     for line in _limits(place):
@@ -139,14 +139,7 @@ def _announce(place: Place, *, show_passwords: bool) -> None:
 
 
 def _limits(place: Place) -> list[str]:
-    lines = []
-    if not place.choices.prefect_in_postgresql:
-        lines.append(
-            "Prefect is on SQLite, which locks when several flows run at once: for a team, install Debian's "
-            "postgresql before the first `vggflow up`"
-        )
-    if place.choices.database is None:
-        lines.append("MLflow is on SQLite, which is enough for one person, not for a team")
+    lines = place.choices.limits()
     if place.workspace.path(artifacts.MLFLOW_DATABASE).exists():
         lines.append(
             "models from before these servers stay in .vggflow/mlflow.db: docs/operating.md says how to move them"

@@ -31,6 +31,13 @@ def test_with_a_remote_every_clone_is_the_same_workspace(tmp_path: Path) -> None
     assert (first.name, first.place, first.folder) == ("pets", url, "")
 
 
+@pytest.mark.parametrize("url", ["../pets.git", "./../pets.git", "inside.git"])
+def test_a_relative_remote_is_told_as_a_path_that_workers_can_clone(tmp_path: Path, url: str) -> None:
+    here = identity(_repository(tmp_path / "work", ("origin", url)))
+    assert here.repository == str((tmp_path / "work" / url).resolve())
+    assert identity(_repository(tmp_path / "clone", ("origin", here.repository))) == here
+
+
 def test_a_password_in_the_address_of_a_remote_is_not_told_to_the_server(tmp_path: Path) -> None:
     url = "https://ann:secret@git.example.com:8443/team/pets.git"
     here = identity(_repository(tmp_path, ("origin", url)))
@@ -42,3 +49,10 @@ def test_a_password_in_the_address_of_a_remote_is_not_told_to_the_server(tmp_pat
 )
 def test_other_addresses_stay_as_they_are(url: str) -> None:
     assert without_secret(url) == url
+
+
+@pytest.mark.parametrize(
+    "url", ["git@git.example.com:team/pets.git", "/srv/pets.git", "file:///srv/pets.git"]
+)
+def test_addresses_that_hold_everywhere_are_told_as_they_are(tmp_path: Path, url: str) -> None:
+    assert identity(_repository(tmp_path, ("origin", url))).place == url

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from vggflow.errors import VggflowError
-from vggflow.stack import supervisor
+from vggflow.stack import ending, supervisor
 from vggflow.stack.supervisor import Program, supervising
 
 # Says who it is and who its child is, then waits; the child would not end by itself.
@@ -71,6 +71,57 @@ def test_programs_and_what_they_started_end_with_the_block(tmp_path: Path) -> No
         assert all(map(_alive, _pids(tmp_path)))
     assert not any(map(_alive, _pids(tmp_path)))
     assert not (tmp_path / "processes.json").exists()
+
+
+def test_what_a_dead_program_left_in_its_session_is_ended(tmp_path: Path) -> None:
+    said = tmp_path / "pids"
+    script = PARENT.replace(", start_new_session=True", "")
+    leader = subprocess.Popen([sys.executable, "-c", script, str(said)], start_new_session=True)
+    recorded = ending.running("leader", leader.pid, signal.SIGTERM)
+    _wait(lambda: said.exists() and len(said.read_text().split()) == 2)
+    child = _pids(tmp_path)[1]
+    leader.kill()
+    leader.wait()
+    assert _alive(child)
+    assert ending.end(recorded)
+    assert not _alive(child)
+    assert not ending.end(recorded)
+
+
+def test_a_program_gets_the_time_that_it_needs_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "SECONDS_FOR_THE_REST", 0.5)
+    slow = "import signal, sys, time; from pathlib import Path; done = Path(sys.argv[1]);" + (
+        "signal.signal(signal.SIGINT, lambda *_: (time.sleep(3), done.touch(), sys.exit()));"
+        "signal.signal(signal.SIGTERM, lambda *_: None); Path(sys.argv[2]).touch(); time.sleep(600)"
+    )
+    done, ready = tmp_path / "done", tmp_path / "ready"
+    database = Program(
+        "database",
+        (sys.executable, "-c", slow, str(done), str(ready)),
+        os.environ,
+        ready.exists,
+        signal.SIGINT,
+        seconds_to_end=20.0,
+    )
+    monkeypatch.setattr(ending, "SECONDS_TO_END", 0.5)
+    with supervising(tmp_path) as running:
+        running.start(database)
+        running.wait(database)
+    assert done.exists()
+
+
+def test_a_signal_while_a_program_is_started_leaves_nothing(tmp_path: Path) -> None:
+    script = SUPERVISED.replace(
+        "    running.start(program)",
+        "    tell = lambda: os.kill(os.getppid(), signal.SIGTERM)\n"
+        "    running.start(replace(program, options={'preexec_fn': tell}))",
+    ).replace("import sys, time", "import os, signal, sys, time\nfrom dataclasses import replace")
+    command = [sys.executable, "-c", script, tmp_path, Path(__file__).parent]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0
+    time.sleep(1)  # what was not ended would have said who it is by now
+    assert not (tmp_path / "pids").exists() or not any(map(_alive, _pids(tmp_path)))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
