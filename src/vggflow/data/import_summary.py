@@ -1,6 +1,7 @@
 """What an import did, for people and programs."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -49,13 +50,17 @@ class ImportSummary:
     def _notes(self) -> list[str]:
         verb = "to copy" if self.dry_run else "copied"
         there = f", {self.already_there} already there" if self.already_there else ""
-        counts = Counter(skip.reason for skip in self.skipped)
-        first = {skip.reason: skip.path for skip in reversed(self.skipped)}
-        skipped = [
-            f"{count} skipped: {printable(reason)}, such as {printable(first[reason])}"
-            for reason, count in counts.most_common()
-        ]
-        return [f"{self.copied} {verb}{there}", *skipped]
+        return [f"{self.copied} {verb}{there}", *in_short(self.skipped)]
+
+
+def in_short(skipped: Sequence[Skipped]) -> list[str]:
+    """How many were skipped, for each reason, with an example."""
+    counts = Counter(skip.reason for skip in skipped)
+    first = {skip.reason: skip.path for skip in reversed(skipped)}
+    return [
+        f"{count} skipped: {printable(reason)}, such as {printable(first[reason])}"
+        for reason, count in counts.most_common()
+    ]
 
 
 class Tally:

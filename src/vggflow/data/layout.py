@@ -97,27 +97,8 @@ def refuse_obstacles(data_folder: Path) -> None:
         raise DataError(f"{data_folder / path}: {reason}{more}; DVC can't keep it: put a readable file there")
 
 
-def _walk(root: Path, folder: Path, prefix: str) -> Iterator[Entry]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError as error:
-        yield Entry(prefix.rstrip("/"), "closed", f"the folder can't be opened: {error.strerror}")
-        return
-    for entry in entries:
-        path = prefix + entry.name
-        if not _is_unicode(path):
-            yield Entry(_printable(path), "closed", "the name is not valid UTF-8")
-        elif entry.is_symlink():
-            yield _link(root, Path(entry.path), path)
-        elif not entry.is_dir():
-            yield _file(path, entry.stat(follow_symlinks=False))
-        elif path != SAMPLE:
-            if Path(entry.name).suffix.lower() in EXTENSIONS:
-                yield Entry(path, "stray", "a folder named like an image")
-            yield from _walk(root, Path(entry.path), path + "/")
-
-
-def _is_unicode(path: str) -> bool:
+def is_unicode(path: str) -> bool:
+    """Whether a name can be written down; on Linux it may be any bytes."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -125,8 +106,44 @@ def _is_unicode(path: str) -> bool:
     return True
 
 
-def _printable(path: str) -> str:
-    return os.fsencode(path).decode(errors="backslashreplace")
+def shown(path: str) -> str:
+    """A name that can be written down: bytes that are not UTF-8 become escapes."""
+    return path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def why(error: Exception) -> str:
+    """What the operating system says of a failure, without the path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _walk(root: Path, folder: Path, prefix: str) -> Iterator[Entry]:
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:  # gone since its parent was listed
+        return
+    except OSError as error:
+        yield Entry(prefix.rstrip("/"), "closed", f"the folder can't be opened: {why(error)}")
+        return
+    for entry in entries:
+        path = prefix + entry.name
+        if not is_unicode(path):
+            yield Entry(shown(path), "closed", "the name is not valid UTF-8")
+        elif entry.is_symlink() or not entry.is_dir():
+            yield from _leaf(root, entry, path)
+        elif path != SAMPLE:
+            if Path(entry.name).suffix.lower() in EXTENSIONS:
+                yield Entry(path, "stray", "a folder named like an image")
+            yield from _walk(root, Path(entry.path), path + "/")
+
+
+def _leaf(root: Path, entry: "os.DirEntry[str]", path: str) -> Iterator[Entry]:
+    try:
+        link = entry.is_symlink()
+        yield _link(root, Path(entry.path), path) if link else _file(path, entry.stat(follow_symlinks=False))
+    except FileNotFoundError:  # gone since its folder was listed
+        return
+    except OSError as error:
+        yield Entry(path, "closed", why(error))
 
 
 def _file(path: str, status: os.stat_result) -> Entry:
@@ -138,10 +155,13 @@ def _file(path: str, status: os.stat_result) -> Entry:
 
 
 def _link(root: Path, link: Path, path: str) -> Entry:
-    target = link.readlink()
-    if not link.exists():
-        return Entry(path, "link", f"a broken link to {target}")
-    resolved = link.resolve()
+    target = shown(str(link.readlink()))
+    try:
+        resolved = link.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # a circle of links is a RuntimeError
+        broken = isinstance(error, FileNotFoundError | NotADirectoryError | RuntimeError)
+        reason = f"a broken link to {target}" if broken else f"a link to {target}: {why(error)}"
+        return Entry(path, "link", reason)
     if _DVC_CACHE in resolved.as_posix() and resolved.is_file():
         return _file(path, resolved.stat())
     if resolved.is_relative_to(root.resolve()):
@@ -151,11 +171,11 @@ def _link(root: Path, link: Path, path: str) -> Entry:
 
 def _folder_names(folder: Path) -> list[str]:
     try:
-        children = list(folder.iterdir())
+        children = list(os.scandir(folder))
     except OSError as error:
-        raise DataError(f"{folder} can't be opened: {error.strerror}") from error
+        raise DataError(f"{folder} can't be opened: {why(error)}") from error
     return sorted(
         child.name
         for child in children
-        if child.is_dir() and not child.is_symlink() and not child.name.startswith(".")
+        if child.is_dir(follow_symlinks=False) and not child.name.startswith(".") and is_unicode(child.name)
     )

@@ -93,19 +93,19 @@ def _manifest(files: pd.DataFrame, others: list[Entry]) -> pd.DataFrame:
     parts = manifest["path"].str.split("/", n=2, expand=True).reindex(columns=range(3))
     manifest["split"] = parts[0].where(parts[1].notna(), "")
     manifest["class_name"] = parts[1].where(parts[2].notna(), "")
-    _set_aside(manifest)
+    _set_aside(manifest, pd.Series([*([True] * len(files)), *(entry.kind != "closed" for entry in others)]))
     manifest["excluded"] = None
     return manifest.sort_values("path", ignore_index=True)[list(schema.COLUMNS)].astype(schema.COLUMNS)
 
 
-def _set_aside(manifest: pd.DataFrame) -> None:
-    """Images outside of a class folder are strays too."""
+def _set_aside(manifest: pd.DataFrame, opened: pd.Series) -> None:
+    """Images outside of a class folder are strays too; what can't be opened may be a whole class."""
     elsewhere = (manifest["class_name"] == "") | ~manifest["split"].isin(layout.SPLITS)
     kept = (manifest["class_name"] == layout.UNLABELLED) & manifest["split"].isin(["train", "valid"])
     for wrong, reason in (
         (elsewhere, "not in {train,valid,test}/<class>/"),
         (kept, f"`{layout.UNLABELLED}` is kept for unlabelled images in test"),
     ):
-        images = wrong & (manifest["kind"] == "image")
+        images = wrong & opened & (manifest["kind"] == "image")
         manifest.loc[images, "kind"] = "stray"
         manifest.loc[images, "error"] = reason

@@ -25,6 +25,7 @@ _SPLITS = {
     "test": "test", "testing": "test", "test_set": "test", "test1": "test",
 }  # fmt: skip
 _UNLABELLED = {"single_prediction"}
+AS_THEY_ARE = "splits as they are"
 _CLASS_IN_NAME = re.compile(r"(?P<name>[^\W\d](?:.*[^\W\d_])?)[._\- (]*\d+\)?")
 
 
@@ -83,11 +84,8 @@ class Shape:
         return Place(split, name, PurePosixPath(*(parts[1:] or parts)))
 
 
-def recognise(paths: Collection[PurePosixPath], there: Collection[str], shares: Shares) -> Shape:
-    """Tells the shape of a source from the paths of its images.
-
-    Train is divided only where nothing else gives a valid split: neither the source nor the splits that are
-    `there` already.
+def recognise(paths: Collection[PurePosixPath], shares: Shares) -> Shape:
+    """Tells the shape of a source from the paths of its images; train is divided where it alone has labels.
 
     Raises:
         DataError: there are no images.
@@ -103,13 +101,24 @@ def recognise(paths: Collection[PurePosixPath], there: Collection[str], shares: 
         foldered = frozenset[str | None]({None} if tops else ())
         return Shape(depth, False, foldered, shares, "no splits: divided by content")
     foldered = frozenset(_SPLITS.get(parts[0].lower()) for parts in below if len(parts) > 2)
-    shape = Shape(depth, True, foldered, None, "splits as they are")
-    if "train" not in splits or "valid" in splits | set(there):
+    if "train" not in splits or "valid" in splits:
+        return Shape(depth, True, foldered, None, AS_THEY_ARE)
+    shape = Shape(depth, True, foldered, shares, "labels only in train: divided by content")
+    return _with_test(shape) if any(_is_labelled_test(parts) for parts in below) else shape
+
+
+def beside(shape: Shape, there: Collection[str]) -> Shape:
+    """The shape where these splits hold images of other origin: its train then is train, as it says."""
+    if not shape.has_splits or shape.shares is None:
         return shape
-    if "test" in there or any(_is_labelled_test(parts) for parts in below):
-        shares = replace(shares, test=0.0)
-        return replace(shape, shares=shares, description="no valid split: taken from train by content")
-    return replace(shape, shares=shares, description="labels only in train: divided by content")
+    if "valid" in there:
+        return replace(shape, shares=None, description=AS_THEY_ARE)
+    return _with_test(shape) if "test" in there else shape
+
+
+def _with_test(shape: Shape) -> Shape:
+    shares = replace(shape.shares or Shares(), test=0.0)
+    return replace(shape, shares=shares, description="no valid split: taken from train by content")
 
 
 def _below(path: PurePosixPath, depth: int) -> tuple[str, ...]:

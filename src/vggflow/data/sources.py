@@ -1,12 +1,17 @@
 """Where images come from: a folder or an archive, file by file."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vggflow.data.images import EXTENSIONS, MAX_BYTES
+from vggflow.data.layout import is_unicode, shown, why
 from vggflow.errors import DataError
+
+# In bytes, on all usual file systems.
+LONGEST_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,10 @@ def opened(source: Path, limits: Limits) -> Iterator[list[Item | Skipped]]:
 
 def reason_to_skip(path: PurePosixPath, size: int) -> str | None:
     """Why a file is not worth a look, from its name and size."""
+    if not is_unicode(str(path)):
+        return "the name is not valid UTF-8"
+    if any(len(part.encode()) > LONGEST_NAME for part in path.parts) or "\0" in str(path):
+        return "a name that no disk can keep"
     if any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
         return "a hidden file"
     if path.suffix.lower() not in EXTENSIONS:
@@ -66,14 +75,28 @@ def reason_to_skip(path: PurePosixPath, size: int) -> str | None:
     return None
 
 
-def _folder(source: Path) -> Iterator[Item | Skipped]:
-    for path in sorted(source.rglob("*")):
-        relative = PurePosixPath(path.relative_to(source).as_posix())
-        if path.is_symlink():
-            yield Skipped(str(relative), "a link")
-        elif path.is_file():
-            size = path.stat().st_size
-            reason = reason_to_skip(relative, size)
-            yield Skipped(str(relative), reason) if reason else Item(relative, size, path.read_bytes)
-        elif not path.is_dir():
-            yield Skipped(str(relative), "not a regular file")
+def _folder(folder: Path, prefix: str = "") -> Iterator[Item | Skipped]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        yield Skipped(shown(prefix.rstrip("/") or "."), f"the folder can't be opened: {why(error)}")
+        return
+    for entry in entries:
+        path = prefix + entry.name
+        if entry.is_symlink():
+            yield Skipped(shown(path), "a link")
+        elif entry.is_dir():
+            yield from _folder(Path(entry.path), path + "/")
+        elif not entry.is_file():
+            yield Skipped(shown(path), "not a regular file")
+        else:
+            yield _file(entry, PurePosixPath(path))
+
+
+def _file(entry: "os.DirEntry[str]", path: PurePosixPath) -> Item | Skipped:
+    try:
+        size = entry.stat(follow_symlinks=False).st_size
+    except OSError as error:
+        return Skipped(shown(str(path)), why(error))
+    reason = reason_to_skip(path, size)
+    return Skipped(shown(str(path)), reason) if reason else Item(path, size, Path(entry.path).read_bytes)

@@ -12,8 +12,8 @@ from vggflow.errors import DataError
 class Shares:
     """How much of the images goes to `valid` and `test`; the rest goes to train.
 
-    Images whose paths match the regular expression `group` alike (in its first group, or as a whole where it
-    has none) stay together: `--group 'patient_(\\d+)'`.
+    Images whose paths (`class/…`) match the regular expression `group` alike (in its first group, or as a
+    whole where it has none) stay together: `--group 'patient_(\\d+)'`.
     """
 
     valid: float = 0.1
@@ -37,15 +37,17 @@ def choose_split(path: PurePosixPath, content: bytes, shares: Shares) -> str:
 
     The SHA-256 as a number from 0 to 1 falls into test, valid or train, in this order.
     """
-    place = int.from_bytes(_digest(path, content, shares)[:8]) / 2**64
+    group = group_of(path, shares.group)
+    key = content if group is None else group.encode(errors="surrogateescape")
+    place = int.from_bytes(hashlib.sha256(key).digest()[:8]) / 2**64
     if place < shares.test:
         return "test"
     return "valid" if place < shares.test + shares.valid else "train"
 
 
-def _digest(path: PurePosixPath, content: bytes, shares: Shares) -> bytes:
-    match = re.search(shares.group, str(path)) if shares.group else None
-    if match:
-        key = match.group(1) if match.re.groups else match.group()
-        return hashlib.sha256((key or "").encode()).digest()
-    return hashlib.sha256(content).digest()
+def group_of(path: PurePosixPath, group: str | None) -> str | None:
+    """The group that a path belongs to by the regular expression of `Shares`."""
+    match = re.search(group, str(path)) if group else None
+    if match is None:
+        return None
+    return (match.group(1) if match.re.groups else match.group()) or ""
