@@ -1,11 +1,13 @@
 """ImageNet's weights as Keras published them: found in the workspace or fetched, checked by their hash."""
 
+import contextlib
 import hashlib
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggflow.errors import WeightsError
+from vggflow.errors import WeightsError, WeightsUnreachable
 from vggflow.files import replacing
 
 
@@ -75,9 +77,11 @@ def _download(published: Published, folder: Path) -> Path:
 
     name, url, md5 = published.file_name, published.url, published.md5
     try:
-        return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))
+        # Keras draws its bar on stdout, which belongs to the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))
     except Exception as error:  # Keras raises a plain Exception when there is no network
-        raise WeightsError(
+        raise WeightsUnreachable(
             f"can't fetch ImageNet's weights ({' '.join(str(error).split())}): put {name} from {url} "
             f"into {folder} (md5 {md5}) and version it with `dvc add {folder.name}`"
         ) from error

@@ -14,6 +14,7 @@ from vggflow.settings import ModelSettings
 
 ROLES = ("kernel", "bias")
 BODY = (*vgg16.CONVOLUTION_NAMES, *vgg16.FC_NAMES)
+FIRST = vgg16.CONVOLUTION_NAMES[0]
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +95,10 @@ def assign(
             _check_shapes(model.get_layer(name), layers[name], path)
         names += [name for name in optional if name in layers and _fits(model, name, layers[name])]
         for name in names:
-            _copy(model.get_layer(name), layers[name], path)
+            _check_values(layers[name], name, path)
+        for name in names:
+            for role in ROLES:
+                getattr(model.get_layer(name), role).assign(layers[name][role][()])
     return frozenset(names)
 
 
@@ -125,20 +129,21 @@ def _hint(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> str:
         return ": its axes are in another order; transpose to (height, width, in, out), or (in, out) if dense"
     if name == "fc1" and found[1:] == expected[1:]:
         return ": it was trained on another model.image_size_px"
-    if name in vgg16.CONVOLUTION_NAMES and len(found) == len(expected):
-        return (
-            f": a network of another width; set model.width to {found[-1] / 64:g}"
-            if name == "block1_conv1"
-            else ""
-        )
+    if name == FIRST and len(found) == len(expected):
+        if found[2] != expected[2]:
+            return (
+                f": it learned with images of {found[2]} channels, not with the 3 of RGB; take another file"
+            )
+        if found[:3] == expected[:3] and found[3] <= vgg16.FILTERS[0]:
+            return f": a network of another width; set model.width to {found[3] / vgg16.FILTERS[0]:g}"
     return ""
 
 
-def _copy(layer: keras.layers.Layer, found: Mapping[str, h5py.Dataset], path: Path) -> None:
+def _check_values(found: Mapping[str, h5py.Dataset], name: str, path: Path) -> None:
     for role in ROLES:
-        values = found[role][()]
-        if values.dtype.kind != "f" or not np.isfinite(values).all():
+        if found[role].dtype.kind != "f":
             raise WeightsError(
-                f"{path}: the {role} of layer {layer.name} holds values that are not finite numbers"
+                f"{path}: the {role} of layer {name} holds {found[role].dtype}, expected floating-point numbers"
             )
-        getattr(layer, role).assign(values)
+        if not np.isfinite(found[role][()]).all():
+            raise WeightsError(f"{path}: the {role} of layer {name} holds values that are not finite numbers")

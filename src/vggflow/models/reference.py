@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow.models.vgg16 import CONVOLUTIONS, FC_NAMES
+# Table 1, column D of Simonyan and Zisserman, once more: the oracle takes nothing from what it judges.
+CONVOLUTIONS = (2, 2, 3, 3, 3)
+FC_NAMES = ("fc1", "fc2")
 
 Array = NDArray[np.float64]
 # A layer's name to its kernel and bias.
@@ -67,7 +69,10 @@ def max_pooling(images: Array) -> Array:
 
 
 def flatten(images: Array) -> Array:
-    """Rows, columns and channels of an image in one line: (N, H, W, C) to (N, H × W × C)."""
+    """Rows, columns and channels of an image in one line: (N, H, W, C) to (N, H × W × C).
+
+    Source: Keras' layer `Flatten`, whose order the kernel of the published fc1 follows.
+    """
     return images.reshape(len(images), -1)
 
 
@@ -91,7 +96,10 @@ def sigmoid(logits: Array) -> Array:
 
 
 def layers(images: Array, weights: Weights) -> Iterator[tuple[str, Array]]:
-    """Name and output of each layer in turn, `block1_conv1` to `predictions`, for preprocessed images."""
+    """Name and output of each layer in turn, `block1_conv1` to `predictions`, for preprocessed images.
+
+    Source: Simonyan and Zisserman, arXiv:1409.1556, table 1, column D; the names are Keras'.
+    """
     values = images
     for block, count in enumerate(CONVOLUTIONS, start=1):
         for number in range(1, count + 1):
@@ -111,6 +119,9 @@ def layers(images: Array, weights: Weights) -> Iterator[tuple[str, Array]]:
 
 
 def forward(rgb: NDArray[np.generic], weights: Weights) -> Array:
-    """RGB images (N, S, S, 3), 0–255, to probabilities (N, 1) or (N, K): the whole network."""
+    """RGB images (N, S, S, 3), 0–255, to probabilities (N, 1) or (N, K): the whole network.
+
+    Source: Simonyan and Zisserman, arXiv:1409.1556, section 2.1.
+    """
     *_, (_, probabilities) = layers(preprocess(rgb), weights)
     return probabilities

@@ -189,6 +189,53 @@ def test_damaged_missing_and_foreign_files_are_refused_in_one_line(saved, tmp_pa
         assert path.name in str(caught.value)
 
 
+def test_what_cannot_be_opened_is_refused_in_one_line(saved, tmp_path):
+    (tmp_path / "folder.keras").mkdir()
+    (tmp_path / "below").mkdir()
+    locked = tmp_path / "locked.keras"
+    locked.write_bytes(_encrypted(saved))
+    nested = rewritten(saved, tmp_path / "nested.keras", {"vggflow.json": b"[" * 100_000})
+    for path, words in [
+        (tmp_path / "folder.keras", "can't be read"),
+        (saved / "below.keras", "can't be read"),
+        (locked, "encrypted"),
+        (nested, "damaged"),
+    ]:
+        with pytest.raises(ModelFileError, match=words) as caught:
+            files.load(path)
+        assert "\n" not in str(caught.value)
+        assert path.name in str(caught.value)
+
+
+def _encrypted(path: Path) -> bytes:
+    """The archive with every member marked as encrypted, in both of its lists."""
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(signature)
+        while place >= 0:
+            content[place + flags] |= 1
+            place = content.find(signature, place + 4)
+    return bytes(content)
+
+
+def test_a_file_that_this_account_may_not_read_is_refused_in_one_line(saved, tmp_path):
+    path = tmp_path / "secret.keras"
+    path.write_bytes(saved.read_bytes())
+    path.chmod(0)
+    program = (
+        "import os, sys; from pathlib import Path; from vggflow.models import files\n"
+        "os.getuid() == 0 and os.setuid(65534)\n"
+        "try: files.read_info(Path(sys.argv[1]))\n"
+        "except files.ModelFileError as error: print(error)"
+    )
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
+    assert "secret.keras can't be read (Permission denied)" in done.stdout
+
+
 def test_a_bit_flipped_in_the_weights_is_noticed(saved, tmp_path):
     content = bytearray(saved.read_bytes())
     content[len(content) // 2] ^= 1

@@ -192,6 +192,23 @@ def test_weights_of_another_width_say_which_width_it_is(tmp_path):
     assert "set model.width to 0.03125" in message
 
 
+def test_weights_of_grey_images_say_so_and_no_width(tmp_path):
+    weights = random_weights()
+    kernel, bias = weights["block1_conv1"]
+    write_classic(tmp_path / "start.h5", {**weights, "block1_conv1": (kernel[:, :, :1], bias)})
+    message = refusal(tmp_path)
+    assert "shape (3, 3, 1, 2), expected (3, 3, 3, 2): it learned with images of 1 channels" in message
+    assert "model.width" not in message
+
+
+def test_a_width_that_no_network_has_is_not_recommended(tmp_path):
+    weights = random_weights()
+    kernel, bias = weights["block1_conv1"]
+    wide = np.repeat(kernel, 64, axis=3), np.repeat(bias, 64)
+    write_classic(tmp_path / "start.h5", {**weights, "block1_conv1": wide})
+    assert "model.width" not in refusal(tmp_path)
+
+
 def test_fc_weights_of_another_image_size_say_so(tmp_path):
     write_classic(tmp_path / "start.h5", random_weights())
     message = refusal(tmp_path, head="fc", image_size_px=64)
@@ -220,11 +237,24 @@ def test_a_file_without_a_convolution_or_a_bias_is_refused(tmp_path):
     assert "layer block1_conv2 has no bias, expected one of shape (2,)" in refusal(tmp_path)
 
 
-def test_values_that_are_not_finite_numbers_are_refused(tmp_path):
+def test_values_that_are_not_finite_numbers_are_refused_before_a_layer_changes(tmp_path):
     weights = random_weights()
-    weights["block3_conv1"][1][0] = np.nan
-    write_classic(tmp_path / "start.h5", weights)
-    assert "the bias of layer block3_conv1 holds values that are not finite" in refusal(tmp_path)
+    weights["fc2"][1][0] = np.nan
+    path = write_classic(tmp_path / "start.h5", weights)
+    model = vgg16.sequential(10, 32, WIDTH)
+    before = model.get_weights()
+    with pytest.raises(WeightsError, match="the bias of layer fc2 holds values that are not finite"):
+        pretrained.assign(model, path, pretrained.BODY)
+    for value, expected in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_whole_numbers_are_refused_as_such(tmp_path):
+    weights = random_weights()
+    kernel, bias = weights["block3_conv1"]
+    write_classic(tmp_path / "start.h5", {**weights, "block3_conv1": (kernel.astype(np.int8), bias)})
+    message = refusal(tmp_path)
+    assert "the kernel of layer block3_conv1 holds int8, expected floating-point numbers" in message
 
 
 def test_a_truncated_file_is_refused(tmp_path):
@@ -286,8 +316,9 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publishe
         server.shutdown()
 
 
-def test_fetching_puts_the_verified_file_into_the_folder_and_nothing_else(tmp_path, served):
+def test_fetching_puts_the_verified_file_into_the_folder_and_nothing_else(tmp_path, served, capsys):
     path = imagenet.fetch(served, tmp_path / "weights")
+    assert capsys.readouterr().out == "", "stdout is for results, such as --json"
     assert path == tmp_path / "weights" / "vgg16.h5"
     assert path.read_bytes() == b"weights" * 1000
     assert [file.name for file in path.parent.iterdir()] == ["vgg16.h5"]

@@ -1,5 +1,8 @@
 """The oracle against the articles, SciPy and Keras."""
 
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -33,6 +36,23 @@ def layer_outputs(model: keras.Model, images: np.ndarray) -> dict[str, np.ndarra
 def assert_close(found: np.ndarray, expected: np.ndarray, relative: float, name: str) -> None:
     """Equal within a share of the largest value, as single values of a layer may be near 0."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=relative * np.abs(expected).max(), err_msg=name)
+
+
+def test_the_oracle_does_not_load_what_it_judges():
+    program = (
+        "import sys, vggflow.models.reference; print({'keras', 'vggflow.models.vgg16'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [value for value in vars(reference).values() if getattr(value, "__module__", "") == reference.__name__],
+)
+def test_every_layer_says_where_it_is_from(function):
+    words = ("Source:", "The book, equation", "arXiv:")
+    assert any(word in function.__doc__ for word in words), function.__name__
 
 
 def test_max_pooling_of_the_article():

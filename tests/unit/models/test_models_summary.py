@@ -64,6 +64,14 @@ def test_each_layer_knows_the_phases_in_which_it_learns(flatten):
     assert learns["block4_pool"] == ()
 
 
+def test_a_layer_that_learns_in_no_phase_is_frozen():
+    model = builder.network(ModelSettings(image_size_px=32, head="flatten"), 2)
+    console = Console(width=80, file=io.StringIO())
+    console.print(render(summarise(model, PHASES[:2])))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert next(row for row in rows if row[:1] == ["block3_conv3"])[-1] == "frozen"
+
+
 def test_an_unknown_layer_in_a_phase_is_refused():
     model = builder.network(ModelSettings(image_size_px=32, head="flatten"), 2)
     with pytest.raises(SettingsError, match="block6_pool"):
@@ -76,18 +84,25 @@ def test_the_summary_is_json(flatten):
     assert content["phases"][0]["name"] == "head"
 
 
+@pytest.mark.parametrize("padding", ["same", "explicit"])
 @pytest.mark.parametrize("head", ["flatten", "fc", "pooling"])
-def test_the_table_shows_every_layer_its_state_and_the_totals_in_80_columns(head):
-    summary = summarise(
-        builder.network(ModelSettings(head=head, width=0.5, builder="sequential", weights="none"), 2),
-        PHASES[:2],
-    )
+def test_the_table_shows_every_layer_its_phases_and_the_totals_in_80_columns(head, padding):
+    settings = ModelSettings(head=head, width=0.5, builder="sequential", weights="none", padding=padding)
+    summary = summarise(builder.network(settings, 2), PHASES)
     console = Console(width=80, file=io.StringIO())
     console.print(render(summary))
     text = console.file.getvalue()
-    row = next(line for line in text.splitlines() if line.startswith("block4_conv1"))
-    assert " ".join(row.split()) == "block4_conv1 Conv2D 28×28×256 295,168 231.2 frozen learns"
+    row = next(line for line in text.splitlines() if line.startswith("block4_conv1 "))
+    assert " ".join(row.split()) == "block4_conv1 Conv2D 28×28×256 295,168 231.2 2 3"
+    row = next(line for line in text.splitlines() if line.startswith("block3_conv3 "))
+    assert row.split()[-1] == "3"
     assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert [line.split()[:3] for line in text.splitlines()[-3:]] == [
+        ["1", "head", "block5_pool"],
+        ["2", "top", "block3_conv3"],
+        ["3", "all", "none"],
+    ]
     assert f"{summary.parameters:,} parameters (" in text
     assert f"{summary.multiply_adds / 1e9:.2f} G multiply-adds" in text
     assert all(layer.name in text for layer in summary.layers)
