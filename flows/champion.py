@@ -4,7 +4,6 @@ Where MLflow knows users, a worker is a trainer and no promoter: these flows the
 has to run, so that nobody promotes by way of Prefect, which knows no users.
 """
 
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,12 +24,17 @@ if TYPE_CHECKING:
     from vggflow.succession import Promotion, Request
 
 Reason = Annotated[str, Field(min_length=3, title="Reason", description="Why, for the record.")]
-CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_TOKEN")
 
 
-def only_requests() -> bool:
-    """Whether MLflow knows users here: then this worker is not a promoter."""
-    return any(name in os.environ for name in CREDENTIALS)
+def only_requests(workspace: Workspace) -> bool:
+    """Whether MLflow knows users here: then this worker is not a promoter.
+
+    Raises:
+        VggflowError: MLflow does not say, or does not take the worker's password.
+    """
+    from vggflow.tracking import access, connection
+
+    return access.current_user(connection.connect(workspace)) is not None
 
 
 @step("judge")
@@ -52,7 +56,7 @@ def promote(
     Args:
         reason: Why, for the record.
         version: The candidate's version; nothing means the challenger.
-        by: Who asks, for the record.
+        by: Who asks, for the record. Where MLflow knows users, the record names who acts on the request.
         workspace: The folder of the workspace.
     """
     from vggflow.succession import Request
@@ -62,15 +66,14 @@ def promote(
         try:
             bring_data(here)
             validate(here)
-            request = Request(reason, by or _asker(), version, dry_run=only_requests())
-            promotion = judge(here, request)
+            asks = only_requests(here)
+            who = None if asks else by or _asker()
+            promotion = judge(here, Request(reason, who, version, for_another=asks, dry_run=asks))
         except VggflowError as error:
-            state: State[Any] = Failed(
-                name="Refused" if error.exit_code == 3 else "Failed", message=str(error), data=error
-            )
+            state: State[Any] = Failed(name=_failure(error), message=str(error), data=error)
             showing.show_summary(here, state, [])
             return state
-    if not only_requests():
+    if not asks:
         name = "Promoted" if promotion.outcome == "promoted" else "Champion kept"
         state = Completed(name=name, message=promotion.message)
         showing.show_summary(here, state, [_evidence(promotion)])
@@ -91,25 +94,33 @@ def rollback(reason: Reason, by: str | None = None, workspace: str = ".") -> Sta
     from vggflow import succession
 
     here = find(Path(workspace))
-    if only_requests():
-        return _requested(here, ["vggflow", "rollback", "--reason", reason], by, [])
     with turn(here):
         try:
-            champion, previous = succession.rollback(here, reason, by or _asker())
+            if only_requests(here):
+                return _requested(here, ["vggflow", "rollback", "--reason", reason], by, [])
+            done = succession.rollback(here, reason, by or _asker())
         except VggflowError as error:
-            return Failed(message=str(error), data=error)
-    message = f"version {previous.number} is champion again, version {champion.number} is withdrawn"
+            return Failed(name=_failure(error), message=str(error), data=error)
+    message = f"version {done.to} is champion again, version {done.withdrew} is withdrawn"
     state: State[Any] = Completed(name="Rolled back", message=message)
     showing.show_summary(here, state, ["Automatic promotion is on hold until somebody releases it."])
     return state
 
 
+def _failure(error: VggflowError) -> str:
+    return "Refused" if error.exit_code == 3 else "Failed"
+
+
 def _requested(here: Workspace, command: list[str], by: str | None, parts: list[str]) -> State[Any]:
-    """The run ends with what a promoter has to run, with credentials of their own."""
-    line = shlex.join([*command, *(["--by", by] if by else [])])
+    """The run ends with what a promoter has to run, with credentials of their own, which say who that is."""
+    line = shlex.join(command)
     message = f"a promoter decides: {line}"
     state: State[Any] = Completed(name="Requested", message=message)
-    told = f"MLflow knows users here, so this run only asks. A promoter runs, in the workspace:\n\n```\n{line}\n```"
+    asker = f", for {by} (as claimed)" if by else ""
+    told = (
+        f"MLflow knows users here, so this run only asks{asker}. A promoter runs, in the workspace:\n\n"
+        f"```\n{line}\n```"
+    )
     showing.show_summary(here, state, [told, *parts])
     return state
 

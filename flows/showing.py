@@ -44,6 +44,17 @@ def show_decision(workspace: Workspace, promotion: "Promotion") -> None:
         _create(create_table_artifact, rows, workspace, "promote")
 
 
+def decision(promotion: "Promotion") -> str:
+    """The rules and what they found, where the record is, and what a person runs, where one is waited for."""
+    found = [promotion.decision.to_markdown()] if promotion.decision else []
+    if promotion.record:
+        at = f"<{promotion.record}>" if promotion.record.startswith("http") else promotion.record
+        found.append(f"Evidence: {at}")
+    if promotion.command:
+        found.append(f"A person decides, in the workspace:\n\n```\n{promotion.command}\n```")
+    return "\n\n".join(found)
+
+
 def show_summary(workspace: Workspace, state: State[Any], parts: Sequence[str]) -> None:
     """Shows how the run ended, why, and what else is worth knowing."""
     text = "\n\n".join([f"# {state.name}", state.message or "", *filter(None, parts)])

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from vggflow import artifacts
 from vggflow.data import manifest as manifests
 from vggflow.data.duplicates import NearLimits
 from vggflow.errors import UnfitModel, UsageError, VggflowError
-from vggflow.evaluation import comparison
+from vggflow.evaluation import comparison, heat
 from vggflow.evaluation.decision import Decision
 from vggflow.evaluation.evidence import Golden
 from vggflow.evaluation.page import Page
@@ -25,14 +26,12 @@ from vggflow.evaluation.seen import Near
 from vggflow.models.files import read_info
 from vggflow.pipeline import evaluation_split
 from vggflow.prediction import table
+from vggflow.prediction.scoring import UNFIT
 from vggflow.process import DRIVER
 from vggflow.settings import Settings
 from vggflow.tracking import registry
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
-
-# What the scoring process says about a file that is no model, or needs code: `ModelFileError`.
-UNFIT = UsageError.exit_code
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Case:
         champion: Who is; None before the first promotion.
         asked_by: Who asks.
         accept_class_change: Whether a person accepts other classes than the champion's.
+        for_another: Whether somebody else than who asks will act on the answer.
+        replace_unfit: Whether a person asks to replace even a champion that nobody can compare with.
         earlier_decisions: How many decisions the same test images have served before.
     """
 
@@ -52,14 +53,17 @@ class Case:
     asked_by: str
     accept_class_change: bool = False
     earlier_decisions: int = 0
+    for_another: bool = False
+    replace_unfit: bool = False
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A decision, and the page that shows what it rests on."""
+    """A decision, the page that shows what it rests on, and the predictions tables by side."""
 
     decision: Decision
     page: Page
+    answers: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
@@ -73,23 +77,46 @@ def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
     images = test_images(manifest)
     scoring = _Scoring(workspace, evaluation_split(manifest), settings.evaluate.batch_size)
     challenger = _side(scoring, case.candidate)
-    champion = _champion(scoring, case.champion) if case.champion else None
+    champion, unfit = _champion(scoring, case)
     gate = settings.validate_
     limits = NearLimits(gate.near_hash_distance, gate.near_similarity, gate.near_min_detail)
     near = Near(manifest, workspace.path(artifacts.DATA), limits)
     compared = comparison.compare(challenger, champion, manifests.digest(manifest), images, near)
     evidence = replace(
         comparison.evidence(compared),
-        dirty_tree=case.candidate.tags.get("git.dirty") == "true",
+        dirty_tree={"true": True, "false": False}.get(case.candidate.tags.get("git.dirty", "")),
         trained_by=case.candidate.tags.get("trained_by"),
         asked_by=case.asked_by,
         accept_class_change=case.accept_class_change,
         earlier_decisions=case.earlier_decisions,
+        for_another=case.for_another,
+        champion_unfit=unfit,
         golden=golden(challenger.predictions, registry.recorded_predictions(case.candidate)),
     )
-    title = f"{case.candidate.name} version {case.candidate.number}"
     decision = decide(evidence, settings.promotion)
-    return Judged(decision, Page(title, compared, images, workspace.path(artifacts.DATA), decision))
+    page = Page(
+        f"{case.candidate.name} version {case.candidate.number}",
+        compared,
+        images,
+        workspace.path(artifacts.DATA),
+        decision,
+        facts=rules(workspace, settings),
+        looking=_looking(case.candidate),
+    )
+    sides = {"challenger": challenger, "champion": champion}
+    return Judged(decision, page, {name: side.predictions for name, side in sides.items() if side})
+
+
+def rules(workspace: Workspace, settings: Settings) -> dict[str, str]:
+    """Which rules were asked, and whether they are those that the team committed: who asks could have edited them."""
+    try:
+        changed = workspace.git("status", "--porcelain", "--", str(artifacts.PARAMS))
+    except VggflowError:
+        committed = "unknown"
+    else:
+        committed = "no, changed here" if changed.strip() else "yes"
+    digest = hashlib.sha256(settings.promotion.model_dump_json().encode()).hexdigest()
+    return {"sha256.promotion": digest, f"{artifacts.PARAMS.name} as committed": committed}
 
 
 def test_images(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -123,13 +150,31 @@ class _Scoring:
     batch_size: int
 
 
-def _champion(scoring: _Scoring, version: Version) -> comparison.Side:
+def _champion(scoring: _Scoring, case: Case) -> tuple[comparison.Side | None, str | None]:
+    """The champion's answers; or why there are none, where a person asks to replace it all the same."""
+    if case.champion is None:
+        return None, None
     try:
-        return _side(scoring, version)
-    except UnfitModel as error:
-        raise VggflowError(
-            f"the champion can't be compared with: {error}; `vggflow rollback` goes back to the one before"
-        ) from error
+        return _side(scoring, case.champion), None
+    except VggflowError as error:
+        if case.replace_unfit:
+            return None, str(error)
+        if isinstance(error, UnfitModel):
+            raise VggflowError(
+                f"the champion can't be compared with: {error}. `vggflow rollback` goes back to the one before; "
+                "`vggflow promote --override` replaces it"
+            ) from error
+        raise
+
+
+def _looking(version: Version) -> heat.Looking:
+    """Heat maps of a version, whose file is downloaded when they are drawn."""
+
+    def look(answered: Sequence[tuple[Path, str]]) -> list[heat.Looked]:
+        with registry.model_file(version) as model:
+            return heat.looking(model)(answered)
+
+    return look
 
 
 def _side(scoring: _Scoring, version: Version) -> comparison.Side:
@@ -163,5 +208,6 @@ def _score(scoring: _Scoring, version: Version, model: Path, answers: Path) -> f
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()[-1:] or ["no message"]
         message = f"{version.name} version {version.number} could not be scored: {said[0]}"
-        raise UnfitModel(message) if done.returncode == UNFIT else VggflowError(message)
+        kinds: dict[int, type[VggflowError]] = {UNFIT: UnfitModel, UsageError.exit_code: UsageError}
+        raise kinds.get(done.returncode, VggflowError)(message)
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])

@@ -20,10 +20,14 @@ def model_rows(workspace: Workspace) -> list[dict[str, Any]]:
     names = workspace.settings().registry
     client = connection.connect(workspace)
     book = ledger.read(client, names)
-    reigns = {reign.version.number: _reign(reign) for reign in book.reigns}
+    reigns = {reign.number: _reign(reign) for reign in book.reigns()}
     candidates = registry.versions(client, names.candidates)
     return [
-        *(_row(version, reigns.get(version.number, "")) for version in reversed(book.versions)),
+        *(
+            _row(version, reigns.get(version.number, ""))
+            for version in reversed(book.versions)
+            if version not in book.claims and version not in book.lost
+        ),
         *(_row(version) for version in reversed(candidates)),
     ]
 
@@ -46,7 +50,7 @@ def _row(version: Version, champion: str = "") -> dict[str, Any]:
 def _reign(reign: Reign) -> str:
     """The last time that a version was champion, in few characters."""
     when = datetime.fromisoformat(reign.until or reign.since).astimezone()
-    return f"{'until' if reign.until else 'since'} {when:%m-%d}"
+    return f"{'until' if reign.until else 'since'} {when:%Y-%m-%d}"
 
 
 def _age(seconds: float) -> str:

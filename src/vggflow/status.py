@@ -42,7 +42,7 @@ def _models(workspace: Workspace) -> dict[str, Any]:
     return {
         "champion": _version(book.champion),
         "challenger": _version(challenger),
-        "hold": f"version {held.number} was rolled back: {held.tags.get('rollback.reason', '')}"
+        "hold": f"version {held.withdrew} was rolled back: {held.facts.get('reason', '')}"
         if held
         else None,
         "problem": None,

@@ -3,18 +3,18 @@
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vggflow import artifacts
 from vggflow.data import manifest as manifests
-from vggflow.errors import PromotionRefused, UnfitModel, UsageError
+from vggflow.errors import PromotionRefused, UnfitModel, UsageError, VggflowError
 from vggflow.pipeline import evaluation_split
-from vggflow.settings import Settings
+from vggflow.settings import RegistrySettings, Settings
 from vggflow.tracking import connection, decisions, ledger, people, registry
-from vggflow.tracking.ledger import Ledger
+from vggflow.tracking.ledger import Ledger, Rollback
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
@@ -38,7 +38,8 @@ class Request:
         by: Who, as claimed, where the tracking server knows no users; nothing means whoever runs this.
         number: The candidate's version; nothing means the challenger.
         automatic: Whether the flow asks, which obeys `promotion.approval` and may be told no without an error.
-        dry_run: Judge and tell, but record and change nothing.
+        for_another: Whether somebody else will act on the answer, as with every automatic request.
+        dry_run: Judge and tell, but write nothing.
         override: Promote against the gate, on this person's account.
         accept_class_change: Compare on the common classes where the candidate knows others than the champion.
     """
@@ -47,6 +48,7 @@ class Request:
     by: str | None = None
     number: int | None = None
     automatic: bool = False
+    for_another: bool = False
     dry_run: bool = False
     override: bool = False
     accept_class_change: bool = False
@@ -93,63 +95,97 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
     if request.override and not settings.promotion.allow_override:
         raise UsageError("--override is switched off here: promotion.allow_override is false in params.yaml")
     client = connection.connect(workspace)
-    book = ledger.settle(client, names)
-    decisions.complete(client, book.champion, "promoted")
-    decisions.complete(client, book.withdrawn, decisions.ROLLED_BACK)
+    book = ledger.read(client, names) if request.dry_run else _tidy(client, names)[0]
     candidate = registry.version_of(client, names.candidates, request.number, registry.CHALLENGER)
     champion = book.champion
-    if champion and champion.tags.get(registry.KEY) == candidate.tags.get(registry.KEY):
+    key = candidate.tags.get(registry.KEY)
+    if champion and key is not None and champion.tags.get(registry.KEY) == key:
         message = f"candidate {candidate.number} is the champion already (version {champion.number})"
         return Promotion("already champion", message, candidate, champion)
-    question = _question(workspace, settings, candidate, book)
-    if request.automatic and (known := decisions.answered(client, names, question)):
-        return _known(*known, candidate, champion)
+    question = _question(workspace, settings, candidate, book) if request.automatic else None
+    if question and (known := decisions.answered(client, names, question)):
+        return _known(client, settings, known, candidate, champion)
     who = people.asking(client, request.by)
     return _conclude_case(_Open(workspace, settings, client, request, book, candidate, who, question), judge)
 
 
-def rollback(workspace: Workspace, reason: str, by: str | None = None) -> tuple[Version, Version]:
-    """Puts the previous champion into use again, and holds automatic promotion; returns the old and the new one.
+def rollback(workspace: Workspace, reason: str, by: str | None = None) -> Rollback:
+    """Puts the previous champion into use again, and holds automatic promotion.
 
     A rollback that was killed halfway is completed, not done twice.
 
     Raises:
         UsageError: there is no previous champion.
+        PromotionRefused: another promotion or rollback was first, so the champion is another than was looked at.
     """
     names = workspace.settings().registry
     client = connection.connect(workspace)
-    book = ledger.settle(client, names)
-    if book.withdrawn and book.champion and decisions.complete(client, book.withdrawn, decisions.ROLLED_BACK):
-        return book.withdrawn, book.champion
+    who = people.asking(client, by)
+    book, concluded = _tidy(client, names)
+    last = book.rollbacks[-1] if book.rollbacks else None
+    if last and concluded.get(last.facts.get("run", "")) == decisions.ROLLED_BACK:
+        return last
     if len(book.stack) < 2:
         there = f"version {book.champion.number} is the only one" if book.champion else "there is no champion"
-        raise UsageError(f"{names.name} can't be rolled back: {there}; see `vggflow models`")
-    who = people.asking(client, by)
+        raise UsageError(
+            f"{names.name} can't be rolled back: {there}; see `vggflow models`, or promote another candidate"
+        )
     previous, champion = book.stack[-2:]
-    about = {"from": str(champion.number), "to": str(previous.number)} | _who_and_why(who, reason)
+    why = _who_and_why(who, reason)
+    about = {"from": str(champion.number), decisions.TO: str(previous.number)} | why
     run_id = decisions.record(client, names, f"rollback {champion.number} → {previous.number}", about)
-    tags = {f"rollback.{key}": value for key, value in _who_and_why(who, reason).items()}
-    ledger.withdraw(client, names, champion, tags | {decisions.ROLLBACK_RUN: run_id})
+    tags = {f"rollback.{key}": value for key, value in why.items()} | {decisions.ROLLBACK_RUN: run_id}
+    with _concluding(client, run_id):
+        done = ledger.withdraw(client, names, book, tags)
+    if done is None:
+        now = ledger.read(client, names).champion
+        decisions.conclude(client, run_id, "overtaken")
+        raise PromotionRefused(
+            f"nothing was rolled back: another promotion or rollback was first, and "
+            f"{f'version {now.number}' if now else 'none'} is champion now; see `vggflow models`, then ask again"
+        )
     decisions.conclude(client, run_id, decisions.ROLLED_BACK)
-    return champion, previous
+    return done
 
 
-def release(workspace: Workspace, reason: str, by: str | None = None) -> Version:
-    """Lets the flow promote again after a rollback; returns the version whose rollback had held it.
+def release(workspace: Workspace, reason: str, by: str | None = None) -> Rollback:
+    """Lets the flow promote again after a rollback; returns the rollback that had held it.
 
     Raises:
         UsageError: nothing is on hold.
     """
     names = workspace.settings().registry
     client = connection.connect(workspace)
-    who = people.asking(client, by)
-    tags = {f"release.{key}": value for key, value in _who_and_why(who, reason).items()}
-    held = ledger.release(client, names, tags)
-    run_id = decisions.record(
-        client, names, "release", {"from": str(held.number)} | _who_and_why(who, reason)
-    )
-    decisions.conclude(client, run_id, "released")
+    why = _who_and_why(people.asking(client, by), reason)
+    book, concluded = _tidy(client, names)
+    held = book.hold
+    if held is None:
+        for each in reversed(book.rollbacks):
+            if each.release and concluded.get(each.release.get("run", "")) == decisions.RELEASED:
+                return each  # killed after the act: only the record was open
+        return ledger.release(client, names, why)
+    run_id = decisions.record(client, names, "release", {"from": str(held.withdrew)} | why)
+    with _concluding(client, run_id):
+        ledger.release(client, names, why | {"run": run_id})
+    decisions.conclude(client, run_id, decisions.RELEASED)
     return held
+
+
+def _tidy(client: connection.Client, names: RegistrySettings) -> tuple[Ledger, dict[str, str]]:
+    """Completes what killed commands began, and their records; returns the ledger and what was concluded."""
+    book = ledger.settle(client, names)
+    return book, decisions.conclude_open(client, names, book)
+
+
+@contextmanager
+def _concluding(client: connection.Client, run_id: str) -> Iterator[None]:
+    """A record whose act fails, as of one who may not, says so."""
+    try:
+        yield
+    except VggflowError as error:
+        with suppress(VggflowError):  # the server may be away: whoever comes next concludes it
+            decisions.conclude(client, run_id, "failed", "FAILED", {decisions.ERROR: str(error)[:500]})
+        raise
 
 
 @dataclass(frozen=True)
@@ -163,7 +199,7 @@ class _Open:
     book: Ledger
     candidate: Version
     who: people.Person
-    question: str
+    question: str | None
 
     def ended(self, outcome: Outcome, message: str, decision: "Decision | None" = None) -> Promotion:
         return Promotion(outcome, message, self.candidate, self.book.champion, decision)
@@ -176,11 +212,18 @@ def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
     names = case.settings.registry
     tests = judging.test_digest(manifests.read(case.workspace.path(artifacts.MANIFEST)))
     served = decisions.served(case.client, names, tests)
-    question = judging.Case(
-        case.candidate, case.book.champion, case.who.name, case.request.accept_class_change, served
+    request = case.request
+    asked = judging.Case(
+        case.candidate,
+        case.book.champion,
+        case.who.name,
+        accept_class_change=request.accept_class_change,
+        earlier_decisions=served,
+        for_another=request.for_another or request.automatic,
+        replace_unfit=request.override,
     )
     try:
-        judged = (judge or judging.judge)(case.workspace, case.settings, question)
+        judged = (judge or judging.judge)(case.workspace, case.settings, asked)
     except UnfitModel as error:
         return _unfit(case, tests, error)
     if case.request.dry_run:
@@ -188,8 +231,11 @@ def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
         return case.ended("would promote" if decision.promoted else "would keep", _why(decision), decision)
     with _documents(judged) as documents:
         run_id = _record(case, tests, judged.decision.verdict, documents, _numbers(judged.decision))
-    promotion = _act(case, judged.decision, run_id)
-    decisions.conclude(case.client, run_id, promotion.outcome)
+    with _concluding(case.client, run_id):
+        promotion = _act(case, judged.decision, run_id)
+    new = promotion.champion if promotion.outcome == "promoted" else None
+    facts = decisions.promotion_facts(new.number, new.created_ms) if new else {}
+    decisions.conclude(case.client, run_id, promotion.outcome, facts=facts)
     return _told(case, replace(promotion, record=decisions.place(case.client, names, run_id)))
 
 
@@ -207,7 +253,7 @@ def _act(case: _Open, decision: "Decision", run_id: str) -> Promotion:
     tags |= {decisions.RUN: run_id} | ({"promotion.override": "true"} if overrides else {})
     won = ledger.claim(case.client, names, case.candidate, case.book.state, tags)
     if won is None:
-        message = "another promotion was first; judge again against the new champion"
+        message = "another promotion or rollback was first; judge again against the champion of now"
         return replace(
             case.ended("kept", message, decision), champion=ledger.read(case.client, names).champion
         )
@@ -219,13 +265,13 @@ def _waiting(case: _Open) -> tuple[Outcome, str] | None:
     """Why a flow does not promote by itself, if it doesn't."""
     command = f'`vggflow promote {case.candidate.number} --reason "WHY"`'
     if held := case.book.hold:
-        since = (
-            f"since version {held.number} was rolled back ({held.tags.get('rollback.reason', 'no reason')})"
-        )
+        since = f"since version {held.withdrew} was rolled back ({held.facts.get('reason', 'no reason')})"
         lift = '`vggflow promote --release --reason "WHY"` lifts the hold'
         return "on hold", f"automatic promotion is on hold {since}: {command} promotes, {lift}"
     if case.settings.promotion.approval == "required":
         return "awaiting approval", f"a person decides: {command}"
+    if case.settings.promotion.two_person:
+        return "awaiting approval", f"a second person decides: {command}"
     if _measured_on_valid(case.workspace):
         return "awaiting approval", f"measured on valid, which chose the best epochs: {command} if you agree"
     return None
@@ -234,9 +280,13 @@ def _waiting(case: _Open) -> tuple[Outcome, str] | None:
 def _unfit(case: _Open, tests: str, error: UnfitModel) -> Promotion:
     """A candidate that can't be scored is refused, for the record too."""
     if not case.request.dry_run:
-        run_id = _record(case, tests, "keep", {"decision.txt": f"kept: {error}\n"}, {})
+        # Restored files may answer otherwise, so this answers no later question.
+        unanswered = replace(case, question=None)
+        run_id = _record(unanswered, tests, "keep", {"decision.txt": f"kept: {error}\n"}, {})
         decisions.conclude(case.client, run_id, "kept")
-    return _told(case, case.ended("would keep" if case.request.dry_run else "kept", str(error)))
+        record = decisions.place(case.client, case.settings.registry, run_id)
+        return _told(case, replace(case.ended("kept", str(error)), record=record))
+    return case.ended("would keep", str(error))
 
 
 def _told(case: _Open, promotion: Promotion) -> Promotion:
@@ -252,6 +302,8 @@ def _record(
     case: _Open, tests: str, verdict: str, documents: Mapping[str, Any], numbers: Mapping[str, float]
 ) -> str:
     """Writes the whole decision down before anything is done about it."""
+    from vggflow import judging
+
     champion, candidate = case.book.champion, case.candidate
     traced = ("git.commit", "git.dirty", "data.hash", "sha256.model", "sha256.manifest", "trained_by")
     about = {
@@ -260,7 +312,8 @@ def _record(
         "candidate": str(candidate.number),
         "override": str(case.request.override).lower(),
         **{key: candidate.tags[key] for key in traced if key in candidate.tags},
-        decisions.QUESTION: case.question,
+        **({decisions.QUESTION: case.question} if case.question else {}),
+        **judging.rules(case.workspace, case.settings),
         decisions.TESTS: tests,
         decisions.VERDICT: verdict,
     }
@@ -270,14 +323,19 @@ def _record(
 
 @contextmanager
 def _documents(judged: "Judged") -> Iterator[dict[str, Any]]:
-    """The decision as JSON, text and page."""
+    """The decision as JSON, text and page, and the answers that both models gave."""
     from vggflow.evaluation import report
+    from vggflow.prediction import table
 
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         page = Path(folder) / "report.html"
         report.write(judged.page, page)
         decision = judged.decision
-        yield {"decision.json": decision.to_json(), "decision.txt": decision.to_text(), "report.html": page}
+        tables = {f"{side}.parquet": Path(folder) / f"{side}.parquet" for side in judged.answers}
+        for path, answers in zip(tables.values(), judged.answers.values(), strict=True):
+            table.write(answers, path)
+        texts = {decisions.DECISION: decision.to_json(), "decision.txt": decision.to_text()}
+        yield {**texts, page.name: page, **tables}
 
 
 def _numbers(decision: "Decision") -> dict[str, float]:
@@ -290,10 +348,22 @@ def _numbers(decision: "Decision") -> dict[str, float]:
     }
 
 
-def _known(outcome: str, run_id: str, candidate: Version, champion: Version | None) -> Promotion:
-    message = f"{outcome} already decided for the same models, images and rules (MLflow run {run_id[:8]})"
+def _known(
+    client: connection.Client,
+    settings: Settings,
+    known: tuple[str, str],
+    candidate: Version,
+    champion: Version | None,
+) -> Promotion:
+    """The answer to a question that a flow asked before, with the evidence of then."""
+    from vggflow.evaluation.decision import Decision
+
+    outcome, run_id = known
     again: Outcome = next((waiting for waiting in WAITING if waiting == outcome), "kept")
-    return Promotion(again, message, candidate, champion)
+    decision = Decision.from_dict(decisions.decision(client, run_id))
+    message = f"{outcome} already decided for the same models, images and rules: {_why(decision)}"
+    record = decisions.place(client, settings.registry, run_id)
+    return Promotion(again, message, candidate, champion, decision, record)
 
 
 def _who_and_why(who: people.Person, reason: str) -> dict[str, str]:
@@ -311,11 +381,13 @@ def _measured_on_valid(workspace: Workspace) -> bool:
 
 
 def _question(workspace: Workspace, settings: Settings, candidate: Version, book: Ledger) -> str:
-    """The digest of all that an answer depends on: both models, the images, the rules, a hold."""
+    """The digest of all that a flow's answer depends on: both models, the images, the rules, a hold."""
+    gate = settings.validate_
     parts = [
-        candidate.tags[registry.KEY],
+        candidate.tags.get(registry.KEY, candidate.uri),
         f"{book.state} {'held' if book.hold else ''}",
         manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST))),
         settings.promotion.model_dump_json(),
+        f"{gate.near_hash_distance} {gate.near_similarity} {gate.near_min_detail}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -17,7 +17,7 @@ from vggflow import workspace as workspaces
 from vggflow.console import tell
 from vggflow.errors import UsageError, VggflowError
 from vggflow.process import DRIVER
-from vggflow.tracking import connection, ledger, lineage, registry
+from vggflow.tracking import connection, decisions, ledger, lineage, registry
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
@@ -56,21 +56,38 @@ def trace(version: Version) -> dict[str, dict[str, str]]:
 
 
 def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
-    """Who was champion when, newest first: version, from, until, accuracy, by, why. Times are UTC."""
+    """Who was champion when, newest first: version, from, until, accuracy, data, by, why, stored. Times are UTC.
+
+    `stored` is `deleted` where the version was deleted since; its time ends where the next one's begins.
+    """
     names = workspace.settings().registry
-    book = ledger.read(connection.connect(workspace), names)
+    client = connection.connect(workspace)
+    book = ledger.read(client, names)
+    there = {version.number: version.tags for version in book.versions}
+    recorded = {n: tags for n, tags in decisions.promotions(client, names).items() if n not in there}
+    made = {n: ledger.time_of(int(tags["to.created_ms"])) for n, tags in recorded.items()}
     return [
-        {
-            "version": reign.version.number,
-            "from": reign.since,
-            "until": reign.until,
-            "accuracy": reign.version.tags.get("accuracy"),
-            "data": reign.version.tags.get("data.hash", "")[:6],
-            "by": reign.version.tags.get("promotion.by"),
-            "why": reign.version.tags.get("promotion.reason"),
-        }
-        for reign in reversed(book.reigns)
+        _reign(reign, there.get(reign.number), recorded.get(reign.number, {}))
+        for reign in reversed(book.reigns(made))
     ]
+
+
+def _reign(
+    reign: ledger.Reign, version: Mapping[str, str] | None, recorded: Mapping[str, str]
+) -> dict[str, str | int | None]:
+    """A row of the history; what is known of a deleted version stands in the record of its promotion."""
+    named = {f"promotion.{key}": recorded[key] for key in ("by", "reason") if key in recorded}
+    tags = version if version is not None else {**recorded, **named}
+    return {
+        "version": reign.number,
+        "from": reign.since,
+        "until": reign.until,
+        "accuracy": tags.get("accuracy"),
+        "data": tags.get("data.hash", "")[:6],
+        "by": tags.get("promotion.by"),
+        "why": tags.get("promotion.reason"),
+        "stored": "yes" if version is not None else "deleted",
+    }
 
 
 def as_cells(row: Mapping[str, str | int | None]) -> list[str]:
@@ -78,7 +95,7 @@ def as_cells(row: Mapping[str, str | int | None]) -> list[str]:
     short: dict[str, str | int | None] = dict(row)
     for key in ("from", "until"):
         if when := row[key]:
-            short[key] = f"{datetime.fromisoformat(str(when)).astimezone():%m-%d %H:%M}"
+            short[key] = f"{datetime.fromisoformat(str(when)).astimezone():%Y-%m-%d %H:%M}"
     if row["accuracy"]:
         short["accuracy"] = f"{float(row['accuracy']):.3f}"
     return [str(value or "–") for value in short.values()]

@@ -94,16 +94,3 @@ def test_a_promotion_by_form_asks_for_a_reason_and_says_what_the_gate_found(depl
     run = deployed.ended(deployed.request("promote", "promote", reason="to try the form"), 120)
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Champion kept"), run["state"]
     assert "already" in run["state"]["message"]
-
-
-def test_where_mlflow_knows_users_a_form_only_asks_a_promoter(deployed: Team) -> None:
-    worker = deployed.workers[0]
-    worker.stop()
-    deployed.worker("of-users", MLFLOW_TRACKING_USERNAME="worker", MLFLOW_TRACKING_PASSWORD="x")  # noqa: S106
-    before = deployed.models()
-    asked = deployed.request("rollback", "rollback", reason="it's worse on cats")
-    run = deployed.ended(asked, 120)
-    assert run["state"]["name"] == "Requested", run["state"]
-    text = deployed.artifacts(run["id"])["tiny-summary"]["data"]
-    assert """vggflow rollback --reason 'it'"'"'s worse on cats'""" in text
-    assert deployed.models() == before

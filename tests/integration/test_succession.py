@@ -11,10 +11,11 @@ import pytest
 import yaml
 from tiny import draw_data
 
-from vggflow import artifacts, pipeline, succession
-from vggflow.errors import PromotionRefused, UsageError
+from vggflow import artifacts, pipeline, succession, tracing
+from vggflow.errors import PromotionRefused, UsageError, VggflowError
 from vggflow.succession import Request
 from vggflow.tracking import connection, decisions, ledger, registry
+from vggflow.tracking.ledger import Rollback
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace, find
 
@@ -71,8 +72,18 @@ def equal(weights: list) -> list:
     return [weights[0] + 1e-7, *weights[1:]]
 
 
+def went(done: Rollback) -> tuple[int, int]:
+    return done.withdrew, done.to
+
+
 def opposite(weights: list) -> list:
     return [-part for part in weights]
+
+
+def stored_file(workspace: Workspace, version: Version) -> Path:
+    """Where the bytes of a version lie."""
+    place = connection.connect(workspace).get_model_version_download_uri(version.name, str(version.number))
+    return next(Path(str(place).removeprefix("file:")).rglob("model.keras"))
 
 
 def book(workspace: Workspace) -> ledger.Ledger:
@@ -189,9 +200,9 @@ def test_rolling_back_pops_the_stack_and_holds_the_flow_until_it_is_released(her
         register(here)
         assert succession.promote(here, ASKED).outcome == "promoted"
     assert champion(here) == 3
-    assert [v.number for v in succession.rollback(here, "worse on Mondays")] == [3, 2]
+    assert went(succession.rollback(here, "worse on Mondays")) == (3, 2)
     assert champion(here) == 2
-    assert [v.number for v in succession.rollback(here, "worse on Tuesdays")] == [2, 1]
+    assert went(succession.rollback(here, "worse on Tuesdays")) == (2, 1)
     assert champion(here) == 1
     with pytest.raises(UsageError, match="only one"):
         succession.rollback(here, "worse every day")
@@ -202,17 +213,20 @@ def test_rolling_back_pops_the_stack_and_holds_the_flow_until_it_is_released(her
         held = succession.promote(here, automatic)
         assert (held.outcome, champion(here)) == ("on hold", 1)
         assert held.command is not None
-    assert succession.release(here, "mended", by="ann").number == 2
+    held = succession.promote(here, automatic)
+    assert held.decision is not None and "not_worse" in held.evidence and "experiment" in held.evidence
+    assert succession.release(here, "mended", by="ann").withdrew == 2
     assert succession.promote(here, automatic).outcome == "promoted"
-    assert champion(here) == 4
-    assert [(reign.version.number, reign.until is None) for reign in book(here).reigns] == [
+    newest = champion(here)
+    assert [(reign.number, reign.until is None) for reign in book(here).reigns()] == [
         (1, False),
         (2, False),
         (3, False),
         (2, False),
         (1, False),
-        (4, True),
+        (newest, True),
     ]
+    assert last_decision(here)["to"] == str(newest)
     with pytest.raises(UsageError, match="not on hold"):
         succession.release(here, "again")
 
@@ -224,8 +238,16 @@ def test_a_deleted_version_is_skipped_by_rollback(here: Workspace) -> None:
         register(here)
         succession.promote(here, ASKED)
     connection.connect(here).delete_model_version("tiny", "2")
-    assert [v.number for v in succession.rollback(here, "back")] == [3, 1]
+    assert went(succession.rollback(here, "back")) == (3, 1)
     assert champion(here) == 1
+    rows = tracing.history(here)
+    assert [(row["version"], row["stored"]) for row in rows] == [
+        (1, "yes"),
+        (3, "yes"),
+        (2, "deleted"),
+        (1, "yes"),
+    ]
+    assert rows[2]["why"] == "for the test"
 
 
 def test_required_approval_waits_for_a_person_with_the_command(here: Workspace) -> None:
@@ -241,10 +263,7 @@ def test_required_approval_waits_for_a_person_with_the_command(here: Workspace) 
 def test_a_flipped_byte_in_the_store_is_refused_and_recorded(here: Workspace) -> None:
     change_model(here, equal)
     candidate = register(here)
-    stored = Path(
-        connection.connect(here).get_model_version_download_uri(candidate.name, str(candidate.number))
-    )
-    file = next(Path(str(stored).removeprefix("file:")).rglob("model.keras"))
+    file = stored_file(here, candidate)
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(PromotionRefused, match="is damaged"):
@@ -283,7 +302,115 @@ def test_a_model_whose_classes_changed_their_order_is_refused(here: Workspace) -
     register(here)
     with pytest.raises(PromotionRefused, match="another order"):
         succession.promote(here, ASKED)
-    assert champion(here) == 1
+    assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+
+
+def test_two_persons_make_the_flow_wait_for_another_and_the_other_promotes(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9, two_person=True)
+    change_model(here, equal)
+    register(here)
+    for _ in range(2):
+        waiting = succession.promote(here, Request("retrained", automatic=True))
+        assert (waiting.outcome, champion(here)) == ("awaiting approval", 1)
+        assert waiting.command is not None and "two_person" in waiting.evidence
+    assert succession.promote(here, Request("looked at it", by="ann")).outcome == "promoted"
+
+
+def test_a_missing_test_image_is_no_fault_of_the_candidate_and_answers_nothing_later(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9)
+    change_model(here, equal)
+    register(here)
+    image = next((here.path(artifacts.DATA) / "test").rglob("*.png"))
+    content = image.read_bytes()
+    image.unlink()
+    automatic = Request("retrained", automatic=True)
+    with pytest.raises(UsageError, match="could not be scored"):
+        succession.promote(here, automatic)
+    assert last_decision(here)["reason"] == "for the test"
+    image.write_bytes(content)
+    assert succession.promote(here, automatic).outcome == "promoted"
+
+
+def test_a_damaged_only_champion_is_replaced_by_who_overrides_and_not_otherwise(here: Workspace) -> None:
+    settings(here, rule="not_worse", margin=0.9)
+    first = book(here).champion
+    assert first is not None
+    change_model(here, equal)
+    register(here)
+    file = stored_file(here, first)
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(VggflowError, match="--override"):
+        succession.promote(here, ASKED)
+    done = succession.promote(here, replace(ASKED, override=True))
+    assert (done.outcome, champion(here)) == ("promoted", 2)
+    assert "champion_fit" in done.evidence and last_decision(here)["override"] == "true"
+
+
+def test_a_dry_run_writes_nothing(here: Workspace) -> None:
+    change_model(here, equal)
+    candidate = register(here)
+    client, names = connection.connect(here), here.settings().registry
+    begun = {ledger.STATE: book(here).state, ledger.CANDIDATE: "1"}
+    client.create_model_version(names.name, candidate.uri, run_id=candidate.run_id, tags=begun)
+    before, place = book(here), client.get_experiment_by_name(decisions.experiment(names))
+    assert place is not None
+    runs = len(client.search_runs([place.experiment_id]))
+    assert succession.promote(here, replace(ASKED, dry_run=True)).outcome == "would keep"
+    assert book(here) == before
+    assert len(client.search_runs([place.experiment_id])) == runs
+
+
+def test_a_decision_keeps_both_tables_the_rules_and_what_the_challenger_looked_at(here: Workspace) -> None:
+    change_model(here, opposite)
+    register(here)
+    settings(here, rule="not_worse", margin=0.9)
+    succession.promote(here, replace(ASKED, override=True))
+    client = connection.connect(here)
+    place = client.get_experiment_by_name(decisions.experiment(here.settings().registry))
+    assert place is not None
+    run = client.search_runs([place.experiment_id], max_results=1)[0]
+    kept = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert kept == {
+        "challenger.parquet",
+        "champion.parquet",
+        "decision.json",
+        "decision.txt",
+        "report.html",
+    }
+    assert run.data.tags["params.yaml as committed"] == "no, changed here"
+    assert len(run.data.tags["sha256.promotion"]) == 64
+    page = Path(client.download_artifacts(run.info.run_id, "report.html")).read_text()
+    assert "no, changed here" in page and "heat" in page.lower()
+
+
+def test_a_candidate_made_by_hand_is_refused_in_one_line(here: Workspace) -> None:
+    client, names = connection.connect(here), here.settings().registry
+    first = registry.versions(client, names.candidates)[0]
+    made = client.create_model_version(names.candidates, first.uri, run_id=first.run_id)
+    client.delete_model_version_tag(names.name, "1", registry.KEY)
+    for request in (ASKED, Request("retrained", automatic=True)):
+        asked = replace(request, number=int(made.version))
+        if request.automatic:
+            assert "vggflow register" in succession.promote(here, asked).message
+        else:
+            with pytest.raises(PromotionRefused, match="vggflow register"):
+                succession.promote(here, asked)
+
+
+def test_damaged_recorded_predictions_are_told_in_one_line(here: Workspace, vggflow: Callable) -> None:
+    change_model(here, equal)
+    candidate = register(here)
+    client = connection.connect(here)
+    here.path(artifacts.PREDICTIONS).write_bytes(b"no table")
+    client.log_artifact(candidate.run_id, str(here.path(artifacts.PREDICTIONS)), "evaluation")
+    ran = vggflow("-C", here.root, "promote", "--reason", "why not", "--by", "ann")
+    assert ran.code == 1 and "is damaged in the artifact store" in ran.err and "Traceback" not in ran.err
+
+
+def test_version_0_is_no_name_for_the_newest(here: Workspace, vggflow: Callable) -> None:
+    for arguments in (("lineage", "0"), ("promote", "0", "--reason", "why not")):
+        ran = vggflow("-C", here.root, *arguments)
+        assert (ran.code, "has no version 0" in ran.err) == (2, True)
 
 
 def test_the_files_of_a_version_say_where_it_came_from(here: Workspace, vggflow: Callable) -> None:

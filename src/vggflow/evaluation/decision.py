@@ -73,6 +73,12 @@ class Decision:
             "settings": dict(self.settings),
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Decision":
+        """What `to_dict` gave, also after a way through JSON."""
+        checks = tuple(Check(**check) for check in content["checks"])
+        return cls(checks, Evidence.from_dict(content["evidence"]), content["settings"])
+
     def to_json(self) -> str:
         """The same as text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

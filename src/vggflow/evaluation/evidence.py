@@ -83,6 +83,9 @@ class Evidence:
         dirty_tree: The challenger comes from uncommitted code or settings; None if unknown.
         trained_by: Who trained the challenger, as the tracking server knows them.
         asked_by: Who wants to promote it.
+        for_another: Who asks will not act: a flow or a request, which a person answers. Then `two_person` only
+            says that this must be another than the trainer.
+        champion_unfit: Why the champion could not be scored, where somebody asks to replace it all the same.
         golden: How the challenger answers compared with its evaluation; None where nobody looked.
     """
 
@@ -97,6 +100,8 @@ class Evidence:
     dirty_tree: bool | None = None
     trained_by: str | None = None
     asked_by: str | None = None
+    for_another: bool = False
+    champion_unfit: str | None = None
     golden: Golden | None = None
 
     @property
@@ -107,3 +112,19 @@ class Evidence:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Evidence":
+        """What `to_dict` gave, also after a way through JSON."""
+        parts = dict(content)
+        interval, golden = parts["gain_interval"], parts["golden"]
+        parts["challenger"] = _scores(parts["challenger"])
+        parts["champion"] = _scores(parts["champion"]) if parts["champion"] else None
+        parts["per_class"] = {name: Joint(**counts) for name, counts in parts["per_class"].items()}
+        parts["gain_interval"] = (interval[0], interval[1]) if interval else None
+        parts["golden"] = Golden(**golden) if golden else None
+        return cls(**parts)
+
+
+def _scores(content: Mapping[str, Any]) -> Scores:
+    return Scores(**{**content, "class_names": tuple(content["class_names"])})

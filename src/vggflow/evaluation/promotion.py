@@ -47,9 +47,14 @@ def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Che
     if not settings.allow_dirty_tree:
         clean = evidence.dirty_tree is False
         says = f"the challenger comes {'from' if clean else 'not from'} committed code and settings"
+        if evidence.dirty_tree is None:
+            says = "nobody knows whether the challenger comes from committed code and settings"
         yield Check("clean_tree", clean, says, {"dirty_tree": evidence.dirty_tree})
+    if evidence.champion_unfit is not None:
+        says = f"the champion can't be compared with: {evidence.champion_unfit}"
+        yield Check("champion_fit", False, says)
     if settings.two_person:
-        yield _two_person(evidence.trained_by, evidence.asked_by)
+        yield _two_person(evidence)
 
 
 def _golden_images(golden: Golden) -> Check:
@@ -63,25 +68,38 @@ def _golden_images(golden: Golden) -> Check:
     return Check("golden_images", same, says, numbers)
 
 
-def _two_person(trained_by: str | None, asked_by: str | None) -> Check:
-    known = trained_by is not None and asked_by is not None
-    says = f"trained by {trained_by or 'nobody known'}, promoted by {asked_by or 'nobody known'}"
-    return Check(
-        "two_person",
-        known and trained_by != asked_by,
-        f"{says}; these must be two persons",
-        {"trained_by": trained_by, "asked_by": asked_by},
-    )
+def _two_person(evidence: Evidence) -> Check:
+    """Who acts must not be who trained; where somebody else will act, only that has to be possible."""
+    trainer, promoter = evidence.trained_by, evidence.asked_by
+    numbers: dict[str, Number] = {"trained_by": trainer, "asked_by": promoter}
+    if evidence.for_another and trainer is not None:
+        says = f"trained by {trainer}: another person has to promote"
+        return Check("two_person", True, says, numbers)
+    known = trainer is not None and promoter is not None
+    says = f"trained by {trainer or 'nobody known'}, promoted by {promoter or 'nobody known'}"
+    return Check("two_person", known and trainer != promoter, f"{says}; these must be two persons", numbers)
 
 
 def _floors(scores: Scores, settings: PromotionSettings) -> Iterator[Check]:
     yield _floor("min_accuracy", "accuracy", scores.accuracy, settings.min_accuracy)
-    if scores.recall:
-        recall, worst = min((recall, name) for name, recall in scores.recall.items())
-        yield _floor("min_class_recall", f"recall of {worst}", recall, settings.min_class_recall)
+    yield _class_recall(scores, settings.min_class_recall)
     error, size = scores.calibration_error, scores.megabytes
     yield _ceiling("max_calibration_error", "calibration error", error, settings.max_calibration_error)
     yield _ceiling("max_model_megabytes", "model file in MB:", size, settings.max_model_megabytes)
+
+
+def _class_recall(scores: Scores, least: float) -> Check:
+    """The floor of every class; of a class without test images nobody knows that it holds."""
+    unknown = [name for name in scores.class_names if name not in scores.recall]
+    if unknown and least:
+        says = (
+            f"no test image counts of {', '.join(unknown)}, so nobody knows whether its recall is {least:g}"
+        )
+        return Check("min_class_recall", False, says, {"value": None, "least": least})
+    if not scores.recall:
+        return Check("min_class_recall", True, "no floor is set", {"value": None, "least": least})
+    recall, worst = min((recall, name) for name, recall in scores.recall.items())
+    return _floor("min_class_recall", f"recall of {worst}", recall, least)
 
 
 def _floor(rule: str, what: str, value: float, least: float) -> Check:

@@ -16,9 +16,13 @@ import pandas as pd
 
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError, VggflowError
+from vggflow.models.files import ModelFileError
 from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor, Progress
 from vggflow.process import ending_with_parents, leave
+
+# How the program ends where the file is no model or needs code: that is the model's fault, anything else is not.
+UNFIT = 4
 
 
 def score(
@@ -59,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         table.write(scores, options.out)
     except VggflowError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program's own output)
-        return error.exit_code
+        return UNFIT if isinstance(error, ModelFileError) else error.exit_code
     facts = {"images": len(scores), "seconds": round(seconds, 3), "manifest": manifests.digest(manifest)}
     print(json.dumps(facts))  # noqa: T201
     return 0

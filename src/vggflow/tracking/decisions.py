@@ -1,31 +1,43 @@
 """Every decision about promotion, refusals too, as a run of the experiment `NAME-promotions`.
 
 A run is recorded whole before anything is done about it; only its outcome is added afterwards. So whoever comes
-after a killed promoter can tell from the champion's versions what became of it.
+after a killed promoter can tell from the ledger what became of it, and concludes what it left open.
 """
 
-from collections.abc import Mapping
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
+from vggflow import files
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering, experiment_id
-from vggflow.tracking.registry import Version
+from vggflow.tracking.ledger import Ledger
 from vggflow.tracking.reports import address_for_people
+from vggflow.tracking.runs import metric_key
 
 OUTCOME = "decision.outcome"
 QUESTION = "decision.question"
 TESTS = "decision.tests"
 VERDICT = "decision.verdict"
-ROLLED_BACK = "rolled back"
+ERROR = "decision.error"
+PROCESS = "decision.process"
+TO = "to"
+PROMOTED, ROLLED_BACK, RELEASED, ABANDONED = "promoted", "rolled back", "released", "abandoned"
 SAYS = ": "  # between what was asked and the outcome, in the name of a run
-# On a version: the runs of the decisions that it was promoted and rolled back by.
+# The runs of the decisions that a version was promoted and rolled back by.
 RUN = "promotion.run"
 ROLLBACK_RUN = "rollback.run"
+DECISION = "decision.json"
+# Between its record and its outcome a command needs seconds.
+LONGEST_S = 3600
 
 
 def experiment(registry: RegistrySettings) -> str:
@@ -44,8 +56,10 @@ def record(
     """Opens the run of a decision with its numbers and documents (texts, or paths of files); returns its id."""
     with answering():
         place = experiment_id(client, experiment(registry))
-        run_id = str(client.create_run(place, run_name=name, tags=dict(tags)).info.run_id)
-        client.log_batch(run_id, metrics=[Metric(key, value, 0, 0) for key, value in (numbers or {}).items()])
+        about = {**tags, PROCESS: _process()}
+        run_id = str(client.create_run(place, run_name=name, tags=about).info.run_id)
+        points = [Metric(metric_key(key), value, 0, 0) for key, value in (numbers or {}).items()]
+        client.log_batch(run_id, metrics=points)
         for file_name, document in (documents or {}).items():
             if isinstance(document, Path):
                 client.log_artifact(run_id, str(document))
@@ -64,30 +78,48 @@ def place(client: MlflowClient, registry: RegistrySettings, run_id: str) -> str:
     return f"{base}/#/experiments/{number}/runs/{run_id}"
 
 
-def conclude(client: MlflowClient, run_id: str, outcome: str) -> None:
+def decision(client: MlflowClient, run_id: str) -> dict[str, Any]:
+    """The decision that a run recorded, as `Decision.to_dict` gave it."""
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder, answering():
+        path = client.download_artifacts(run_id, DECISION, folder)
+        content: dict[str, Any] = files.read_json(Path(path))
+        return content
+
+
+def conclude(
+    client: MlflowClient,
+    run_id: str,
+    outcome: str,
+    status: str = "FINISHED",
+    facts: Mapping[str, str] | None = None,
+) -> None:
     """Writes down what became of a decision, and closes its run."""
     with answering():
         name = client.get_run(run_id).info.run_name.partition(SAYS)[0]
-        tags = [RunTag(OUTCOME, outcome), RunTag(MLFLOW_RUN_NAME, f"{name}{SAYS}{outcome}")]
-        client.log_batch(run_id, tags=tags)
-        client.set_terminated(run_id)
+        tags = {OUTCOME: outcome, MLFLOW_RUN_NAME: f"{name}{SAYS}{outcome}", **(facts or {})}
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        client.set_terminated(run_id, status)
 
 
-def complete(client: MlflowClient, version: Version | None, outcome: str) -> bool:
-    """Concludes the decision that promoted a version, or rolled it back, if it was killed before it could.
+def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Ledger) -> dict[str, str]:
+    """Concludes what killed commands left open: by what the ledger says that they did, else as abandoned.
+
+    A command that is still at work is left alone, where that can be told; it has the last word in any case.
 
     Returns:
-        Whether there was something to conclude.
+        The runs that were concluded and their outcomes.
     """
-    run_id = version.tags.get(ROLLBACK_RUN if outcome == ROLLED_BACK else RUN) if version else None
-    if run_id is None:
-        return False
-    with answering():
-        run = client.get_run(run_id)
-    if OUTCOME in run.data.tags and run.info.status != "RUNNING":
-        return False
-    conclude(client, run_id, outcome)
-    return True
+    done = dict(_done(book))
+    concluded = {}
+    for run in _search(client, registry, "attributes.status != 'FINISHED'", 1000):
+        run_id = str(run.info.run_id)
+        if run_id in done:
+            concluded[run_id] = done[run_id][0]
+            conclude(client, run_id, done[run_id][0], facts=done[run_id][1])
+        elif run.info.status == "RUNNING" and _is_gone(run):
+            concluded[run_id] = ABANDONED
+            conclude(client, run_id, ABANDONED, "KILLED")
+    return concluded
 
 
 def answered(client: MlflowClient, registry: RegistrySettings, question: str) -> tuple[str, str] | None:
@@ -99,11 +131,57 @@ def answered(client: MlflowClient, registry: RegistrySettings, question: str) ->
 
 
 def served(client: MlflowClient, registry: RegistrySettings, tests: str) -> int:
-    """How many decisions the same test images have served before, up to 1,000."""
-    return len(_search(client, registry, f"tags.`{TESTS}` = '{tests}'", 1000))
+    """How many decisions the same test images have served before, up to 1,000; what a kill cut off does not count."""
+    return len(
+        _search(client, registry, f"tags.`{TESTS}` = '{tests}' and attributes.status = 'FINISHED'", 1000)
+    )
+
+
+def promotions(client: MlflowClient, registry: RegistrySettings) -> dict[int, dict[str, str]]:
+    """What is recorded of each version that was promoted, up to the last 1,000, also of deleted ones."""
+    found = _search(client, registry, f"tags.`{OUTCOME}` = '{PROMOTED}'", 1000)
+    return {int(run.data.tags[TO]): run.data.tags for run in found if run.data.tags.get(TO, "").isdecimal()}
+
+
+def _done(book: Ledger) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
+    """The runs that acts name, with outcome and what more is known now."""
+    for version in book.reigned:
+        if RUN in version.tags:
+            yield version.tags[RUN], (PROMOTED, promotion_facts(version.number, version.created_ms))
+    for each in book.rollbacks:
+        if "run" in each.facts:
+            yield each.facts["run"], (ROLLED_BACK, {})
+        if each.release and "run" in each.release:
+            yield each.release["run"], (RELEASED, {})
+
+
+def promotion_facts(number: int, created_ms: int) -> dict[str, str]:
+    """What a promotion's record says of the version that it made, which may be deleted one day."""
+    return {TO: str(number), "to.created_ms": str(created_ms)}
+
+
+def _process() -> str:
+    process = psutil.Process()
+    return f"{socket.gethostname()} {process.pid} {process.create_time():.0f}"
+
+
+def _is_gone(run: Run) -> bool:
+    """Whether the process that opened a run has ended, or must have."""
+    if time.time() - run.info.start_time / 1000 > LONGEST_S:
+        return True
+    host, number, began = (run.data.tags.get(PROCESS, "") + "   ").split(" ")[:3]
+    if host != socket.gethostname() or not number.isdecimal():
+        return False
+    try:
+        return f"{psutil.Process(int(number)).create_time():.0f}" != began
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _search(client: MlflowClient, registry: RegistrySettings, query: str, most: int) -> list[Run]:
+    """The newest first; none where the experiment was not made yet."""
     with answering():
-        place = experiment_id(client, experiment(registry))
-        return list(client.search_runs([place], query, max_results=most))
+        found = client.get_experiment_by_name(experiment(registry))
+        if found is None:
+            return []
+        return list(client.search_runs([found.experiment_id], query, max_results=most))

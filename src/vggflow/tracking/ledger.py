@@ -1,19 +1,23 @@
 """The history of champions: who is in use, what is promoted next, what is rolled back.
 
-The versions of the production model *are* the history. Version numbers are unique in the registry's database and the
-only atomic counter there is, so they decide between promoters that run at once:
+The versions of the production model *are* the history. Version numbers are unique in the registry's database, never
+come twice, and are the only atomic counter there is, so they decide between promoters that run at once:
 
-1. A promoter judges against a *state*: the champion's number and how many champions were rolled back so far. No state
-   comes twice.
-2. It *claims*: it creates a version that carries this state. The lowest version of a state wins, others are deleted.
-3. The winner is *crowned* by a tag, then the alias moves.
+1. A promotion and a rollback are *acts*, and each is decided on against a *state*: the champion's number and the
+   number of the last act that was done.
+2. An act is *claimed*: a version is created that carries the state. The lowest number of a state wins; the others are
+   deleted. A promotion's version is a copy of the candidate and stays; a rollback's is a mark and goes again.
+3. The winner's act is done: a promotion is *crowned* by a tag of its version; a rollback is written down in a tag of
+   the registered model, so that deleting a version loses neither the rollback nor its hold. Then the alias moves.
 
-Each step can be repeated by anybody, so whoever comes next completes what a killed promoter began. Rolling back
-*withdraws* the champion by a tag; the champion is the newest crowned version that is not withdrawn. A withdrawn
-version *holds* automatic promotion until it is released, by a tag too, so a rollback and its hold are one write.
+Each step writes what any other process would write at that place, and can be repeated by anybody, so whoever comes
+next completes what a killed process began. Order is that of the numbers and times are the server's: no clock of a
+promoter's machine decides anything. A rollback *holds* automatic promotion until it is released.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,29 +27,56 @@ from mlflow.exceptions import MlflowException
 from vggflow.errors import UsageError
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering
-from vggflow.tracking.registry import CHAMPION, Version, ensure_registered_model, versions
+from vggflow.tracking.registry import CHAMPION, Version, ensure_registered_model, tags_of, versions
 
+# Tags of versions.
 STATE = "promotion.state"
 CROWNED = "promotion.crowned"
-WITHDRAWN = "promotion.withdrawn"
-RELEASED = "promotion.released"
 CANDIDATE = "promotion.candidate"
+WITHDRAWS = "rollback.version"
+RETURNS = "rollback.to"
+# What only this module and who decides may write: a trainer's tags of these names are not copied.
+OURS = ("promotion.", "rollback.", "release.")
+# Tags of the registered model: `rollback.7`, and `release.7` where somebody released the hold of that rollback.
+ROLLBACK, RELEASE = "rollback.", "release."
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """A rollback that was done.
+
+    Attributes:
+        number: Its place in the order of acts.
+        withdrew: The version that it took out of use.
+        to: The version that came back.
+        at: When, UTC, by the server's clock.
+        facts: What else is known: by, reason, run.
+        release: Who released its hold and why; nothing while it holds.
+    """
+
+    number: int
+    withdrew: int
+    to: int
+    at: str
+    facts: Mapping[str, str]
+    release: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Reign:
     """A time in which a version was champion: from, until (None: still), both UTC as `2026-11-21T03:10:00.000Z`."""
 
-    version: Version
+    number: int
     since: str
     until: str | None
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """What the production model's versions say."""
+    """What the production model's versions say, and the rollbacks in the tags of the model itself, oldest first."""
 
     versions: tuple[Version, ...]
+    rollbacks: tuple[Rollback, ...] = ()
 
     @property
     def reigned(self) -> tuple[Version, ...]:
@@ -55,7 +86,8 @@ class Ledger:
     @property
     def stack(self) -> tuple[Version, ...]:
         """The champions that were not rolled back, oldest first: the last is in use."""
-        return tuple(version for version in self.reigned if WITHDRAWN not in version.tags)
+        withdrawn = {rollback.withdrew for rollback in self.rollbacks}
+        return tuple(version for version in self.reigned if version.number not in withdrawn)
 
     @property
     def champion(self) -> Version | None:
@@ -63,61 +95,63 @@ class Ledger:
         return self.stack[-1] if self.stack else None
 
     @property
-    def withdrawn(self) -> Version | None:
-        """The champion that was rolled back last."""
-        back = [version for version in self.reigned if WITHDRAWN in version.tags]
-        return max(back, key=lambda version: version.tags[WITHDRAWN], default=None)
-
-    @property
-    def hold(self) -> Version | None:
-        """The version whose rollback holds automatic promotion, if nobody has released it."""
-        last = self.withdrawn
-        return last if last and RELEASED not in last.tags else None
-
-    @property
-    def reigns(self) -> tuple[Reign, ...]:
-        """Who was champion from when until when, oldest first; a rollback begins a new reign of an old version."""
-        events = [(version.tags[CROWNED], version, True) for version in self.reigned]
-        events += [(v.tags[WITHDRAWN], v, False) for v in self.reigned if WITHDRAWN in v.tags]
-        events.sort(key=lambda event: (event[0], event[1].number))
-        stack: list[Version] = []
-        changes: list[tuple[str, Version | None]] = []
-        for when, version, crowned in events:
-            others = [v for v in stack if v.number != version.number]
-            stack = sorted([*others, version] if crowned else others, key=lambda v: v.number)
-            changes.append((when, stack[-1] if stack else None))
-        ends = [when for when, _ in changes[1:]] + [None]
-        return tuple(
-            Reign(version, since, until)
-            for (since, version), until in zip(changes, ends, strict=True)
-            if version is not None
-        )
+    def hold(self) -> Rollback | None:
+        """The last rollback that holds automatic promotion; none where all were released."""
+        return next((each for each in reversed(self.rollbacks) if each.release is None), None)
 
     @property
     def state(self) -> str:
-        """What a promoter judges against; it never comes back once it has changed."""
+        """What a promotion or a rollback is decided against. Equal states mean equal champions and rollbacks."""
         champion = self.champion.number if self.champion else 0
-        return f"{champion}.{len(self.reigned) - len(self.stack)}"
+        acts = [version.number for version in self.reigned] + [each.number for each in self.rollbacks]
+        return f"{champion}.{max(acts, default=0)}"
 
     @property
     def claims(self) -> tuple[Version, ...]:
-        """Versions that a promoter created and nobody has crowned yet, for the present state, lowest first."""
-        return tuple(v for v in self.versions if CROWNED not in v.tags and v.tags.get(STATE) == self.state)
+        """Acts that somebody claimed and nobody has done yet, for the present state, lowest first."""
+        return tuple(v for v in self._undone if v.tags[STATE] == self.state)
 
     @property
     def lost(self) -> tuple[Version, ...]:
         """Claims for a state that is over. A version that somebody made by hand has no state and is left alone."""
-        claims = (v for v in self.versions if CROWNED not in v.tags and STATE in v.tags)
-        return tuple(version for version in claims if version.tags[STATE] != self.state)
+        return tuple(v for v in self._undone if v.tags[STATE] != self.state)
+
+    @property
+    def _undone(self) -> tuple[Version, ...]:
+        return tuple(v for v in self.versions if STATE in v.tags and CROWNED not in v.tags)
+
+    def reigns(self, deleted: Mapping[int, str] | None = None) -> tuple[Reign, ...]:
+        """Who was champion from when until when, oldest first; a rollback begins a new reign of an old version.
+
+        Args:
+            deleted: Champions whose versions were deleted since, and when they were promoted.
+        """
+        crowned = {version.number: _made(version) for version in self.reigned}
+        acts = [(number, number, at) for number, at in {**(deleted or {}), **crowned}.items()]
+        acts += [(each.number, each.to, each.at) for each in self.rollbacks]
+        acts.sort()
+        now = self.champion.number if self.champion else 0
+        if acts and acts[-1][1] != now:  # the last one was deleted, nobody knows when
+            acts.append((acts[-1][0] + 1, now, acts[-1][2]))
+        ends = [*(at for _, _, at in acts[1:]), None] if acts else []
+        return tuple(
+            Reign(number, since, until)
+            for (_, number, since), until in zip(acts, ends, strict=True)
+            if number
+        )
 
 
 def read(client: MlflowClient, registry: RegistrySettings) -> Ledger:
-    """The ledger as the server has it now."""
-    return Ledger(tuple(versions(client, registry.name)))
+    """The ledger as the server has it now.
+
+    Versions are read before the model's tags: a claim that is seen here then belongs to a state that the tags know.
+    """
+    found = versions(client, registry.name)
+    return Ledger(tuple(found), _rollbacks(tags_of(client, registry.name)))
 
 
 def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
-    """Completes what a killed promoter or rollback began, and lets the alias say what the ledger says.
+    """Completes what a killed promotion or rollback began, and lets the alias say what the ledger says.
 
     Whoever moves the alias looks again afterwards, so of several at once the last one has seen the newest ledger.
     """
@@ -125,11 +159,15 @@ def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
     while ledger.claims or ledger.lost or not _alias_stands(ledger):
         with answering():
             if ledger.claims:
-                _crown(client, ledger.claims[0])
-            for version in ledger.lost:
-                _delete(client, version)
-            if ledger.champion and not _alias_stands(ledger):
-                client.set_registered_model_alias(registry.name, CHAMPION, str(ledger.champion.number))
+                _do(client, ledger.claims[0])
+            else:
+                for version in ledger.lost:
+                    _delete_lost(client, version)
+                if ledger.champion and not _alias_stands(ledger):
+                    with _gone_is_fine():
+                        client.set_registered_model_alias(
+                            registry.name, CHAMPION, str(ledger.champion.number)
+                        )
         ledger = read(client, registry)
     return ledger
 
@@ -137,75 +175,132 @@ def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
 def claim(
     client: MlflowClient, registry: RegistrySettings, candidate: Version, state: str, tags: Mapping[str, str]
 ) -> Version | None:
-    """Copies a candidate that was judged against `state` into the production model, if no other promoter was first.
+    """Copies a candidate that was judged against `state` into the production model, if no other act was first.
 
     Returns:
-        The new champion, or nothing where another promoter won.
+        The new champion, or nothing where another promotion or a rollback won.
     """
-    with answering():
-        ensure_registered_model(client, registry.name)
-        created = client.create_model_version(
-            registry.name,
-            candidate.uri,
-            run_id=candidate.run_id,
-            model_id=candidate.model_id,
-            description=candidate.description,
-            tags={**candidate.tags, **tags, STATE: state, CANDIDATE: str(candidate.number)},
-        )
-    mine = int(created.version)
-    ledger = settle(client, registry)
-    return next((version for version in ledger.reigned if version.number == mine), None)
+    own = {key: value for key, value in candidate.tags.items() if not key.startswith(OURS)}
+    mine = _claim(client, registry, candidate, own | {**tags, STATE: state, CANDIDATE: str(candidate.number)})
+    return next((v for v in settle(client, registry).reigned if v.number == mine), None)
 
 
 def withdraw(
-    client: MlflowClient, registry: RegistrySettings, champion: Version, tags: Mapping[str, str]
-) -> Ledger:
-    """Takes the champion back, which puts the one before it into use; returns the ledger as it is then."""
-    with answering():
-        for key, value in {
-            **tags,
-            WITHDRAWN: _now(),
-        }.items():  # the last one is the act, the others explain it
-            client.set_model_version_tag(registry.name, str(champion.number), key, value)
-    return settle(client, registry)
+    client: MlflowClient, registry: RegistrySettings, book: Ledger, tags: Mapping[str, str]
+) -> Rollback | None:
+    """Takes the champion of `book` back, which puts the one before it into use, if no other act was first.
+
+    Args:
+        client: The tracking server.
+        registry: Whose champion.
+        book: What the rollback was decided on; it has a champion and one before.
+        tags: Who, why and the run of the record, as `rollback.…`.
+
+    Returns:
+        What was done, or nothing where a promotion or another rollback won.
+    """
+    previous, champion = book.stack[-2:]
+    about = {STATE: book.state, WITHDRAWS: str(champion.number), RETURNS: str(previous.number)}
+    mine = _claim(client, registry, champion, {**tags, **about})
+    return next((each for each in settle(client, registry).rollbacks if each.number == mine), None)
 
 
-def release(client: MlflowClient, registry: RegistrySettings, tags: Mapping[str, str]) -> Version:
-    """Lets automatic promotion go on after a rollback; returns the version whose rollback held it.
+def release(client: MlflowClient, registry: RegistrySettings, facts: Mapping[str, str]) -> Rollback:
+    """Lets automatic promotion go on after a rollback; returns the last one that held it.
 
     Raises:
         UsageError: nothing is on hold.
     """
-    ledger = settle(client, registry)
-    held = ledger.hold
+    book = settle(client, registry)
+    held = book.hold
     if held is None:
         raise UsageError(
             f"automatic promotion of {registry.name} is not on hold: there is nothing to release"
         )
     with answering():
-        for version in ledger.reigned:
-            if WITHDRAWN in version.tags and RELEASED not in version.tags:
-                for key, value in {**tags, RELEASED: _now()}.items():
-                    client.set_model_version_tag(registry.name, str(version.number), key, value)
+        for each in book.rollbacks:
+            if each.release is None:
+                content = json.dumps(dict(facts), ensure_ascii=False)
+                client.set_registered_model_tag(registry.name, f"{RELEASE}{each.number}", content)
     return held
+
+
+def _claim(client: MlflowClient, registry: RegistrySettings, model: Version, tags: Mapping[str, str]) -> int:
+    with answering():
+        ensure_registered_model(client, registry.name)
+        created = client.create_model_version(
+            registry.name,
+            model.uri,
+            run_id=model.run_id,
+            model_id=model.model_id,
+            description=model.description,
+            tags=dict(tags),
+        )
+    return int(created.version)
+
+
+def _do(client: MlflowClient, claimed: Version) -> None:
+    """Does the act of a claim that won: writes what everybody would write, so doing it twice changes nothing."""
+    number = str(claimed.number)
+    if WITHDRAWS not in claimed.tags:
+        with _gone_is_fine():
+            client.set_model_version_tag(claimed.name, number, CROWNED, _made(claimed))
+        return
+    about = {k.removeprefix(ROLLBACK): v for k, v in claimed.tags.items() if k.startswith(ROLLBACK)}
+    content = json.dumps({**about, "at": _made(claimed)}, ensure_ascii=False)
+    client.set_registered_model_tag(claimed.name, f"{ROLLBACK}{number}", content)
+    with _gone_is_fine():  # for people who look at the version
+        for key in (tag for tag in claimed.tags if tag.startswith(ROLLBACK)):
+            client.set_model_version_tag(claimed.name, claimed.tags[WITHDRAWS], key, claimed.tags[key])
+
+
+def _delete_lost(client: MlflowClient, version: Version) -> None:
+    """Deletes a claim whose state is over, unless it was crowned before it was.
+
+    Its state is over since before this look, so what it is now it stays.
+    """
+    with _gone_is_fine():
+        now = client.get_model_version(version.name, str(version.number))
+        if CROWNED not in now.tags:
+            client.delete_model_version(version.name, str(version.number))
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    """What another process, or a person, deleted meanwhile needs nothing more."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
 
 
 def _alias_stands(ledger: Ledger) -> bool:
     return ledger.champion is None or CHAMPION in ledger.champion.aliases
 
 
-def _crown(client: MlflowClient, version: Version) -> None:
-    client.set_model_version_tag(version.name, str(version.number), CROWNED, _now())
+def _rollbacks(tags: Mapping[str, str]) -> tuple[Rollback, ...]:
+    found = []
+    for key, value in tags.items():
+        number = key.removeprefix(ROLLBACK)
+        if key.startswith(ROLLBACK) and number.isdecimal():
+            facts = json.loads(value)
+            release = tags.get(f"{RELEASE}{number}")
+            released = json.loads(release) if release else None
+            found.append(
+                Rollback(
+                    int(number), int(facts["version"]), int(facts["to"]), str(facts["at"]), facts, released
+                )
+            )
+    return tuple(sorted(found, key=lambda each: each.number))
 
 
-def _delete(client: MlflowClient, version: Version) -> None:
-    """Deletes a claim that lost, unless another promoter just did."""
-    try:
-        client.delete_model_version(version.name, str(version.number))
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+def _made(version: Version) -> str:
+    """When the server created a version, as `2026-11-21T03:10:00.000Z`."""
+    return time_of(version.created_ms)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def time_of(created_ms: int) -> str:
+    """Milliseconds since 1970 as `2026-11-21T03:10:00.000Z`."""
+    made = datetime.fromtimestamp(created_ms / 1000, UTC)
+    return made.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 import yaml
 
 from vggflow import artifacts, files
+from vggflow.errors import VggflowError
 from vggflow.models import imagenet
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
@@ -89,13 +90,21 @@ def _verdict(workspace: Workspace) -> str:
 
 
 def _git(workspace: Workspace) -> dict[str, str]:
-    """The commit, and whether the tree differed from it; `dvc.lock` and the data's `.dvc` follow from the run."""
-    changed = workspace.git("status", "--porcelain", "--untracked-files=normal", check=False).splitlines()
-    others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
+    """The commit, and whether the tree differed from it, `dvc.lock` aside: that is what a run writes.
+
+    Where git can't tell, nothing is said, which no gate takes for clean.
+    """
+    try:
+        changed = workspace.git("status", "--porcelain", "--untracked-files=normal").splitlines()
+    except VggflowError:
+        dirty = ""
+    else:
+        others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
+        dirty = "true" if others else "false"
     return {
         "git.commit": workspace.git("rev-parse", "HEAD", check=False).strip(),
         "git.remote": _without_secret(workspace.git("config", "remote.origin.url", check=False).strip()),
-        "git.dirty": "true" if others else "false",
+        "git.dirty": dirty,
     }
 
 

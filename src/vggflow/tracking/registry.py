@@ -13,14 +13,14 @@ import mlflow
 import mlflow.pyfunc
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from vggflow import artifacts, files
 from vggflow.data import manifest as manifests
-from vggflow.errors import UnfitModel, UsageError
+from vggflow.errors import UnfitModel, UsageError, VggflowError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering
@@ -30,6 +30,8 @@ from vggflow.tracking.lineage import package_version
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 KEY = "vggflow.key"
+# One page holds them all: a list in several pages may miss one that moves between them.
+MOST_VERSIONS = 10_000
 LOADER = "vggflow.prediction.pyfunc"
 MODEL_FILE = "data/model.keras"
 REQUIREMENTS = (
@@ -72,21 +74,36 @@ class Version:
 
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
-    """All versions of a registered model, oldest first; none where there is no such model."""
+    """All versions of a registered model, oldest first; none where there is no such model.
+
+    Aliases are read after the versions, so they may be newer.
+    """
     with answering():
-        try:
-            aliases: dict[int, list[str]] = {}
-            for alias, number in client.get_registered_model(name).aliases.items():
-                aliases.setdefault(int(number), []).append(alias)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return []
-            raise
-        found = _search(client, name)
+        found = list(client.search_model_versions(f"name = '{name}'", max_results=MOST_VERSIONS))
+    model = _registered_model(client, name)
+    aliases: dict[int, list[str]] = {}
+    for alias, number in (model.aliases if model else {}).items():
+        aliases.setdefault(int(number), []).append(alias)
     return sorted(
         (_version(entry, tuple(sorted(aliases.get(int(entry.version), ())))) for entry in found),
         key=lambda version: version.number,
     )
+
+
+def tags_of(client: MlflowClient, name: str) -> dict[str, str]:
+    """The tags of a registered model; none where there is no such model."""
+    model = _registered_model(client, name)
+    return dict(model.tags) if model else {}
+
+
+def _registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    with answering():
+        try:
+            return client.get_registered_model(name)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
 
 
 def with_alias(found: list[Version], alias: str) -> Version | None:
@@ -101,9 +118,13 @@ def version_of(client: MlflowClient, name: str, number: int | None, alias: str) 
         UsageError: there is none.
     """
     found = versions(client, name)
-    wanted = next((v for v in found if v.number == number), None) if number else with_alias(found, alias)
+    wanted = (
+        next((v for v in found if v.number == number), None)
+        if number is not None
+        else with_alias(found, alias)
+    )
     if wanted is None:
-        asked = f"version {number}" if number else f"version with alias {alias!r}"
+        asked = f"version {number}" if number is not None else f"version with alias {alias!r}"
         there = ", ".join(str(version.number) for version in found) or "none"
         raise UsageError(f"{name} has no {asked} (versions: {there}): see `vggflow models`")
     return wanted
@@ -152,24 +173,34 @@ def model_file(version: Version) -> Iterator[Path]:
     """The version's `.keras` file, downloaded for the time of the block and checked by its SHA-256.
 
     Raises:
-        UnfitModel: the bytes are not the ones that were registered.
+        UnfitModel: the bytes are not the ones that were registered, or nothing says which ones these were.
     """
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         with answering():
             path = Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{MODEL_FILE}", dst_path=folder))
         wanted = version.tags.get("sha256.model")
+        if wanted is None:
+            raise UnfitModel(
+                f"{version.name} version {version.number} carries no sha256.model: it was not registered by "
+                "`vggflow register`, which does that"
+            )
         found = files.sha256(path) if path.is_file() else "no file"
         if found != wanted:
             raise UnfitModel(
                 f"the stored model of {version.name} version {version.number} is damaged: sha256 {found[:16]}, "
-                f"registered with {str(wanted)[:16]}; register it again, or restore the artifact store"
+                f"registered with {wanted[:16]}; register it again, or restore the artifact store"
             )
         yield path
 
 
 def training_manifest(version: Version) -> pd.DataFrame:
-    """The manifest of the data that a version was trained on."""
-    with _downloaded(version, f"{LINEAGE}/{artifacts.MANIFEST.name}") as path:
+    """The manifest of the data that a version was trained on.
+
+    Raises:
+        VggflowError: it is not on the server, or damaged.
+    """
+    name = artifacts.MANIFEST.name
+    with _downloaded(version, f"{LINEAGE}/{name}") as path, _readable(version, name):
         return manifests.read(path)
 
 
@@ -177,10 +208,24 @@ def recorded_predictions(version: Version) -> pd.DataFrame:
     """The predictions table of a version's evaluation.
 
     Raises:
-        VggflowError: it is not on the server, as with versions that somebody made by hand.
+        VggflowError: it is not on the server, as with versions that somebody made by hand, or damaged.
     """
-    with _downloaded(version, f"evaluation/{artifacts.PREDICTIONS.name}") as path:
+    name = artifacts.PREDICTIONS.name
+    with _downloaded(version, f"evaluation/{name}") as path, _readable(version, name):
         return pd.read_parquet(path)
+
+
+@contextlib.contextmanager
+def _readable(version: Version, name: str) -> Iterator[None]:
+    """Turns what a damaged table raises into one line."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are of these kinds
+        said = " ".join(str(error).split())[:200]
+        raise VggflowError(
+            f"{name} of {version.name} version {version.number} is damaged in the artifact store: {said}; "
+            "restore the store, or register the model again"
+        ) from error
 
 
 def recorded_metrics(version: Version) -> dict[str, Any]:
@@ -251,17 +296,6 @@ def _downloaded(version: Version, name: str) -> Iterator[Path]:
                 run_id=version.run_id, artifact_path=name, dst_path=folder
             )
         yield Path(path)
-
-
-def _search(client: MlflowClient, name: str) -> list[ModelVersion]:
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", page_token=token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return found
 
 
 def _version(entry: ModelVersion, aliases: tuple[str, ...]) -> Version:

@@ -1,5 +1,6 @@
 """The MLflow run of a training: opened once, continued after a kill, rebuilt where a server lacks it."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,14 @@ def log_numbers(client: MlflowClient, run_id: str, numbers: Mapping[str, float])
         client.log_batch(run_id, metrics=new)
 
 
+def metric_key(name: str) -> str:
+    """A name that MLflow takes for a metric: of class `c++` it makes `c_2B_2B_`, so that no two names become one.
+
+    MLflow allows letters, digits and `_-. :/`; class names are names of folders, which may hold anything.
+    """
+    return re.sub(r"[^/\w.\- :]+", lambda found: "".join(f"_{ord(c):X}" for c in found[0]) + "_", name)
+
+
 def log_files(client: MlflowClient, run_id: str, paths: Sequence[Path], folder: str) -> None:
     """Uploads files, and folders with what is in them."""
     with answering():
@@ -91,7 +100,9 @@ def log_evaluation(client: MlflowClient, run_id: str, workspace: Workspace) -> N
     }
     for name, scores in metrics["per_class"].items():
         numbers |= {
-            f"{split}/{key}/{name}": float(value) for key, value in scores.items() if value is not None
+            metric_key(f"{split}/{key}/{name}"): float(value)
+            for key, value in scores.items()
+            if value is not None
         }
     log_numbers(client, run_id, numbers)
     names = (artifacts.PLOTS, artifacts.METRICS, artifacts.PREDICTIONS, artifacts.EVALUATION_REPORT)

@@ -9,13 +9,15 @@ from mlflow import MlflowClient
 from vggflow.errors import VggflowError
 from vggflow.settings import Settings
 from vggflow.tracking import runs, system_metrics
-from vggflow.tracking.connection import experiment_id
+from vggflow.tracking.connection import answering, experiment_id
 from vggflow.tracking.points import SECONDS_TO_WAIT_AT_END, MetricWriter
 from vggflow.training.bar import Bar
-from vggflow.training.job import STEP_VALUES, Facts, Results, Row
+from vggflow.training.job import STEP_VALUES, TRAINING, Facts, Results, Row
 
 # Less than a terminated process has; what has not arrived by then is told again when the training goes on.
 SECONDS_TO_WAIT_EARLY = {"FAILED": 60.0, "KILLED": 3.0}
+
+TAG = "vggflow.training"
 
 
 class TrainingRun:
@@ -47,8 +49,7 @@ class TrainingRun:
         Of that, only what did not arrive then is sent: the process may have been killed before it could send it.
         """
         if self.run_id is None:
-            place = experiment_id(self._client, self._settings.registry.experiment)
-            self.run_id = runs.open_run(self._client, place, self._name, {"stage": "train"})
+            self.run_id = self._find_or_open(str(facts[TRAINING]))
         rows, steps = self._before
         tags = {"device": str(facts["device"])} | ({"resumed_after_epochs": str(len(rows))} if rows else {})
         runs.log_facts(self._client, self.run_id, {**_flat(self._settings), **facts}, tags)
@@ -58,6 +59,17 @@ class TrainingRun:
             self._log_step(step)
         for row in rows:
             self.on_epoch(row)
+
+    def _find_or_open(self, training: str) -> str:
+        """The run that this training opened before it was killed, else a new one."""
+        place = experiment_id(self._client, self._settings.registry.experiment)
+        with answering():
+            found = self._client.search_runs([place], f"tags.`{TAG}` = '{training}'", max_results=1)
+        if not found:
+            return runs.open_run(self._client, place, self._name, {"stage": "train", TAG: training})
+        run_id = str(found[0].info.run_id)
+        runs.resume_run(self._client, run_id)
+        return run_id
 
     def on_features(self, done: int, total: int) -> None:
         """Moves the bar."""

@@ -53,8 +53,7 @@ def _run(arguments: argparse.Namespace) -> None:
     if not mlflow.get_tracking_uri().startswith("http"):
         raise UsageError("MLFLOW_TRACKING_URI names no server: only a server knows users")
     if arguments.command == "apply":
-        text = sys.stdin.read() if str(arguments.file) == "-" else arguments.file.read_text("utf-8")
-        apply(server, registry, json.loads(text)["users"])
+        apply(server, registry, _wanted(arguments.file))
     elif arguments.command == "set":
         apply(server, registry, {arguments.name: {"role": arguments.role}})
     elif arguments.command == "password":
@@ -67,6 +66,19 @@ def _run(arguments: argparse.Namespace) -> None:
         for user in server.users():
             roles = ", ".join(entry["name"] for entry in server.roles_of(user["username"]))
             say(f"{user['username']}: {'administrator' if user['is_admin'] else roles or 'no role'}")
+
+
+def _wanted(path: Path) -> dict[str, dict[str, str]]:
+    """The users of a JSON file, or of stdin where it is `-`."""
+    expected = 'expected JSON such as {"users": {"ann": {"role": "trainer"}}}'
+    try:
+        content = json.loads(sys.stdin.read() if str(path) == "-" else path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} can't be read ({error}): {expected}") from error
+    users = content.get("users") if isinstance(content, dict) else None
+    if not isinstance(users, dict) or not all(isinstance(entry, dict) for entry in users.values()):
+        raise UsageError(f"{path} names no users: {expected}")
+    return users
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import pytest
 
-from vggflow.evaluation.evidence import Evidence, Joint, Scores
-from vggflow.evaluation.promotion import decide
+from vggflow.evaluation.decision import Decision
+from vggflow.evaluation.evidence import Evidence, Golden, Joint, Scores
+from vggflow.evaluation.promotion import decide, overridable
 from vggflow.settings import PromotionSettings
 
 BETTER, NOT_WORSE = PromotionSettings(), PromotionSettings(rule="not_worse", margin=0.02)
@@ -162,6 +163,34 @@ def test_two_persons_are_two_known_persons(trainer, promoter, allowed):
     case = Evidence(SCORES, trained_by=trainer, asked_by=promoter)
     assert decide(case, BETTER).promoted
     assert decide(case, PromotionSettings(two_person=True)).promoted is allowed
+
+
+def test_who_asks_for_another_is_not_judged_as_the_second_person():
+    rules = PromotionSettings(two_person=True)
+    asks = Evidence(SCORES, trained_by="ann", asked_by="ann", for_another=True)
+    decision = decide(asks, rules)
+    assert decision.promoted and "another person has to promote" in decision.to_text()
+    assert refused_by(decide(replace(asks, trained_by=None), rules)) == ["two_person"]
+
+
+def test_a_floor_of_every_class_does_not_hold_for_a_class_without_test_images():
+    case = Evidence(replace(SCORES, recall={"cats": 0.95}))
+    assert decide(case, BETTER).promoted
+    decision = decide(case, PromotionSettings(min_class_recall=0.5))
+    assert refused_by(decision) == ["min_class_recall"] and "dogs" in decision.summary
+
+
+def test_a_champion_that_cannot_be_compared_with_is_a_refusal_that_a_person_may_override():
+    decision = decide(Evidence(SCORES, champion_unfit="its file is damaged"), BETTER)
+    assert refused_by(decision) == ["champion_fit"] and "its file is damaged" in decision.summary
+    assert overridable(decision)
+
+
+@pytest.mark.parametrize("case", [Evidence(SCORES), evidence(half(40, 15), half(30, 15))])
+def test_a_decision_comes_back_from_its_json_as_it_was(case):
+    full = replace(case, golden=Golden(3, 0.0), gain_interval=(0.01, 0.03), dirty_tree=True)
+    decision = decide(full, BETTER)
+    assert Decision.from_dict(json.loads(decision.to_json())) == decision
 
 
 def test_every_number_rule_and_verdict_is_in_the_json_and_the_text():
