@@ -24,6 +24,7 @@ demo: $(READY)  ## the whole way on the embedded sample, in demo/
 	@vggflow demo demo/digits
 
 ui: $(READY)  ## MLflow and Prefect on the demo's workspace
+	@test -f demo/digits/params.yaml || { echo 'no demo here yet: run `make demo` first'; exit 2; }
 	@vggflow -C demo/digits ui
 
 test: $(READY)  ## every commit
@@ -39,6 +40,7 @@ check: $(READY)  ## lint, format, types, import contracts, schemas of the server
 	@ruff check . && ruff format --check . && mypy && lint-imports
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
 	@kubernetes-validate --strict --quiet infra/k8s/*.yaml
+	@check-jsonschema --schemafile infra/pool.schema.json infra/pools/*.json
 
 format: $(READY)  ## puts the code into shape
 	@ruff check --fix . ; ruff format .

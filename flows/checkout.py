@@ -54,9 +54,14 @@ def bring(repository: str = "", branch: str = "", folder: str = "", name: str = 
 
 def share_cache(workspace: Workspace, name: str) -> None:
     """Gives all clones of a workspace on this machine one DVC cache, so that data comes over the network once."""
-    cache = state_folder() / "dvc-cache" / (name or workspace.name)
+    cache = shared_cache(name or workspace.name)
     cache.mkdir(parents=True, exist_ok=True, mode=0o700)
     workspace.dvc("config", "--local", "cache.dir", str(cache))
+
+
+def shared_cache(name: str) -> Path:
+    """Where all clones of a workspace on this machine have their DVC cache."""
+    return state_folder() / "dvc-cache" / name
 
 
 def remove_left_behind() -> None:

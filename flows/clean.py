@@ -1,7 +1,12 @@
 """Prefect forgets old runs of a workspace and their artifacts: what is over, beyond the newest of each flow."""
 
 import asyncio
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
@@ -9,6 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
+from flows.checkout import shared_cache
 from flows.identity import identity
 from vggflow.workspace import Workspace
 
@@ -17,8 +23,46 @@ OVER = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
 
 def clean(workspace: Workspace, keep: int, *, dry_run: bool) -> dict[str, int]:
-    """Deletes flow runs, with their task runs, logs and artifacts; returns how many, as `flow_runs`."""
-    return {"flow_runs": asyncio.run(_clean(identity(workspace).tag, keep, dry_run))}
+    """Deletes flow runs with their task runs, logs and artifacts, and what workers on this machine cached of data.
+
+    Returns how many `flow_runs` and `cached_files`, and the `cached_bytes` that were freed.
+    """
+    here = identity(workspace)
+    freed = clean_shared_cache(workspace, shared_cache(here.name), dry_run=dry_run)
+    return {"flow_runs": asyncio.run(_clean(here.tag, keep, dry_run)), **freed}
+
+
+def clean_shared_cache(workspace: Workspace, cache: Path, *, dry_run: bool) -> dict[str, int]:
+    """Removes from the cache of this machine's workers what this workspace does not use and the remote has."""
+    before = _sizes(cache)
+    if before and not dry_run:
+        with _caching_in(cache):
+            workspace.dvc("gc", "--workspace", "--not-in-remote", "--force")
+    after = _sizes(cache)
+    return {
+        "cached_files": len(before) - len(after),
+        "cached_bytes": sum(before.values()) - sum(after.values()),
+    }
+
+
+@contextmanager
+def _caching_in(cache: Path) -> Iterator[None]:
+    """DVC uses another cache inside the block, by a configuration that every other one overrides."""
+    name = "DVC_SYSTEM_CONFIG_DIR"
+    given = os.environ.get(name)
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config").write_text(f"[cache]\n    dir = {cache}\n")
+        os.environ[name] = folder
+        try:
+            yield
+        finally:
+            os.environ.pop(name)
+            if given is not None:
+                os.environ[name] = given
+
+
+def _sizes(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 async def _clean(tag: str, keep: int, dry_run: bool) -> int:

@@ -89,8 +89,13 @@ def _features(keep: int, dry_run: bool) -> Iterator[Removal]:
 
 def _prefect(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal]:
     options = ["--keep", str(keep), *(["--dry-run"] if dry_run else [])]
-    count = int(servers.ask_flows(workspace, "clean", *options)["flow_runs"])
-    yield Removal("Prefect flow runs", count, None, f"{keep} newest of each flow, and all that are not over")
+    found = servers.ask_flows(workspace, "clean", *options)
+    stays = f"{keep} newest of each flow, and all that are not over"
+    yield Removal("Prefect flow runs", int(found["flow_runs"]), None, stays)
+    if not dry_run:  # DVC says only of a workspace's own cache what would go
+        freed = found["cached_bytes"] / 1e6
+        stays = "what the workspace uses; what the DVC remote lacks"
+        yield Removal("files that workers here cached", int(found["cached_files"]), freed, stays)
 
 
 def _files(folder: Path) -> dict[Path, int]:

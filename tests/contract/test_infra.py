@@ -13,6 +13,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from mlflow.server.security_utils import is_allowed_host_header
 from tiny import write_params
 
 import vggflow
@@ -29,6 +30,8 @@ KUBERNETES = [
     for document in yaml.safe_load_all(path.read_text())
 ]
 POOLS = {path.stem: json.loads(path.read_text()) for path in sorted((INFRA / "pools").glob("*.json"))}
+DEPLOYED = yaml.safe_load((INFRA.parent / "prefect.yaml").read_text())
+PLACES = {entry["work_pool"]["work_queue_name"]: entry["work_pool"] for entry in DEPLOYED["deployments"]}
 PINNED = re.compile(r"[\w./-]+:v?\d+\.\d+(\.\d+)?(-\w+)*")
 SECRET = re.compile(r"PASSWORD|SECRET|_KEY\b|ACCESS_KEY|AUTH_STRING|CONNECTION_URL")
 REQUIRED = re.compile(r"\$\{(\w+):\?[^}]+\}")
@@ -123,6 +126,11 @@ def test_a_template_uses_the_variables_that_it_declares(name: str) -> None:
     assert used == set(POOLS[name]["variables"]["properties"])
 
 
+def _defaults(pool: str) -> dict[str, Any]:
+    variables = POOLS[pool]["variables"]["properties"]
+    return {key: entry["default"] for key, entry in variables.items() if "default" in entry}
+
+
 def _filled(template: Any, values: Mapping[str, Any]) -> Any:
     """A template as Prefect fills it: what has no value is left out."""
     if isinstance(template, dict):
@@ -141,9 +149,7 @@ def _filled(template: Any, values: Mapping[str, Any]) -> Any:
 
 def test_the_job_of_the_kubernetes_pool_is_valid_and_asks_for_a_gpu() -> None:
     pool = POOLS["vggflow-kubernetes"]
-    values = {
-        key: entry["default"] for key, entry in pool["variables"]["properties"].items() if "default" in entry
-    }
+    values = _defaults("vggflow-kubernetes")
     values |= {"name": "run", "labels": {"app": "run"}, "command": ["prefect", "flow-run", "execute"]}
     values["env"] = [{"name": key, "value": value} for key, value in values["env"].items()]
     job = _filled(pool["job_configuration"]["job_manifest"], values)
@@ -155,12 +161,78 @@ def test_the_job_of_the_kubernetes_pool_is_valid_and_asks_for_a_gpu() -> None:
     assert container["envFrom"] == [{"secretRef": {"name": "vggflow-worker"}}]
 
 
+def test_runs_of_the_queue_cpu_ask_for_no_gpu() -> None:
+    given = PLACES["cpu"]["job_variables"]
+    values = _defaults("vggflow-kubernetes") | given | {"name": "run", "command": ["true"], "env": []}
+    job = _filled(POOLS["vggflow-kubernetes"]["job_configuration"]["job_manifest"], values)
+    kubernetes_validate.validate(job, "1.37.0", strict=True)
+    assert _containers(job)[0]["resources"]["limits"]["nvidia.com/gpu"] == "0"
+    assert _pod(job)["nodeSelector"] == {}
+    docker = _defaults("vggflow-docker") | given
+    assert "device_requests" not in docker["container_create_kwargs"]
+    assert docker["container_create_kwargs"]["cap_drop"] == ["ALL"]
+    assert "gpus" not in PLACES["gpu"]["job_variables"]
+
+
+def test_a_run_that_waits_for_a_node_is_not_given_to_another_worker() -> None:
+    stuck = next(spec for spec in DEPLOYED["automations"] if spec["name"] == "stuck")
+    assert stuck["trigger"]["within"] > _defaults("vggflow-kubernetes")["pod_watch_timeout_seconds"]
+
+
+def test_workers_have_no_keys_to_mlflow_s_bucket() -> None:
+    servers = {"${STORAGE_ACCESS_KEY", "${STORAGE_SECRET_KEY"}
+    for name in ("worker", "worker-gpu"):
+        assert not [
+            value for value in SERVICES[name]["environment"].values() if str(value).split(":?")[0] in servers
+        ]
+        assert "MLFLOW_S3_ENDPOINT_URL" not in SERVICES[name]["environment"]
+    allowed = json.loads(yaml.safe_load(COMPOSE)["configs"]["storage"]["content"])["identities"]
+    worker = next(identity for identity in allowed if identity["name"] == "worker")
+    assert {action.partition(":")[2] for action in worker["actions"]} == {"dvc"}
+
+
+def test_every_worker_names_its_queue_and_the_template_of_its_pool() -> None:
+    commands = {name: SERVICES[name]["command"] for name in ("worker", "worker-gpu")}
+    queues = [command[command.index("--work-queue") + 1] for command in commands.values()]
+    assert sorted(queues) == ["cpu", "gpu"]
+    arguments = [word for command in commands.values() for word in command]
+    arguments += [
+        word for document in KUBERNETES for each in _containers(document) for word in each.get("args", [])
+    ]
+    templates = {Path(found[0]).stem for word in arguments if (found := re.search(r"/opt/pools/.+", word))}
+    assert templates == {"vggflow", "vggflow-kubernetes"} <= set(POOLS)
+
+
+@pytest.mark.parametrize(
+    "address", ["10.0.3.7:5000", "192.168.1.9:5000", "172.16.0.4:5000", "172.24.1.1", "172.31.255.1"]
+)
+def test_the_probes_of_a_cluster_may_ask_mlflow_by_address(address: str) -> None:
+    entries = [
+        entry for document in KUBERNETES for each in _containers(document) for entry in each.get("env", [])
+    ]
+    allowed = next(
+        entry["value"] for entry in entries if entry["name"] == "MLFLOW_SERVER_ALLOWED_HOSTS"
+    ).split(",")
+    assert is_allowed_host_header(allowed, address)
+    assert not is_allowed_host_header(allowed, "172.32.0.1")
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_fits_the_schema_and_a_broken_one_does_not(name: str, tmp_path: Path) -> None:
+    def check(path: Path) -> int:
+        command = [sys.executable, "-m", "check_jsonschema", "--schemafile", INFRA / "pool.schema.json", path]
+        return subprocess.run(command, capture_output=True).returncode
+
+    assert check(INFRA / "pools" / f"{name}.json") == 0
+    broken = json.loads(json.dumps(POOLS[name]))
+    broken["variables"]["properties"]["labels"]["type"] = "objekt"
+    (tmp_path / "broken.json").write_text(json.dumps(broken))
+    assert check(tmp_path / "broken.json") == 1
+
+
 def test_what_the_cluster_refers_to_is_there() -> None:
     named = {(document["kind"], document["metadata"]["name"]) for document in KUBERNETES}
-    defaults = {
-        key: entry.get("default")
-        for key, entry in POOLS["vggflow-kubernetes"]["variables"]["properties"].items()
-    }
+    defaults = _defaults("vggflow-kubernetes")
     assert ("PersistentVolumeClaim", defaults["state_volume_claim"]) in named
     assert ("ServiceAccount", defaults["service_account_name"]) in named
     assert ("Namespace", defaults["namespace"]) in named

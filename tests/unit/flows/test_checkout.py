@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from flows import checkout
+from flows.clean import clean_shared_cache
 from vggflow.errors import UsageError, VggflowError
+from vggflow.workspace import Workspace, find
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +39,34 @@ def test_a_clone_is_a_workspace_with_the_machine_s_dvc_cache(workspace: Path, tm
         str(Path(os.environ["VGGFLOW_STATE"]) / "dvc-cache" / "tiny")
         in (clone / ".dvc/config.local").read_text()
     )
+
+
+def test_what_workers_cached_goes_when_the_remote_has_it_and_nothing_uses_it(workspace: Path) -> None:
+    here = find(workspace)
+    cache = checkout.shared_cache("tiny")
+    here.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+    checkout.bring(str(workspace), "main", "", "tiny")
+    clone = Workspace(Path.cwd())
+    clone.dvc("pull", "--quiet")
+    used = {path.relative_to(cache) for path in cache.rglob("*") if path.is_file()}
+    assert used
+    (clone.root / "data" / "train" / "red" / "later.png").write_bytes(b"later")
+    clone.dvc("add", "--quiet", "data")
+    (clone.root / "data" / "train" / "red" / "never-pushed.png").write_bytes(b"never pushed")
+    clone.dvc("push", "--quiet", "data.dvc")
+    clone.dvc("add", "--quiet", "data")
+    before = len(list(cache.rglob("*")))
+    assert clean_shared_cache(here, cache, dry_run=True) == {"cached_files": 0, "cached_bytes": 0}
+    assert len(list(cache.rglob("*"))) == before
+    freed = clean_shared_cache(here, cache, dry_run=False)
+    left = {path.relative_to(cache) for path in cache.rglob("*") if path.is_file()}
+    assert freed["cached_files"] >= 1
+    assert freed["cached_bytes"] >= len(b"later")
+    assert used <= left
+    contents = {path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+    assert b"never pushed" in contents
+    assert b"later" not in contents
+    assert "DVC_SYSTEM_CONFIG_DIR" not in os.environ
 
 
 def test_a_workspace_without_a_remote_is_worked_on_in_its_folder(workspace: Path) -> None:

@@ -39,4 +39,12 @@ def test_a_stage_that_fails_says_what_it_said_last(tmp_path: Path) -> None:
     workspace = _workspace(tmp_path, "sh -c 'echo no such luck; exit 3'")
     with pytest.raises(StageFailed) as failed:
         run_dvc_stage(workspace, "validate", lambda line: None, Frame())
-    assert failed.value.exit_code == 1
+    assert (failed.value.exit_code, failed.value.retry) == (1, True)
+
+
+def test_a_pipeline_that_dvc_can_not_read_is_not_tried_again(tmp_path: Path) -> None:
+    workspace = _workspace(tmp_path, "true")
+    (workspace.root / "dvc.yaml").write_text("stages: {validate: {cmd: x, depz: [a]}}")
+    with pytest.raises(StageFailed, match=r"dvc.yaml' validation failed: mend the file") as failed:
+        run_dvc_stage(workspace, "validate", lambda line: None, Frame())
+    assert (failed.value.exit_code, failed.value.retry) == (2, False)
