@@ -1,6 +1,7 @@
 """The retrain flow: data → validate → train → evaluate → register → promote → publish, a task each."""
 
 import importlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import flow, get_run_logger, tags, task
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
+from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows import naming, progress, showing
@@ -22,7 +23,7 @@ from vggflow import history, pipeline, rehearsal
 from vggflow import workspace as workspaces
 from vggflow.console import say
 from vggflow.errors import VggflowError
-from vggflow.process import Outcome
+from vggflow.process import Outcome, may_pass
 from vggflow.workspace import Workspace, find
 
 if TYPE_CHECKING:
@@ -47,9 +48,14 @@ FINAL = ("promoted", "kept", "already champion")
 def _may_pass_next_time(_task: Any, _run: Any, state: State[Any]) -> bool:
     """A network or a device may be back; wrong usage, refusals and bugs stay what they are."""
     error = state.result(raise_on_failure=False)
-    if isinstance(error, VggflowError):
-        return error.exit_code not in (2, 3) and not isinstance(error, TimeIsUp)
-    return isinstance(error, OSError)
+    return isinstance(error, BaseException) and may_pass(error)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """What vggflow says itself is one line, also where Prefect has tried it for the last time."""
+    if record.exc_info and isinstance(record.exc_info[1], VggflowError):
+        record.exc_info = None
+    return True
 
 
 def step(name: str) -> Callable[[Callable[..., Result]], Any]:
@@ -156,11 +162,12 @@ def retrain(
             git says when the run begins.
     """
     del requested_data
-    deadline = time.monotonic() + 3600 * time_limit_hours if time_limit_hours else None
+    logging.getLogger("prefect.task_runs").addFilter(_without_traceback)
     here = find(Path(workspace))
     if (flow_run.run_count or 1) > STARTS:
         return Failed(name="Failed", message=f"given up: crashed {STARTS} times; see the logs of its tasks")
-    with turn(here):
+    with turn(here):  # waiting for it is not the run's own time
+        deadline = time.monotonic() + 3600 * time_limit_hours if time_limit_hours else None
         return _once(here, sample, deadline)
 
 
@@ -168,7 +175,7 @@ def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:
     """The whole way, alone on this workspace."""
     way = Way()
     try:
-        if not sample and _settled(here):
+        if not sample and deployment.id and _settled(here):
             state = _nothing_new()
         else:
             here = rehearsal.workspace_of_sample(here) if sample else here
@@ -190,7 +197,7 @@ def _go(here: Workspace, sample: bool, deadline: float | None, way: Way) -> Stat
 
 
 def _settled(here: Workspace) -> bool:
-    """Whether a clone without data asks for what was retrained to the end already."""
+    """Whether a worker's clone, which goes away with its run, asks for what was retrained to the end already."""
     if workspaces.status(here, "data") != "missing" or not (here.root / "data.dvc").exists():
         return False
     from vggflow.tracking import settled
@@ -231,6 +238,7 @@ def _parts(way: Way) -> list[str]:
         champion = way.promotion.champion
         in_use = f"version {champion.number}" if champion else "none yet"
         parts.append(f"Candidate: version {way.promotion.candidate.number}. Champion: {in_use}.")
+        parts.append(showing.decision(way.promotion))
     return parts
 
 

@@ -1,6 +1,7 @@
 """A DVC stage as the work of a Prefect task: started in a process of its own, watched, and asked how it ended."""
 
 import os
+import re
 import subprocess
 import threading
 import time
@@ -30,6 +31,7 @@ DVC_HINTS = (
     "\tdvc config",
     "> vggflow",
 )
+UNREADABLE = re.compile(r"'(\./)?dvc\.(yaml|lock)' (is invalid|validation failed)")
 
 
 class StageFailed(VggflowError):
@@ -38,6 +40,7 @@ class StageFailed(VggflowError):
     def __init__(self, stage: str, outcome: Outcome) -> None:
         super().__init__(f"{stage}: {outcome.message}")
         self.exit_code = outcome.exit_code
+        self.retry = outcome.retry
 
 
 class TimeIsUp(StageFailed):
@@ -66,7 +69,7 @@ def run_dvc_stage(
         StageFailed: the stage, or DVC itself, failed.
     """
     outcome_path(workspace, stage).unlink(missing_ok=True)
-    last = ""
+    lines: list[str] = []
     command = dvc_command("repro", "--pull", "--single-item", stage)
     environment = workspace.environment() | {
         DRIVER: str(os.getpid()),
@@ -76,8 +79,8 @@ def run_dvc_stage(
     with _ending_with_us(command, workspace, environment) as process, _limited(process, frame) as overdue:
         for line in process.stdout or ():
             if line.strip() and not line.startswith(DVC_HINTS):
-                last = line.strip()
-                say(last)
+                lines = [*lines[-20:], line.strip()]
+                say(lines[-1])
         code = process.wait()
     if overdue.is_set():
         message = (
@@ -86,10 +89,16 @@ def run_dvc_stage(
         raise TimeIsUp(stage, Outcome(1, message))
     outcome = read_outcome(workspace, stage)
     if code != 0:
-        raise StageFailed(
-            stage, outcome if outcome and outcome.exit_code else Outcome(1, last or f"DVC ended with {code}")
-        )
+        raise StageFailed(stage, outcome if outcome and outcome.exit_code else _of_dvc(lines, code))
     return outcome
+
+
+def _of_dvc(lines: list[str], code: int) -> Outcome:
+    """What to make of a failure that the stage left no outcome of: it was killed, or DVC itself failed."""
+    unreadable = next((line for line in lines if UNREADABLE.match(line)), None)
+    if unreadable:
+        return Outcome(2, f"{unreadable.rstrip('.')}: mend the file, or take it from git again")
+    return Outcome(1, lines[-1] if lines else f"DVC ended with {code}", retry=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 
 from vggflow import __version__, artifacts
 from vggflow.console import err, out, say, table, tell
-from vggflow.errors import PromotionRefused, UsageError, VggflowError
+from vggflow.errors import DataRefused, PromotionRefused, UsageError, VggflowError
 from vggflow.process import leave
 from vggflow.workspace import Workspace, check_version, find, init, recipes
 
@@ -138,8 +138,8 @@ def data_import(
     from vggflow.data.splitting import Shares
 
     options = ImportOptions(Shares(valid, test, group), dry_run=dry_run)
-    summary = pipeline.import_data(_here(context), source, options, commit=not no_commit)
-    if summary.copied and not dry_run and not no_commit:
+    summary, news = pipeline.import_data(_here(context), source, options, commit=not no_commit)
+    if news:
         servers.announce(_here(context))
     if as_json:
         _print_json(summary.to_dict())
@@ -189,7 +189,26 @@ def _stage(name: str, description: str) -> Callable[[typer.Context], None]:
     return app.command(name)(command)
 
 
-validate = _stage("validate", "Looks at every image and lets the data gate judge.")
+@app.command()
+def validate(context: typer.Context, as_json: AsJson = False) -> None:
+    """Looks at every image and lets the data gate judge."""
+    if not as_json:
+        _run_stage(_here(context), "validate")
+        return
+    from vggflow import pipeline
+    from vggflow.files import read_json
+    from vggflow.process import run_stage
+
+    workspace = _here(context)
+    check_version(workspace)
+    try:
+        run_stage(workspace, "validate", lambda: pipeline.validate(workspace))
+    except DataRefused:
+        _print_json(read_json(workspace.path(artifacts.VALIDATION_RESULT)))
+        raise
+    _print_json(read_json(workspace.path(artifacts.VALIDATION_RESULT)))
+
+
 evaluate = _stage("evaluate", "Measures the trained model on the test images.")
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vggflow import artifacts, console, engine, files
 from vggflow import workspace as workspaces
-from vggflow.errors import DataError, DataRefused, UsageError, VggflowError
-from vggflow.locks import alone_on_devices
+from vggflow.errors import DataError, DataRefused, UsageError, VggflowError, WeightsUnreachable
+from vggflow.locks import alone_on_devices, exclusive
 from vggflow.process import Outcome, state_folder
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
@@ -41,14 +41,17 @@ def prepare(workspace: Workspace) -> list[str]:
     said = []
     if workspace.path(artifacts.DATA).exists():
         layout.refuse_obstacles(workspace.path(artifacts.DATA))
+        _refuse_empty_classes(workspace.path(artifacts.DATA))
     if workspaces.follow_version(workspace):
         said.append("vggflow is another one than last time: stages run again where results depend on it")
     for tracked in ("data", "weights"):
         state = workspaces.status(workspace, tracked)
         if state == "missing" and not (workspace.root / f"{tracked}.dvc").exists():
-            raise DataError(
-                f"no {tracked}/ in {workspace.root}: bring images in with `vggflow data import FOLDER`"
-            )
+            remedy = {
+                "data": "bring images in with `vggflow data import FOLDER`",
+                "weights": "`vggflow init .` makes it",
+            }
+            raise DataError(f"no {tracked}/ in {workspace.root}: {remedy[tracked]}")
         if state == "missing":
             workspace.dvc("pull", f"{tracked}.dvc")
             said.append(f"{tracked}/ pulled from the DVC remote")
@@ -57,8 +60,31 @@ def prepare(workspace: Workspace) -> list[str]:
             state = "changed"
         if state in ("changed", "untracked"):
             workspace.dvc("add", "--quiet", tracked)
-            said.append(f"{tracked}/ differs from {tracked}.dvc: added as it is now")
+            said.append(
+                f"{tracked}/ differs from {tracked}.dvc: added as it is now; "
+                f"`git commit {tracked}.dvc` keeps that for other clones"
+            )
     return said
+
+
+def _refuse_empty_classes(data: Path) -> None:
+    """DVC does not see empty folders: the stage that would refuse them would not run.
+
+    Raises:
+        DataRefused: there are such classes.
+    """
+    from vggflow.data import layout
+
+    empty = [
+        f"{folder.split}/{folder.class_name}"
+        for folder in layout.class_folders(data)
+        if folder.class_name != layout.UNLABELLED
+        and not any(path.is_file() for path in (data / folder.split / folder.class_name).rglob("*"))
+    ]
+    if empty:
+        raise DataRefused(
+            f"data refused: no images in {', '.join(empty)}: bring some in, or remove the empty folder"
+        )
 
 
 def _fetch_imagenet(workspace: Workspace) -> str | None:
@@ -88,17 +114,16 @@ def validate(workspace: Workspace) -> Outcome:
 
     data = workspace.path(artifacts.DATA)
     settings = workspace.settings().validate_
-    reference = _data_of_champion(workspace)
+    reference, whose = _data_of_champion(workspace)
     cache, docs = workspace.path(artifacts.STATE) / "scan", workspace.path(artifacts.DATA_DOCS)
     judged = gate.judge(data, settings, docs, cache=cache, reference=reference, bars=console.progress)
     verdict, manifest = judged.verdict, judged.manifest
     manifests.write(manifest, workspace.path(artifacts.MANIFEST))
     result = {"verdict": PASSED if verdict.passed else REFUSED, "manifest": manifests.digest(manifest)}
-    files.write_json(workspace.path(artifacts.VALIDATION_RESULT), result | verdict.to_dict())
+    files.write_json(workspace.path(artifacts.VALIDATION_RESULT), result | judged.to_dict())
     changes = changed_data(reference, manifest) if reference is not None else None
-    report.write_report(judged, data, workspace.path(artifacts.REPORT), changes)
-    if verdict.problems:
-        console.err.print(verdict.to_table())
+    report.write_report(judged, data, workspace.path(artifacts.REPORT), changes, whose)
+    console.err.print(judged.to_table())
     if not verdict.passed:
         raise DataRefused(f"{verdict.message}; mend it and run this again, pictures in {artifacts.REPORT}")
     paths = {"data_docs": str(artifacts.DATA_DOCS / "index.html"), "report": str(artifacts.REPORT)}
@@ -111,14 +136,14 @@ def data_diff(workspace: Workspace) -> "Changes":
     Raises:
         UsageError: there is no champion, and no candidate either.
     """
-    from vggflow.data.scanning import scan
+    from vggflow.data import gate
 
-    reference = _data_of_champion(workspace)
+    reference, _ = _data_of_champion(workspace)
     if reference is None:
         raise UsageError("no champion and no candidate to compare with: `vggflow retrain` makes the first")
-    with console.progress("scan") as advance:
-        now = scan(workspace.path(artifacts.DATA), advance, workspace.path(artifacts.STATE) / "scan")
-    return changed_data(reference, now)
+    data, cache = workspace.path(artifacts.DATA), workspace.path(artifacts.STATE) / "scan"
+    now = gate.look(data, workspace.settings().validate_, cache=cache, bars=console.progress)
+    return changed_data(reference, now.manifest)
 
 
 def changed_data(before: Any, now: Any) -> "Changes":
@@ -128,8 +153,8 @@ def changed_data(before: Any, now: Any) -> "Changes":
     return changes.compare(before, now)
 
 
-def _data_of_champion(workspace: Workspace) -> Any:
-    """The manifest of the champion's data, else of the newest candidate's; none where there is neither.
+def _data_of_champion(workspace: Workspace) -> tuple[Any, str]:
+    """The manifest of the champion's data, else of the newest candidate's, and whose it is; else none.
 
     A tracking server that does not answer costs this comparison, not the validation.
     """
@@ -138,23 +163,36 @@ def _data_of_champion(workspace: Workspace) -> Any:
     names = workspace.settings().registry
     try:
         client = connection.connect(workspace)
-        version = ledger.read(client, names).champion or next(
-            reversed(registry.versions(client, names.candidates)), None
-        )
-        return registry.training_manifest(version) if version else None
+        champion = ledger.read(client, names).champion
+        version = champion or next(reversed(registry.versions(client, names.candidates)), None)
+        whose = "the champion's data" if champion else "the newest candidate's data"
+        return (registry.training_manifest(version) if version else None), whose
     except VggflowError as error:
         console.tell(f"not compared with the champion's data: {error}")
-        return None
+        return None, ""
 
 
 def import_data(
     workspace: Workspace, source: Path, options: "ImportOptions", *, commit: bool = True
-) -> "ImportSummary":
+) -> "tuple[ImportSummary, bool]":
     """Copies images into `data/`, then versions them: `dvc add`, `dvc push`, a git commit, a git push.
+
+    What an earlier call did not get to, such as a push, is done now. One import at a time is at work on a
+    workspace.
+
+    Returns:
+        What was copied, and whether there is anything new for others to hear of.
 
     Raises:
         DataError: the source is of a shape nobody knows, or would overwrite a file.
     """
+    with exclusive(workspace.path(artifacts.STATE) / "import.lock", f"the import into {workspace.root}"):
+        return _import_data(workspace, source, options, commit)
+
+
+def _import_data(
+    workspace: Workspace, source: Path, options: "ImportOptions", commit: bool
+) -> "tuple[ImportSummary, bool]":
     from vggflow.data import layout
     from vggflow.data.importers import import_images
 
@@ -163,16 +201,27 @@ def import_data(
     with console.progress("import") as advance:
         summary = import_images(source, workspace.path(artifacts.DATA), advance, options)
     if options.dry_run:
-        return summary
+        return summary, False
     layout.refuse_obstacles(workspace.path(artifacts.DATA))
     console.tell("versioning data with DVC")
     workspace.dvc("add", "--quiet", "data")
+    _version_weights(workspace)
     workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
-    if commit and workspaces.commit(
-        workspace, ["data.dvc"], f"Data: {summary.copied} files from {source.name}"
-    ):
-        workspaces.publish_commit(workspace)
-    return summary
+    if not commit:
+        return summary, False
+    message = f"Data: {summary.copied} files from {source.name}"
+    committed = workspaces.commit(workspace, ["data.dvc", "weights.dvc"], message)
+    return summary, workspaces.publish_commit(workspace) or committed
+
+
+def _version_weights(workspace: Workspace) -> None:
+    """Start weights come into git with the data; where nobody can fetch them now, a retraining tries again."""
+    try:
+        _fetch_imagenet(workspace)
+    except WeightsUnreachable as error:
+        console.tell(f"start weights are left for later: {error}")
+    if workspaces.status(workspace, "weights") in ("changed", "untracked"):
+        workspace.dvc("add", "--quiet", "weights")
 
 
 def sample_data(workspace: Workspace, per_class: int) -> dict[str, dict[str, int]]:

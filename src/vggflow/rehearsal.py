@@ -22,6 +22,10 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
     """
     data = workspace.path(artifacts.DATA)
     sample = workspace.path(artifacts.SAMPLE_DATA)
+    for tracked in (artifacts.DATA, artifacts.WEIGHTS):
+        entry = workspace.path(tracked.with_suffix(".dvc"))
+        if not workspace.path(tracked).exists() and entry.exists():
+            workspace.dvc("pull", entry.name)
     if not sample.is_dir():
         take_sample(data, per_class)
     root = workspace.path(artifacts.STATE) / "sample"
@@ -32,7 +36,8 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
     write_text(root / artifacts.PARAMS, _params(workspace))
     for name in (artifacts.DATA, artifacts.WEIGHTS):
         source = sample if name == artifacts.DATA else workspace.path(name)
-        shutil.copytree(source, root / name)
+        if source.exists():
+            shutil.copytree(source, root / name)
     os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))
     return workspaces.init(root, remote=remote)
 

@@ -172,11 +172,13 @@ def commit(workspace: Workspace, paths: Sequence[str], message: str) -> bool:
 
 
 def publish_commit(workspace: Workspace) -> bool:
-    """Pushes the current branch where there is a git remote; tells whether there is one."""
+    """Pushes the current branch where there is a git remote; tells whether that lacked any commit."""
     remote = workspace.git("remote").split()
     if not remote:
         return False
     target = "origin" if "origin" in remote else remote[0]
+    if workspace.git("rev-list", "--count", "HEAD", "--not", f"--remotes={target}").strip() == "0":
+        return False
     workspace.git("push", "--quiet", "--set-upstream", target, "HEAD")
     return True
 
