@@ -9,6 +9,7 @@ PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
 PIPELINE_LOCK = Path("dvc.lock")
 VERSION = Path("vggflow.version")
+COLUMNS = Path("columns.csv")
 
 DATA = Path("data")
 SAMPLE_DATA = DATA / "sample"

@@ -17,7 +17,7 @@ from vggflow import artifacts
 from vggflow.data import manifest as manifests
 from vggflow.data.duplicates import NearLimits
 from vggflow.errors import UnfitModel, UsageError, VggflowError
-from vggflow.evaluation import comparison, heat
+from vggflow.evaluation import comparison, heat, slices
 from vggflow.evaluation.decision import Decision
 from vggflow.evaluation.evidence import Golden
 from vggflow.evaluation.page import Page
@@ -97,7 +97,7 @@ def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
     page = Page(
         f"{case.candidate.name} version {case.candidate.number}",
         compared,
-        images,
+        slices.with_columns(images, workspace.path(artifacts.COLUMNS)),
         workspace.path(artifacts.DATA),
         decision,
         facts=rules(workspace, settings),

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -426,6 +427,8 @@ def test_the_files_of_a_version_say_where_it_came_from(here: Workspace, vggflow:
         "for the test",
     ):
         assert part in ran.out, part
+    for arguments in (("models",), ("models", "--history")):
+        assert f"{datetime.now():%Y}-" in vggflow("-C", here.root, *arguments).out
     ran = vggflow("-C", here.root, "models", "--history", "--json")
     assert (ran.code, '"until": null' in ran.out) == (0, True)
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from vggflow.data.schema import COLUMNS
+from vggflow.errors import UsageError
 from vggflow.evaluation.comparison import Comparison, right
 
 PARTS = 4
@@ -33,6 +35,31 @@ class Slice:
     images: int
     challenger: float
     champion: float | None
+
+
+def with_columns(images: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The rows of the manifest with what a team knows besides: a CSV file of `path` and columns of any name.
+
+    Args:
+        images: Rows of a manifest.
+        path: The file; where there is none, the rows stay as they are. Images that it does not name have no value.
+
+    Raises:
+        UsageError: it is no such table.
+    """
+    if not path.exists():
+        return images
+    try:
+        known = pd.read_csv(path)
+    except (OSError, ValueError) as error:  # pandas' errors are of these kinds
+        raise UsageError(f"{path} is no CSV: {' '.join(str(error).split())}") from error
+    taken = set(known.columns) & set(COLUMNS)
+    if taken != {"path"} or known["path"].duplicated().any():
+        raise UsageError(
+            f"{path} has columns {', '.join(map(str, known.columns))}: expected `path` as in the manifest, each "
+            f"once, and no name of vggflow's own columns"
+        )
+    return images.merge(known, on="path", how="left", validate="1:1")
 
 
 def slices(comparison: Comparison, images: pd.DataFrame) -> tuple[Slice, ...]:

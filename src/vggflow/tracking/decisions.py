@@ -38,6 +38,7 @@ ROLLBACK_RUN = "rollback.run"
 DECISION = "decision.json"
 # Between its record and its outcome a command needs seconds.
 LONGEST_S = 3600
+SAME_START_S = 5
 
 
 def experiment(registry: RegistrySettings) -> str:
@@ -172,8 +173,8 @@ def _is_gone(run: Run) -> bool:
     host, number, began = (run.data.tags.get(PROCESS, "") + "   ").split(" ")[:3]
     if host != socket.gethostname() or not number.isdecimal():
         return False
-    try:
-        return f"{psutil.Process(int(number)).create_time():.0f}" != began
+    try:  # Linux counts a start from the boot, whose time moves by a second when the clock is set
+        return abs(psutil.Process(int(number)).create_time() - float(began)) > SAME_START_S
     except psutil.NoSuchProcess:
         return True
 

@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vggflow.errors import UsageError
 from vggflow.evaluation.comparison import Side, compare, right
-from vggflow.evaluation.slices import slices
+from vggflow.evaluation.slices import NOT_KNOWN, slices, with_columns
 
 NAMES = ("cats", "dogs")
 
@@ -69,3 +70,26 @@ def test_images_left_out_are_not_in_any_slice(predictions):
     comparison = compare(Side(predictions, NAMES, 1.0, trained), None, "digest", scored)
     parts = by(slices(comparison, scored), "brightness")
     assert sum(part.images for part in parts) == 80 and parts[0].value.startswith("0.2 – ")
+
+
+def test_a_team_s_own_columns_come_from_a_file_beside_the_settings(predictions, tmp_path):
+    path = tmp_path / "columns.csv"
+    pd.DataFrame({"path": predictions["path"][:60], "camera": ["north", "south"] * 30}).to_csv(
+        path, index=False
+    )
+    images = with_columns(rows(predictions), path)
+    found = by(slices(compare(Side(predictions, NAMES, 1.0), None, "digest"), images), "camera")
+    assert [(part.value, part.images) for part in found] == [("north", 30), ("south", 30), (NOT_KNOWN, 40)]
+    assert with_columns(rows(predictions), tmp_path / "none.csv").equals(rows(predictions))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["camera\nnorth\n", "path,width\na.jpg,3\n", "path,camera\na.jpg,1\na.jpg,2\n", "", 'path,"x\n'],
+)
+def test_a_file_of_columns_that_is_none_is_told_in_one_line(predictions, tmp_path, content):
+    path = tmp_path / "columns.csv"
+    path.write_text(content)
+    with pytest.raises(UsageError) as error:
+        with_columns(rows(predictions), path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
