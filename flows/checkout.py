@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,24 @@ def shared_cache(name: str) -> Path:
 
 def remove_left_behind() -> None:
     """Removes the folders of runs whose process is gone, as after a power cut or a killed worker."""
+    for folder, lives in _folders():
+        if not lives:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_at_work(name: str) -> bool:
+    """Whether a run works in a clone of this workspace on this machine."""
+    return any(lives and (folder / name).exists() for folder, lives in _folders())
+
+
+def _folders() -> Iterator[tuple[Path, bool]]:
+    """The folders of runs, and whether their process lives."""
     for mark in Path(tempfile.gettempdir()).glob(f"*prefect/{OWNER}"):
         try:
             owner: dict[str, Any] = read_json(mark)
         except (OSError, json.JSONDecodeError):
             continue  # another run is removing it at this moment
-        if _process(owner["pid"]) != owner:
-            shutil.rmtree(mark.parent, ignore_errors=True)
+        yield mark.parent, _process(owner["pid"]) == owner
 
 
 def _clone(repository: str, branch: str, destination: Path) -> None:

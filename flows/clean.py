@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows.checkout import shared_cache
+from flows.checkout import is_at_work, shared_cache
 from flows.identity import identity
 from vggflow.workspace import Workspace
 
@@ -28,16 +28,20 @@ def clean(workspace: Workspace, keep: int, *, dry_run: bool) -> dict[str, int]:
     Returns how many `flow_runs` and `cached_files`, and the `cached_bytes` that were freed.
     """
     here = identity(workspace)
-    freed = clean_shared_cache(workspace, shared_cache(here.name), dry_run=dry_run)
+    freed = clean_shared_cache(workspace, here.name, dry_run=dry_run)
     return {"flow_runs": asyncio.run(_clean(here.tag, keep, dry_run)), **freed}
 
 
-def clean_shared_cache(workspace: Workspace, cache: Path, *, dry_run: bool) -> dict[str, int]:
-    """Removes from the cache of this machine's workers what this workspace does not use and the remote has."""
+def clean_shared_cache(workspace: Workspace, name: str, *, dry_run: bool) -> dict[str, int]:
+    """Removes from the cache of this machine's workers what the workspace does not use, unless one is at work.
+
+    Runs push what they computed before they end, so that only a run under way has something in it that is nowhere else.
+    """
+    cache = shared_cache(name)
     before = _sizes(cache)
-    if before and not dry_run:
+    if before and not dry_run and not is_at_work(name):
         with _caching_in(cache):
-            workspace.dvc("gc", "--workspace", "--not-in-remote", "--force")
+            workspace.dvc("gc", "--workspace", "--force")
     after = _sizes(cache)
     return {
         "cached_files": len(before) - len(after),

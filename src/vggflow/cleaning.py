@@ -94,7 +94,7 @@ def _prefect(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal
     yield Removal("Prefect flow runs", int(found["flow_runs"]), None, stays)
     if not dry_run:  # DVC says only of a workspace's own cache what would go
         freed = found["cached_bytes"] / 1e6
-        stays = "what the workspace uses; what the DVC remote lacks"
+        stays = "what the workspace uses; all, while a run is at work here"
         yield Removal("files that workers here cached", int(found["cached_files"]), freed, stays)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -236,6 +237,47 @@ def team(folder: Path) -> Iterator[Team]:
     finally:
         for program in [*found.workers, found.mlflow, found.prefect]:
             program.stop()
+
+
+@contextmanager
+def one_machine(**sections: Any) -> Iterator[Path]:
+    """A workspace with a relative git remote as the guide makes it, where PostgreSQL's own account can get to."""
+    with tempfile.TemporaryDirectory(prefix="vggflow-one-machine-") as folder:
+        Path(folder).chmod(0o755)
+        root = Path(folder) / "tiny"
+        write_params(root, **sections)
+        made = workspaces.init(root)
+        subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", f"{root}.git"], check=True)
+        made.git("remote", "add", "origin", "../tiny.git")
+        yield root
+
+
+@contextmanager
+def stack_of(root: Path) -> Iterator[psutil.Process]:
+    """`vggflow up`, ready inside the block and ended after it."""
+    log = root / "up.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "vggflow.cli", "-C", str(root), "up"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PREFECT_WORKER_QUERY_SECONDS": "3"},
+        )
+    try:
+        wait(lambda: "Ctrl-C" in log.read_text() or process.poll() is not None, 400, "the stack is up")
+        assert process.poll() is None, log.read_text()
+        yield psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(180)
+
+
+def vggflow_in(root: Path, *arguments: str) -> str:
+    """Runs the command line in a workspace that finds its own servers; returns what it printed."""
+    command = [sys.executable, "-m", "vggflow.cli", "-C", str(root), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def answers(url: str) -> bool:

@@ -147,7 +147,7 @@ def test_a_machine_that_loses_power_is_noticed_and_another_goes_on_from_the_chec
     worker.kill_all()
     running.worker("another")
     told = len(receiver.told("Crashed"))
-    wait(lambda: len(receiver.told("Crashed")) > told, 300, "the crash is noticed")
+    wait(lambda: len(receiver.told("Crashed")) > told, 420, "the crash is noticed")
     wait(lambda: running.run(number)["state"]["type"] == "COMPLETED", 900, "the run starts again and ends")
     assert running.run(number)["run_count"] == 2
     _nothing_twice(running, before)
@@ -216,6 +216,7 @@ def test_a_full_disk_at_the_checkpoint_is_named_and_the_next_run_ends_well(
     limited.stop()
     assert (run["state"]["type"], run["state"]["name"]) == ("FAILED", "Failed")
     assert "File too large" in run["state"]["message"], run["state"]
+    assert f"{running.folder / 'state' / 'checkpoints'}/" in run["state"]["message"], run["state"]
     wait(lambda: len(receiver.told("Failed")) > told, 60, "the failure is told")
     assert _candidates(running) == before
     other = running.worker("unlimited")
