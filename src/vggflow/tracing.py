@@ -65,7 +65,7 @@ def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
     book = ledger.read(client, names)
     there = {version.number: version.tags for version in book.versions}
     recorded = {n: tags for n, tags in decisions.promotions(client, names).items() if n not in there}
-    made = {n: ledger.time_of(int(tags["to.created_ms"])) for n, tags in recorded.items()}
+    made = {n: ledger.time_of(int(tags[decisions.MADE])) for n, tags in recorded.items()}
     return [
         _reign(reign, there.get(reign.number), recorded.get(reign.number, {}))
         for reign in reversed(book.reigns(made))

@@ -4,6 +4,7 @@ A run is recorded whole before anything is done about it; only its outcome is ad
 after a killed promoter can tell from the ledger what became of it, and concludes what it left open.
 """
 
+import re
 import socket
 import tempfile
 import time
@@ -29,7 +30,7 @@ TESTS = "decision.tests"
 VERDICT = "decision.verdict"
 ERROR = "decision.error"
 PROCESS = "decision.process"
-TO = "to"
+TO, MADE = "to", "to.created_ms"
 PROMOTED, ROLLED_BACK, RELEASED, ABANDONED = "promoted", "rolled back", "released", "abandoned"
 SAYS = ": "  # between what was asked and the outcome, in the name of a run
 # The runs of the decisions that a version was promoted and rolled back by.
@@ -141,7 +142,10 @@ def served(client: MlflowClient, registry: RegistrySettings, tests: str) -> int:
 def promotions(client: MlflowClient, registry: RegistrySettings) -> dict[int, dict[str, str]]:
     """What is recorded of each version that was promoted, up to the last 1,000, also of deleted ones."""
     found = _search(client, registry, f"tags.`{OUTCOME}` = '{PROMOTED}'", 1000)
-    return {int(run.data.tags[TO]): run.data.tags for run in found if run.data.tags.get(TO, "").isdecimal()}
+    named = [
+        run.data.tags for run in found if all(run.data.tags.get(key, "").isdecimal() for key in (TO, MADE))
+    ]
+    return {int(tags[TO]): tags for tags in named}
 
 
 def _done(book: Ledger) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
@@ -158,7 +162,7 @@ def _done(book: Ledger) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
 
 def promotion_facts(number: int, created_ms: int) -> dict[str, str]:
     """What a promotion's record says of the version that it made, which may be deleted one day."""
-    return {TO: str(number), "to.created_ms": str(created_ms)}
+    return {TO: str(number), MADE: str(created_ms)}
 
 
 def _process() -> str:
@@ -170,11 +174,11 @@ def _is_gone(run: Run) -> bool:
     """Whether the process that opened a run has ended, or must have."""
     if time.time() - run.info.start_time / 1000 > LONGEST_S:
         return True
-    host, number, began = (run.data.tags.get(PROCESS, "") + "   ").split(" ")[:3]
-    if host != socket.gethostname() or not number.isdecimal():
+    said = re.fullmatch(r"(\S+) (\d+) (\d+)", run.data.tags.get(PROCESS, ""))
+    if said is None or said[1] != socket.gethostname():
         return False
     try:  # Linux counts a start from the boot, whose time moves by a second when the clock is set
-        return abs(psutil.Process(int(number)).create_time() - float(began)) > SAME_START_S
+        return abs(psutil.Process(int(said[2])).create_time() - int(said[3])) > SAME_START_S
     except psutil.NoSuchProcess:
         return True
 

@@ -181,7 +181,7 @@ def test_history_names_deleted_champions_and_those_that_came_back(client: Mlflow
 def test_what_a_gone_process_left_open_is_abandoned_and_what_is_at_work_is_not(client: MlflowClient) -> None:
     place = client.create_experiment(decisions.experiment(NAMES))
     mine = decisions.record(client, NAMES, "candidate 1", {decisions.TESTS: "t"})
-    tags = {decisions.PROCESS: decisions._process().rpartition(" ")[0] + " 1.0", decisions.TESTS: "t"}
+    tags = {decisions.PROCESS: decisions._process().rpartition(" ")[0] + " 1", decisions.TESTS: "t"}
     gone = client.create_run(place, run_name="candidate 2", tags=tags).info.run_id
     assert decisions.conclude_open(client, NAMES, ledger.read(client, NAMES)) == {gone: decisions.ABANDONED}
     assert client.get_run(gone).data.tags[decisions.OUTCOME] == "abandoned"
