@@ -7,7 +7,7 @@ see in them (drawings, enlarged thumbnails, one colour) have hashes that collide
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -37,13 +37,20 @@ class NearLimits:
     detail: float
 
 
+class Marked(NamedTuple):
+    """A manifest with its near copies marked, and how many pairs of look-alikes were too many to compare."""
+
+    manifest: pd.DataFrame
+    not_compared: int
+
+
 def mark_near_copies(
     manifest: pd.DataFrame,
     data_folder: Path,
     limits: NearLimits,
     progress: Progress | None = None,
     cache: Path | None = None,
-) -> pd.DataFrame:
+) -> Marked:
     """The manifest with `near_group`: one number for all pictures that are near copies, null for all others.
 
     Args:
@@ -58,10 +65,11 @@ def mark_near_copies(
     pairs = candidates(pictures, limits.hash_distance)
     files = np.array([str(data_folder / path) for path in pictures["path"]], dtype=object)
     likeness = Likeness(files, pictures["sha256"].to_numpy(dtype=object), cache)
-    groups = _group(pairs, likeness, limits.similarity, progress)
+    groups, not_compared = _group(pairs, likeness, limits.similarity, progress)
     likeness.keep()
     numbers = pd.Series(groups, index=pictures["sha256"], dtype="Int64")
-    return manifest.assign(near_group=manifest["sha256"].map(numbers[numbers >= 0]).astype("Int64"))
+    near_group = manifest["sha256"].map(numbers[numbers >= 0]).astype("Int64")
+    return Marked(manifest.assign(near_group=near_group), not_compared)
 
 
 def candidates(pictures: pd.DataFrame, hash_distance: int) -> Indices:
@@ -81,8 +89,11 @@ def candidates(pictures: pd.DataFrame, hash_distance: int) -> Indices:
     return cast(Indices, pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])])
 
 
-def _group(pairs: Indices, likeness: Likeness, enough: float, progress: Progress | None) -> Indices:
-    """A number per picture, the same for all that are copies by one or several steps, -1 for the others.
+def _group(
+    pairs: Indices, likeness: Likeness, enough: float, progress: Progress | None
+) -> tuple[Indices, int]:
+    """A number per picture, the same for all that are copies by one or several steps, -1 for the others; and how
+    many pairs were left when the rounds were over.
 
     Pairs are confirmed in rounds, each picture with the likeliest one of another group: of a thousand copies
     of one picture about a thousand pairs are looked at, not half a million.
@@ -104,7 +115,9 @@ def _group(pairs: Indices, likeness: Likeness, enough: float, progress: Progress
         looked_at += len(alike)
         copies = np.concatenate([copies, pairs[chosen][np.array(alike)]])
         pairs = pairs[~chosen]
-    return _numbered(_components(len(likeness), copies))
+    labels = _components(len(likeness), copies)
+    left = int((labels[pairs[:, 0]] != labels[pairs[:, 1]]).sum())
+    return _numbered(labels), left
 
 
 def _components(count: int, edges: Indices) -> Indices:

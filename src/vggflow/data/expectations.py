@@ -1,5 +1,6 @@
 """The rules of the data gate as Great Expectations suites over the manifest, with Data Docs."""
 
+import html
 import os
 import shutil
 import tempfile
@@ -39,11 +40,11 @@ def check(
     Args:
         folders: the class folders that the layout saw, so that empty ones are noticed; without them only
             folders that hold a file are known.
-        reference: the manifest whose label shares are compared, such as the champion's.
+        reference: the manifest whose classes and labels are compared with, such as the champion's.
     """
     known = tuple(folders) if folders is not None else _folders_with_files(manifest)
     tables = {
-        "images": findings.image_table(manifest),
+        "images": findings.image_table(manifest, reference),
         "classes": findings.class_table(manifest, known, reference),
     }
     asked = rules(settings)
@@ -113,9 +114,15 @@ def _expectation(rule: Rule) -> Any:
 def _plain(table: pd.DataFrame, asked: Sequence[Rule]) -> pd.DataFrame:
     """Only what is asked for, in types that Great Expectations knows."""
     columns = {
-        rule.column: table[rule.column].astype("float64" if rule.is_range else object) for rule in asked
+        rule.column: table[rule.column].astype("float64") if rule.is_range else _escaped(table[rule.column])
+        for rule in asked
     }
-    return pd.DataFrame({"path": table["path"].astype(object), **columns})
+    return pd.DataFrame({"path": _escaped(table["path"]), **columns})
+
+
+def _escaped(texts: pd.Series) -> pd.Series:
+    """Data Docs put values into their pages as they are, and a file's name may be HTML."""
+    return texts.astype(object).map(html.escape, na_action="ignore")
 
 
 def _docs_site(folder: Path) -> dict[str, Any]:

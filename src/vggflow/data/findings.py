@@ -17,17 +17,18 @@ COPY_COLUMNS = [
 _KIND_COLUMNS = {"image": "unreadable", "link": "links", "foreign": "foreign_files", "stray": "stray_files"}
 
 
-def image_table(manifest: pd.DataFrame) -> pd.DataFrame:
+def image_table(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows that are not excluded, with a column for everything that an expectation asks for.
 
     Columns named like an expectation are null in rows that meet it; in others they hold the reason, or for
     copies the path of the other one. The rest are numbers: `shorter_side` (px), `aspect_ratio` (1 or more),
-    `size_ratio` (longer side to its median, 1 or more).
+    `size_ratio` (longer side to its median, 1 or more). What was `relabelled` is told from the reference.
     """
     images = manifest[manifest["excluded"].isna()].reset_index(drop=True)
     for kind, column in _KIND_COLUMNS.items():
         images[column] = images["error"].where(images["kind"] == kind)
     images["extension_mismatch"] = _extension_mismatch(images)
+    images["relabelled"] = _relabelled(images, reference)
     sides = images[["width", "height"]].astype("Float64")
     images["shorter_side"] = sides.min(axis=1)
     images["aspect_ratio"] = sides.max(axis=1) / sides.min(axis=1)
@@ -39,19 +40,26 @@ def image_table(manifest: pd.DataFrame) -> pd.DataFrame:
 def class_table(
     manifest: pd.DataFrame, folders: Sequence[ClassFolder], reference: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """One row per labelled split and class, also for classes of train that another split lacks.
+    """One row per labelled split and class, also for classes of train that another split lacks, and for those of
+    the reference's train that are gone.
 
     `images` can be learned from; `images_if_any` is null instead of 0; `part_of_largest` compares the classes
     of train, `shift` their shares with those in the reference manifest; the rest is named like an
     expectation.
     """
-    classes = pd.DataFrame([(str(folder), folder.split, folder.class_name) for folder in _wanted(folders)])
+    counts, before = _counts(manifest), _trained(reference)
+    lost = set(before.index) - {folder.class_name for folder in folders if folder.split == "train"}
+    wanted = _sorted({*_wanted(folders), *(ClassFolder("train", name) for name in lost)})
+    classes = pd.DataFrame([(str(folder), folder.split, folder.class_name) for folder in wanted])
     classes.columns = pd.Index(["path", "split", "class_name"])
-    counts = _counts(manifest)
     places = pd.MultiIndex.from_frame(classes[["split", "class_name"]])
     classes["images"] = counts.reindex(places, fill_value=0).to_numpy()
     classes["images_if_any"] = classes["images"].astype("Int64").where(classes["images"] > 0)
     _add_reasons(classes, folders)
+    gone = (classes["split"] == "train") & classes["class_name"].isin(lost)
+    told = [f"{before.get(name)} images there, no folder here" for name in classes["class_name"]]
+    classes["vanished_class"] = pd.Series(told, index=classes.index, dtype="str").where(gone)
+    classes.loc[gone, "missing_class"] = None
     in_train = classes["split"] == "train"
     largest = max(int(classes.loc[in_train, "images"].max()), 1)
     classes["part_of_largest"] = (classes["images_if_any"] / largest).where(in_train)
@@ -59,14 +67,24 @@ def class_table(
     return classes
 
 
-def _wanted(folders: Sequence[ClassFolder]) -> list[ClassFolder]:
+def _wanted(folders: Sequence[ClassFolder]) -> set[ClassFolder]:
     labelled = [folder for folder in folders if folder.class_name != UNLABELLED]
     splits = {folder.split for folder in labelled}
     trained = {folder.class_name for folder in labelled if folder.split == "train"}
-    everywhere = {ClassFolder(split, name) for split in splits for name in trained}
-    return sorted(
-        everywhere.union(labelled), key=lambda folder: (SPLITS.index(folder.split), folder.class_name)
-    )
+    return {ClassFolder(split, name) for split in splits for name in trained}.union(labelled)
+
+
+def _sorted(folders: set[ClassFolder]) -> list[ClassFolder]:
+    return sorted(folders, key=lambda folder: (SPLITS.index(folder.split), folder.class_name))
+
+
+def _trained(reference: pd.DataFrame | None) -> "pd.Series[int]":
+    """Images per class in the reference's train."""
+    if reference is None:
+        return pd.Series(dtype="int64")
+    counts = _counts(reference)
+    train = counts[counts.index.get_level_values("split") == "train"].droplevel("split")
+    return train[train.index != UNLABELLED]
 
 
 def _counts(manifest: pd.DataFrame) -> pd.Series:
@@ -85,7 +103,7 @@ def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
         others = [other for other in folders if other.split == folder.split and _is_twin(other, folder)]
         twins = ", ".join(other.class_name for other in others) if folder in known else ""
         reasons["case_collisions"].append(f"beside {twins}" if twins else None)
-        strange = folder.class_name not in trained
+        strange = folder in known and folder.class_name not in trained
         reasons["different_classes"].append(_unknown(folder, trained) if strange else None)
         few = folder.split == "train" and len(trained) < 2
         reasons["too_few_classes"].append("the only class, expected at least 2" if few else None)
@@ -108,19 +126,26 @@ def _unknown(folder: ClassFolder, trained: Sequence[str]) -> str:
 def _shift(classes: pd.DataFrame, counts: pd.Series, reference: pd.DataFrame | None) -> pd.Series:
     if reference is None or "train" not in counts.index.get_level_values("split"):
         return pd.Series(pd.NA, index=classes.index, dtype="Float64")
-    now, before = (_shares(table) for table in (counts, _counts(reference)))
+    train = counts[counts.index.get_level_values("split") == "train"].droplevel("split")
+    now, before = (table / table.sum() for table in (train[train.index != UNLABELLED], _trained(reference)))
     shift = (now.reindex(now.index.union(before.index), fill_value=0) - before).abs().fillna(now)
     return classes["class_name"].map(shift).where(classes["split"] == "train").astype("Float64")
-
-
-def _shares(counts: pd.Series) -> pd.Series:
-    train = counts[counts.index.get_level_values("split") == "train"].droplevel("split")
-    return train[train.index != UNLABELLED] / train[train.index != UNLABELLED].sum()
 
 
 def _extension_mismatch(images: pd.DataFrame) -> pd.Series:
     wrong = images["extension_fits"].eq(False).fillna(False).astype(bool)
     return ("a " + images["format"] + " by its content").where(wrong)
+
+
+def _relabelled(images: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Series:
+    """The class that the same bytes had in the reference, where it is another one and they had only one."""
+    if reference is None:
+        return pd.Series(None, index=images.index, dtype="str")
+    usable = reference["error"].isna() & reference["sha256"].notna() & (reference["class_name"] != UNLABELLED)
+    once = reference[usable].drop_duplicates(["sha256", "class_name"]).drop_duplicates("sha256", keep=False)
+    before = images["sha256"].map(once.set_index("sha256")["class_name"])
+    other = before.notna() & (before != images["class_name"]) & (images["class_name"] != UNLABELLED)
+    return (before.astype("str") + " there").where(other & images["error"].isna())
 
 
 def _copies(images: pd.DataFrame) -> pd.DataFrame:

@@ -140,12 +140,14 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     """Pillow's own conversion clips at 255, which turns nearly every such picture white."""
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > 0xFFFF:
         raise ImageError(
             "pixels of more than 16 bits have no known range; save it with 8 or 16 bits a channel"
         )
-    return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
+    eight = np.empty(values.shape, np.uint8)
+    np.floor_divide(values, 257, out=eight, casting="unsafe")
+    return Image.fromarray(eight).convert("RGB")
 
 
 def _orientation(image: Image.Image) -> int:

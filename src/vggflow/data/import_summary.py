@@ -12,6 +12,7 @@ from vggflow.data.verdict import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,9 @@ class ImportSummary:
     def to_table(self) -> "RenderableType":
         """Images per class and split, and what was skipped and why, for the terminal."""
         from rich.console import Group
-        from rich.table import Table
         from rich.text import Text
 
-        splits = [split for split in layout.SPLITS if split in self.images]
-        table = Table("class", box=None, pad_edge=False)
-        for split in splits:
-            table.add_column(split, justify="right")
-        for name in sorted({name for counts in self.images.values() for name in counts}):
-            counts = [str(self.images[split].get(name, 0)) for split in splits]
-            table.add_row(Text(printable(name)), *counts)
-        return Group(Text(self.description), table, Text("\n".join(self._notes())))
+        return Group(Text(self.description), counts_table(self.images), Text("\n".join(self._notes())))
 
     def _notes(self) -> list[str]:
         verb = "to copy" if self.dry_run else "copied"
@@ -61,6 +54,21 @@ def in_short(skipped: Sequence[Skipped]) -> list[str]:
         f"{count} skipped: {printable(reason)}, such as {printable(first[reason])}"
         for reason, count in counts.most_common()
     ]
+
+
+def counts_table(images: dict[str, dict[str, int]]) -> "Table":
+    """Images per class and split, for the terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    splits = [split for split in layout.SPLITS if split in images]
+    table = Table("class", box=None, pad_edge=False)
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name in sorted({name for counts in images.values() for name in counts}):
+        counts = [str(images[split].get(name, 0)) for split in splits]
+        table.add_row(Text(printable(name)), *counts)
+    return table
 
 
 class Tally:

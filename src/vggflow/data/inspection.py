@@ -52,6 +52,12 @@ def inspect(name: str) -> Facts:
     return {"bytes": len(content), "sha256": sha256} | facts
 
 
+def crashed(name: str) -> Facts:
+    """The facts of a file that takes the decoder's process down."""
+    extension = Path(name).suffix.lower()
+    return {"kind": _kind(extension), "error": _reason(extension, "it crashes the decoder")}
+
+
 def examine(content: bytes, extension: str) -> Facts:
     """The facts that the bytes and the extension of a file tell."""
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from vggflow.data import layout, schema
 from vggflow.data.scanning import scan
 from vggflow.errors import DataError
 
-__all__ = ["class_names", "digest", "labelled", "read", "scan", "write"]
+__all__ = ["class_names", "counts", "digest", "labelled", "read", "scan", "write"]
 
 
 def write(manifest: pd.DataFrame, path: Path) -> None:
@@ -43,6 +44,16 @@ def labelled(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
         manifest["error"].isna() & manifest["excluded"].isna() & (manifest["class_name"] != layout.UNLABELLED)
     )
     return manifest[usable & (manifest["split"] == split)]
+
+
+def counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """The images that can be used, per split and class."""
+    usable = manifest[manifest["error"].isna() & manifest["excluded"].isna()]
+    found: dict[str, dict[str, int]] = {}
+    for place, count in usable.groupby(["split", "class_name"]).size().items():
+        split, class_name = cast("tuple[str, str]", place)
+        found.setdefault(split, {})[class_name] = int(count)
+    return found
 
 
 def class_names(manifest: pd.DataFrame) -> tuple[str, ...]:

@@ -54,7 +54,10 @@ def _compare_all(queries: Hashes, base: Hashes, radius: int) -> Neighbours:
     found = []
     for start in range(0, len(queries), 256):
         distance = np.bitwise_count(queries[start : start + 256, None] ^ base[None, :])
-        row, place = np.nonzero(distance <= radius)
+        near = distance <= radius
+        for row in np.flatnonzero(near.sum(axis=1) > ENOUGH):
+            near[row, np.argpartition(distance[row], ENOUGH)[ENOUGH:]] = False
+        row, place = np.nonzero(near)
         found.append(Neighbours(row + start, place, distance[row, place]))
     return _joined(found)
 

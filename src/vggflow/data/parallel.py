@@ -15,7 +15,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from typing import IO, Any, TypeVar, cast
 
 from vggflow.errors import VggflowError
@@ -26,31 +26,38 @@ Result = TypeVar("Result")
 BATCH = 32
 # Below this number, starting processes takes longer than they save.
 FEW = 300
+_CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGABRT}
 # A worker is one of as many as there are cores, so its matrix products keep to one.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 def for_each(
-    function: Callable[[Item], Result], items: Sequence[Item], processes: int | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    processes: int | None = None,
+    crashed: Callable[[Item], Result] | None = None,
 ) -> Iterator[Result]:
     """The results in the order of the items, as they come.
 
     Args:
         function: of a module, not nested; it takes and returns what JSON can hold.
-        processes: how many at once; by default as many as this process may use cores.
+        processes: how many at once; by default as many as this process may use cores. One, and fewer than
+            `FEW` items, are worked on in this process.
+        crashed: the result for an item at which native code takes its process down.
 
     Raises:
-        VggflowError: a worker was killed from outside, crashed, or had no memory left.
+        VggflowError: a worker was killed from outside, had no memory left, or crashed and there is no result
+            for that.
     """
     processes = processes or len(os.sched_getaffinity(0))
     if processes == 1 or len(items) < FEW:
         yield from map(function, items)
         return
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-    with _workers(function, processes) as idle, ThreadPoolExecutor(processes) as threads:
+    with closing(_Team(function, processes)) as team, ThreadPoolExecutor(processes) as threads:
         running: deque[Future[list[Any]]] = deque()
         for batch in batches:
-            running.append(threads.submit(_ask, idle, batch))
+            running.append(threads.submit(_results, team, batch, crashed))
             # Only so many batches are under way that results never pile up.
             if len(running) == 4 * processes:
                 yield from running.popleft().result()
@@ -69,52 +76,68 @@ def work(name: str) -> None:
         sys.stdout.buffer.flush()
 
 
-_Worker = subprocess.Popen[bytes]
+class _CrashedError(Exception):
+    """Native code took a worker down."""
 
 
-@contextmanager
-def _workers(function: Callable[..., Any], count: int) -> "Iterator[queue.SimpleQueue[_Worker]]":
-    command = [
-        sys.executable,
-        "-m",
-        "vggflow.data.parallel",
-        f"{function.__module__}:{function.__qualname__}",
-    ]
-    started = [
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **_ONE_THREAD}
-        )
-        for _ in range(count)
-    ]
-    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    for worker in started:
-        idle.put(worker)
-    try:
-        yield idle
-    finally:
-        for worker in started:
+class _Team:
+    """Workers that answer one batch at a time; one that crashes is replaced."""
+
+    def __init__(self, function: Callable[..., Any], count: int) -> None:
+        name = f"{function.__module__}:{function.__qualname__}"
+        self._command = [sys.executable, "-m", "vggflow.data.parallel", name]
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        for _ in range(count):
+            self._start()
+
+    def ask(self, batch: Sequence[Any]) -> list[Any]:
+        """The results of a batch."""
+        worker = self._idle.get()
+        stdin, stdout = cast("tuple[IO[bytes], IO[bytes]]", (worker.stdin, worker.stdout))
+        try:
+            stdin.write(json.dumps(batch).encode() + b"\n")
+            stdin.flush()
+            answer = stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        if not answer and worker.wait() in _CRASHES:
+            self._start()
+            raise _CrashedError
+        self._idle.put(worker)
+        if not answer:
+            raise VggflowError(
+                f"a process that looks at images ended early (killed, or out of memory) at one of {len(batch)} "
+                f"files from {batch[0]} on; run it again"
+            )
+        results: list[Any] = json.loads(answer)
+        return results
+
+    def close(self) -> None:
+        """Ends them, at work or not."""
+        for worker in self._started:
             worker.kill()
             worker.communicate()
 
-
-def _ask(idle: "queue.SimpleQueue[_Worker]", batch: Sequence[Any]) -> list[Any]:
-    worker = idle.get()
-    stdin, stdout = cast("tuple[IO[bytes], IO[bytes]]", (worker.stdin, worker.stdout))
-    try:
-        stdin.write(json.dumps(batch).encode() + b"\n")
-        stdin.flush()
-        answer = stdout.readline()
-    except BrokenPipeError:
-        answer = b""
-    finally:
-        idle.put(worker)
-    if not answer:
-        raise VggflowError(
-            f"a process that looks at images ended early (killed, or out of memory) at one of {len(batch)} "
-            f"files from {batch[0]} on; run it again"
+    def _start(self) -> None:
+        worker = subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, **_ONE_THREAD}
         )
-    results: list[Any] = json.loads(answer)
-    return results
+        self._started.append(worker)
+        self._idle.put(worker)
+
+
+def _results(team: _Team, batch: Sequence[Any], crashed: Callable[[Any], Any] | None) -> list[Any]:
+    """The results of a batch; where a worker crashes, halves of it lead to the item that is to blame."""
+    try:
+        return team.ask(batch)
+    except _CrashedError:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return [r for half in (batch[:middle], batch[middle:]) for r in _results(team, half, crashed)]
+        if crashed is None:
+            raise VggflowError(f"{batch[0]} crashes the process that looks at it: remove it") from None
+        return [crashed(batch[0])]
 
 
 if __name__ == "__main__":

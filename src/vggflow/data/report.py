@@ -54,16 +54,28 @@ class Bar:
     share: float
 
 
-def write_report(judgement: Judgement, data_folder: Path, path: Path, changes: Changes | None = None) -> None:
+def write_report(
+    judgement: Judgement,
+    data_folder: Path,
+    path: Path,
+    changes: Changes | None = None,
+    since: str = "the champion's data",
+) -> None:
     """Writes the page, whole or not at all.
 
     Args:
-        changes: what changed since the champion's data, where there is a champion.
+        changes: what changed since other data, where there is a model already.
+        since: whose those other data are.
     """
-    files.write_text(path, render(judgement, data_folder, changes))
+    files.write_text(path, render(judgement, data_folder, changes, since))
 
 
-def render(judgement: Judgement, data_folder: Path, changes: Changes | None = None) -> str:
+def render(
+    judgement: Judgement,
+    data_folder: Path,
+    changes: Changes | None = None,
+    since: str = "the champion's data",
+) -> str:
     """The page as HTML."""
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["printable"] = printable
@@ -80,6 +92,7 @@ def render(judgement: Judgement, data_folder: Path, changes: Changes | None = No
         sizes=_sizes(usable),
         formats=_bars(usable["format"].value_counts()),
         sheets=[_sheet(problem, data_folder) for problem in verdict.problems],
+        since=since,
         expectations=[(name, broken.get(name, "met")) for name in verdict.expectations],
         changes=changes,
         changed_counts=changes.rows() if changes else [],
@@ -113,6 +126,8 @@ def _bars(counts: "pd.Series[int]") -> list[Bar]:
 
 def _sheet(problem: Problem, data_folder: Path) -> Sheet:
     entries = _once_per_pair(problem)
+    # A link's picture may be one that nobody meant to show.
+    shown = 0 if problem.expectation == "links" else ON_A_SHEET
     tiles = [
         Tile(
             path,
@@ -121,7 +136,7 @@ def _sheet(problem: Problem, data_folder: Path) -> Sheet:
             other,
             _picture(data_folder / other) if other else None,
         )
-        for path, reason, other in entries[:ON_A_SHEET]
+        for path, reason, other in entries[:shown]
     ]
     if not any(tile.picture for tile in tiles):
         tiles = []

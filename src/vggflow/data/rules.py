@@ -98,6 +98,7 @@ def _class_rules(settings: ValidateSettings) -> list[Rule]:
     few, imbalance, shift = settings.min_images_per_class, settings.max_imbalance, settings.max_label_shift
     return [
         _told("missing_class", "critical", "without a readable image", "classes"),
+        _told("vanished_class", "critical", "that the data compared with has and this lacks", "classes"),
         _told("different_classes", "critical", "of a class that train does not have", "classes"),
         _told("case_collisions", "critical", "with names that differ only in case", "classes"),
         _told("too_few_classes", "critical", "alone: there is nothing to tell apart", "classes"),
@@ -135,6 +136,7 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
     aspect, size = settings.max_aspect_ratio, settings.max_size_ratio
     return [
         _copy("near_duplicates", "warning", "nearly the same as another of the same class and split"),
+        _told("relabelled", "warning", "of another class than the same bytes in the data compared with"),
         _copy("known_unlabelled", "warning", "to be predicted, with a labelled copy"),
         Rule(
             "odd_shapes",

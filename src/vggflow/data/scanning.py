@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vggflow.data import layout, schema
-from vggflow.data.inspection import Facts, inspect
+from vggflow.data.inspection import Facts, crashed, inspect
 from vggflow.data.layout import Entry
 from vggflow.data.parallel import for_each
 from vggflow.data.scan_memory import KEY, ScanMemory
@@ -39,7 +39,7 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     recalled = memory.recall(seen)
     known = recalled["sha256"].notna()
     unknown = recalled.loc[~known, list(KEY)].sort_values("path", ignore_index=True)
-    facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]])
+    facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]], crashed=crashed)
     parts = [recalled[known]]
     for part in _parts(unknown, _told(facts, int(known.sum()), len(recalled), progress)):
         memory.add(part)

@@ -37,13 +37,15 @@ class Verdict:
     """Whether training may read this data: it may, unless a critical expectation is not met.
 
     `problems` come with the critical ones first; `expectations` are the names of all that were asked;
-    `excluded` counts the files that are left out, by the kind named in `validate.exclude`.
+    `excluded` counts the files that are left out, by the kind named in `validate.exclude`. `not_compared` counts
+    the pairs of look-alikes that were too many to be compared: copies may be among them.
     """
 
     passed: bool
     problems: tuple[Problem, ...]
     expectations: tuple[str, ...]
     excluded: dict[str, int]
+    not_compared: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -52,6 +54,11 @@ class Verdict:
     @property
     def message(self) -> str:
         """One line for people: what was found, the worst first."""
+        left = f"; {self.not_compared} pairs of look-alikes were not compared" if self.not_compared else ""
+        return self._found + left
+
+    @property
+    def _found(self) -> str:
         counts = Counter(problem.severity for problem in self.problems)
         warnings = f" with {_plural(counts['warning'], 'warning')}" if counts["warning"] else ""
         if self.passed:

@@ -1,6 +1,8 @@
 """Pictures made up for the tests, with as much to see in them as photographs, and trees of them."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -40,3 +42,16 @@ def grow(data: Path, per_class: int = 2, classes: tuple[str, ...] = ("cats", "do
                 (folder / f"{number}.jpg").write_bytes(jpeg(seed))
                 seed += 1
     return data
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of one colour, put together row by row so that making it needs no memory either."""
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    packer = zlib.compressobj(9)
+    row = b"\0" + b"\0" * (side // 8)
+    rows = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    head = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")

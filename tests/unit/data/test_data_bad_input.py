@@ -1,5 +1,6 @@
 """Every kind of odd file has a named outcome: accepted as it is, left out with a warning, or refused."""
 
+import json
 import os
 import shutil
 import socket
@@ -8,8 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from made_pictures import encode, grow, jpeg, picture
+from made_pictures import bomb, encode, grow, jpeg, picture
 from PIL import Image
 
 from vggflow.data import findings, layout
@@ -23,7 +25,7 @@ from vggflow.settings import ValidateSettings
 
 def look(data: Path) -> dict[str, dict[str, str]]:
     """Per expectation that is not met the paths and reasons."""
-    manifest = mark_near_copies(scan(data), data, NearLimits(8, 0.9, 1.0))
+    manifest = mark_near_copies(scan(data), data, NearLimits(8, 0.9, 1.0)).manifest
     tables = {
         "images": findings.image_table(manifest),
         "classes": findings.class_table(manifest, layout.class_folders(data)),
@@ -35,6 +37,11 @@ def look(data: Path) -> dict[str, dict[str, str]]:
         if len(broken):
             outcome[rule.name] = {row["path"]: rule.reason_for(row) for row in broken.to_dict("records")}
     return outcome
+
+
+def deep() -> Image.Image:
+    """A picture in 16 bits that uses them."""
+    return Image.fromarray(np.asarray(picture(90).convert("L")).astype(np.uint16) * 257)
 
 
 def put(data: Path, name: str, content: bytes) -> str:
@@ -85,7 +92,7 @@ def test_a_png_named_jpg_is_fine_and_noted(data):
     [
         ("cmyk.jpg", encode(picture(90).convert("CMYK"), "JPEG"), "CMYK"),
         ("grey.jpg", encode(picture(90).convert("L"), "JPEG"), "L"),
-        ("deep.png", encode(picture(90).convert("L").convert("I;16"), "PNG"), "I;16"),
+        ("deep.png", encode(deep(), "PNG"), "I;16"),
         ("palette.png", encode(picture(90).quantize(200), "PNG", transparency=3), "P"),
         ("plain.bmp", encode(picture(90), "BMP"), "RGB"),
         ("plain.tiff", encode(picture(90), "TIFF"), "RGB"),
@@ -186,15 +193,20 @@ def test_unlabelled_images_in_train_are_stray(data):
     assert list(look(data)) == ["stray_files"]
 
 
-def test_a_file_without_permission_is_unreadable(request):
+@pytest.fixture
+def open_to_all(request):
+    """A data folder that another user can reach."""
     folder = Path(tempfile.mkdtemp())
     request.addfinalizer(lambda: shutil.rmtree(folder))
     data = grow(folder / "data")
-    path = put(data, "secret.jpg", jpeg(90))
-    (data / path).chmod(0)
     folder.chmod(0o755)
+    return data
+
+
+def as_nobody(data: Path) -> dict[str, list[list[str]]]:
+    """What a user without rights sees: unreadable rows of the scan, and obstacles."""
     code = (
-        "import os, sys\n"
+        "import json, os, sys\n"
         "from pathlib import Path\n"
         "from vggflow.data.scanning import scan\n"
         "from vggflow.data.layout import obstacles\n"
@@ -203,15 +215,53 @@ def test_a_file_without_permission_is_unreadable(request):
         "if os.getuid() == 0:\n"
         "    os.setgid(65534); os.setuid(65534)\n"
         "manifest = scan(Path(sys.argv[1]))\n"
-        "print(manifest[manifest['error'].notna()][['path', 'kind', 'error']].values.tolist())\n"
-        "print(obstacles(Path(sys.argv[1])))\n"
+        "rows = manifest[manifest['error'].notna()][['path', 'kind', 'error']].values.tolist()\n"
+        "print(json.dumps({'rows': rows, 'obstacles': obstacles(Path(sys.argv[1]))}))\n"
     )
     said = subprocess.run([sys.executable, "-c", code, str(data)], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    return json.loads(said.stdout)
 
-    assert said.stdout.splitlines() == [
-        f"[['{path}', 'image', 'Permission denied']]",
-        f"[('{path}', 'Permission denied')]",
-    ], said.stderr
+
+def test_a_file_without_permission_is_unreadable(open_to_all):
+    path = put(open_to_all, "secret.jpg", jpeg(90))
+    (open_to_all / path).chmod(0)
+
+    assert as_nobody(open_to_all) == {
+        "rows": [[path, "image", "Permission denied"]],
+        "obstacles": [[path, "Permission denied"]],
+    }
+
+
+def test_a_link_into_a_private_folder_is_a_link(open_to_all):
+    (open_to_all.parent / "private").mkdir(mode=0o700)
+    (open_to_all.parent / "private" / "1.jpg").write_bytes(jpeg(90))
+    (open_to_all / "train" / "cats" / "in.jpg").symlink_to("../../../private/1.jpg")
+    reason = "a link to ../../../private/1.jpg: Permission denied"
+
+    assert as_nobody(open_to_all) == {
+        "rows": [["train/cats/in.jpg", "link", reason]],
+        "obstacles": [["train/cats/in.jpg", reason]],
+    }
+
+
+def test_files_in_a_folder_that_can_be_listed_but_not_entered_are_unreadable(open_to_all):
+    (open_to_all / "train" / "cats").chmod(0o744)
+    seen = as_nobody(open_to_all)
+
+    assert seen["rows"] == [[f"train/cats/{n}.jpg", "image", "Permission denied"] for n in (0, 1)]
+    assert seen["obstacles"] == [[f"train/cats/{n}.jpg", "Permission denied"] for n in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("closed", "mode", "told"),
+    [("train/cats", 0o700, ["train/cats"]), ("train", 0o744, ["train/cats", "train/dogs"])],
+)
+def test_a_closed_class_folder_is_unreadable_and_not_a_stray(open_to_all, closed, mode, told):
+    (open_to_all / closed).chmod(mode)
+    reason = "the folder can't be opened: Permission denied"
+
+    assert as_nobody(open_to_all)["rows"] == [[path, "image", reason] for path in told]
 
 
 def test_a_broken_link_is_refused_before_dvc_stops_at_it(data):
@@ -286,6 +336,58 @@ def test_a_name_that_is_not_unicode_is_refused(data):
     Path(os.fsdecode(folder + b"/caf\xe9.jpg")).write_bytes(jpeg(90))
 
     assert look(data) == {"unreadable": {r"train/cats/caf\xe9.jpg": "the name is not valid UTF-8"}}
+
+
+def test_a_class_folder_whose_name_is_not_unicode_is_refused_and_can_be_written_down(data):
+    folder = Path(os.fsdecode(os.fsencode(data / "train") + b"/caf\xe9"))
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes(jpeg(90))
+    outcome = look(data)
+
+    assert outcome == {"unreadable": {r"train/caf\xe9": "the name is not valid UTF-8"}}
+    json.dumps(outcome, ensure_ascii=False).encode()
+
+
+def test_a_link_to_a_name_that_is_not_unicode_can_be_written_down(data):
+    (data / "train" / "cats" / "link.jpg").symlink_to(os.fsdecode(b"caf\xe9.jpg"))
+
+    assert look(data) == {"links": {"train/cats/link.jpg": r"a broken link to caf\xe9.jpg"}}
+
+
+def test_a_link_to_itself_is_broken(data):
+    (data / "train" / "cats" / "round.jpg").symlink_to("round.jpg")
+
+    assert look(data) == {"links": {"train/cats/round.jpg": "a broken link to round.jpg"}}
+
+
+def test_a_file_that_goes_while_the_folder_is_walked_is_no_entry(data):
+    entries = layout.walk(data)
+    first = next(entries).path
+    for other in (path for path in (data / first).parent.iterdir() if path != data / first):
+        other.unlink()
+    left = [first, *(entry.path for entry in entries)]
+
+    assert len(left) == 11
+
+
+def test_a_bomb_is_refused_by_the_scan_without_the_memory(data):
+    path = put(data, "bomb.png", bomb(20_000))
+    code = (
+        "import json, resource, sys\n"
+        "from pathlib import Path\n"
+        "from vggflow.data.scanning import scan\n"
+        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
+        "manifest = scan(Path(sys.argv[1])).set_index('path')\n"
+        "print(json.dumps([manifest.loc[sys.argv[2], 'error'], peak() - before]))\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(data), path], capture_output=True, text=True, check=True
+    )
+    error, more = json.loads(said.stdout)
+
+    assert error.startswith("more than the limit of")
+    assert more < 60_000, "KiB; as pixels it is over a million"
 
 
 def test_class_folders_that_differ_only_in_case_are_refused(data):

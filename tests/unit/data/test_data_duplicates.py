@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from made_pictures import encode, grow, jpeg, picture
 from PIL import Image, ImageEnhance
@@ -37,7 +38,7 @@ CHANGES = {
 
 
 def groups(data: Path, cache: Path | None = None) -> list[set[str]]:
-    manifest = mark_near_copies(scan(data), data, LIMITS, cache=cache)
+    manifest = mark_near_copies(scan(data), data, LIMITS, cache=cache).manifest
     marked = manifest[manifest["near_group"].notna()]
     return [set(paths) for _, paths in marked.groupby("near_group")["path"]]
 
@@ -154,10 +155,10 @@ def test_pairs_that_were_compared_are_not_read_again(data, tmp_path):
     copy = data / "valid" / "cats" / "near.jpg"
     copy.write_bytes(encode(open_image(original), "JPEG", quality=60))
     manifest = scan(data)
-    first = mark_near_copies(manifest, data, LIMITS, cache=tmp_path)
+    first = mark_near_copies(manifest, data, LIMITS, cache=tmp_path).manifest
     copy.write_bytes(b"reading this would fail")
 
-    assert mark_near_copies(manifest, data, LIMITS, cache=tmp_path).equals(first)
+    assert mark_near_copies(manifest, data, LIMITS, cache=tmp_path).manifest.equals(first)
     assert first["near_group"].notna().sum() == 2
 
 
@@ -169,8 +170,20 @@ def test_of_many_copies_each_is_compared_with_few(data):
         )
     manifest = scan(data)
     asked: list[int] = []
-    marked = mark_near_copies(manifest, data, LIMITS, lambda done, _: asked.append(done))
+    marked, not_compared = mark_near_copies(manifest, data, LIMITS, lambda done, _: asked.append(done))
 
     assert len(candidates(manifest, 8)) > 100
     assert asked[-1] < 80
+    assert not_compared == 0
     assert (marked["near_group"] == 0).sum() == 40
+
+
+def test_look_alikes_that_are_too_many_to_compare_are_counted(tmp_path):
+    data = grow(tmp_path / "data", per_class=6)
+    manifest = scan(data)
+    # Different pictures whose hashes differ in two bits: each looks like all others.
+    manifest["perceptual_hash"] = pd.array(np.uint64(1) << np.arange(36, dtype=np.uint64), dtype="UInt64")
+    marked, not_compared = mark_near_copies(manifest, data, LIMITS)
+
+    assert marked["near_group"].isna().all()
+    assert not_compared > 0

@@ -131,6 +131,43 @@ def test_a_class_that_the_reference_lacks_has_moved_by_its_share():
     assert shift["train/dogs"] == pytest.approx(0.5)
 
 
+def reasons(table: pd.DataFrame, column: str) -> dict[str, str]:
+    return table.set_index("path")[column].dropna().to_dict()
+
+
+def test_a_class_of_the_reference_that_has_no_folder_any_more_has_vanished_and_is_not_missing_as_well():
+    before = manifest(*((f"train/{name}/1", name, None) for name in ("cats", "dogs", "birds")))
+    now = manifest(("train/cats/1", "cats", None), ("train/dogs/1", "dogs", None))
+    table = class_table(now, [folder for folder in FOLDERS if folder.split == "train"], before)
+
+    assert reasons(table, "vanished_class") == {"train/birds": "1 images there, no folder here"}
+    assert reasons(table, "missing_class") == reasons(table, "different_classes") == {}
+    assert table.set_index("path")["shift"]["train/birds"] == pytest.approx(1 / 3)
+
+
+def test_without_a_reference_and_with_the_same_classes_nothing_has_vanished():
+    table = manifest(("train/cats/a", "A", None), ("train/dogs/b", "B", None), ("valid/birds/c", "C", None))
+
+    assert reasons(class_table(table, FOLDERS), "vanished_class") == {}
+    assert reasons(class_table(table, FOLDERS, table), "vanished_class") == {}
+
+
+def test_the_same_bytes_in_another_class_than_before_are_relabelled():
+    before = manifest(
+        ("train/cats/a", "A", None),
+        ("train/cats/b", "B", None),
+        ("train/dogs/b", "B", None),
+        ("test/unknown/c", "C", None),
+    )
+    now = manifest(
+        ("valid/dogs/a", "A", None), ("train/dogs/b", "B", None), ("train/cats/c", "C", None),
+        ("train/cats/a", "A", None), ("test/unknown/a", "A", None), ("train/dogs/new", "N", None),
+    )  # fmt: skip
+
+    assert reasons(image_table(now, before), "relabelled") == {"valid/dogs/a": "cats there"}
+    assert reasons(image_table(now), "relabelled") == {}
+
+
 def left_out(table: pd.DataFrame, *kinds: str) -> dict[str, str]:
     settings = ValidateSettings(exclude=kinds)
     return exclude(table, settings).set_index("path")["excluded"].dropna().to_dict()

@@ -17,7 +17,7 @@ from vggflow.data import expectations, findings, gate, layout
 from vggflow.data.manifest import labelled
 from vggflow.data.rules import rules
 from vggflow.data.scanning import scan
-from vggflow.data.verdict import printable
+from vggflow.data.verdict import Verdict, printable
 from vggflow.settings import Excludable, Expectation, ValidateSettings
 
 PLAIN = ValidateSettings()
@@ -52,7 +52,7 @@ def test_good_data_pass_and_leave_data_docs(data, tmp_path):
 
     assert judgement.verdict.passed
     assert judgement.verdict.problems == ()
-    assert judgement.verdict.message == "data passed 24 expectations"
+    assert judgement.verdict.message == "data passed 26 expectations"
     assert (tmp_path / "out" / "docs" / "index.html").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["docs"]
 
@@ -151,6 +151,69 @@ def test_label_shift_is_told_against_a_reference(tmp_path):
     assert [(problem.expectation, problem.reasons[0]) for problem in verdict.problems] == [
         ("label_shift", "its share moved by 25.0%, expected at most 10%")
     ]
+
+
+def test_a_class_that_vanished_from_all_splits_is_refused_unless_that_is_switched_off(tmp_path):
+    data = grow(tmp_path / "data", classes=("birds", "cats", "dogs"))
+    reference = scan(data)
+    for split in ("train", "valid", "test"):
+        shutil.rmtree(data / split / "birds")
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+
+    assert not verdict.passed
+    assert verdict.problems[0].expectation == "vanished_class"
+    assert verdict.problems[0].paths == ("train/birds",)
+    meant = ValidateSettings(severity={"vanished_class": "off"})
+    assert gate.judge(data, meant, tmp_path / "docs", reference=reference).verdict.passed
+
+
+def test_swapped_labels_are_told_against_a_reference(tmp_path):
+    data = grow(tmp_path / "data")
+    reference = scan(data)
+    (data / "train" / "cats" / "0.jpg").rename(data / "train" / "dogs" / "from cats.jpg")
+    (data / "train" / "dogs" / "0.jpg").rename(data / "train" / "cats" / "from dogs.jpg")
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+
+    assert [(problem.expectation, problem.paths, problem.reasons) for problem in verdict.problems] == [
+        ("relabelled", ("train/cats/from dogs.jpg", "train/dogs/from cats.jpg"), ("dogs there", "cats there"))
+    ]
+
+
+def test_names_can_do_no_harm_in_data_docs(data, tmp_path):
+    hostile = "<img src=x onerror=alert(1)>$name.jpg"
+    (data / "train" / "cats" / hostile).write_bytes((data / "train" / "cats" / "0.jpg").read_bytes())
+    (data / "test" / "cats" / hostile).write_bytes((data / "train" / "cats" / "0.jpg").read_bytes())
+    (data / "train" / "cats" / "link.jpg").symlink_to("<script>alert(2)</script>")
+    (data / "train" / "<b onclick=alert(3)>").mkdir()
+    gate.judge(data, PLAIN, tmp_path / "docs")
+    pages = "".join(page.read_text() for page in (tmp_path / "docs").rglob("*.html"))
+
+    assert "onerror=alert(1)" in pages, "the name is shown"
+    for harm in ("<img src=x", "<script>alert", "<b onclick"):
+        assert harm not in pages
+
+
+def test_a_judgement_shows_images_per_split_and_class_and_has_them_in_its_json(judged):
+    console = Console(width=200, file=io.StringIO())
+    console.print(judged.to_table())
+
+    assert json.loads(json.dumps(judged.to_dict()))["images"]["valid"] == {"cats": 3, "dogs": 2}
+    assert "valid" in console.file.getvalue()
+    assert "train/cats/broken.jpg" in console.file.getvalue()
+
+
+def test_looking_finds_the_manifest_that_judging_finds(faulty, tmp_path):
+    settings = ValidateSettings(exclude=("unreadable", "leakage"))
+    judged = gate.judge(faulty, settings, tmp_path / "docs")
+
+    assert gate.look(faulty, settings).manifest.equals(judged.manifest)
+
+
+def test_pairs_that_were_not_compared_are_told():
+    verdict = Verdict(True, (), ("links",), {}, not_compared=5)
+
+    assert verdict.message == "data passed 1 expectation; 5 pairs of look-alikes were not compared"
+    assert verdict.to_dict()["not_compared"] == 5
 
 
 def test_the_digits_pass_with_no_special_case(tmp_path):

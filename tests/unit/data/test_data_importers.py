@@ -2,8 +2,12 @@
 
 import io
 import json
+import random
 import shutil
+import subprocess
+import sys
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -279,15 +283,85 @@ def test_what_is_no_archive_is_a_data_error(tmp_path, target, name):
         import_images(tmp_path / name, target)
 
 
-def test_a_truncated_tar_is_a_data_error_or_skipped(source, target, tmp_path):
-    write(source, *(f"cats/{number}.jpg" for number in range(30)))
-    path = tmp_path / "short.tar.gz"
-    with tarfile.open(path, "w:gz") as taped:
+def packed(source: Path, archive: Path, kind: str) -> bytes:
+    """A tar of thirty images that compress badly, so that damage lies between and within them."""
+    for number in range(30):
+        (source / "cats").mkdir(parents=True, exist_ok=True)
+        (source / "cats" / f"{number}.jpg").write_bytes(random.Random(number).randbytes(900))
+    with tarfile.open(archive, kind) as taped:
         taped.add(source, ".")
-    path.write_bytes(path.read_bytes()[:-200])
+    return archive.read_bytes()
 
-    with pytest.raises(DataError, match="is no zip or tar that can be read"):
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar_that_is_cut_off_anywhere_is_refused_whole(source, target, tmp_path, kind):
+    path = tmp_path / "short.tar"
+    whole = packed(source, path, kind)
+    # Also where a member ends and the next would begin, which looks like the end of an archive.
+    for length in (*range(200, len(whole) - 12_000, 4096 - 7), 512 * 11):
+        path.write_bytes(whole[:length])
+        with pytest.raises(
+            DataError, match=r"is no zip or tar that can be read whole: .* nothing was imported"
+        ):
+            import_images(path, target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("kind", ["w:gz", "w:bz2", "w:xz"])
+def test_a_compressed_tar_with_changed_bytes_is_refused_whole(source, target, tmp_path, kind):
+    path = tmp_path / "damaged.tar"
+    whole = packed(source, path, kind)
+    for place in range(40, len(whole) - 40, 1009):
+        path.write_bytes(
+            whole[:place] + bytes(byte ^ 0x55 for byte in whole[place : place + 16]) + whole[place + 16 :]
+        )
+        with pytest.raises(DataError, match="can be read whole"):
+            import_images(path, target)
+    assert not target.exists()
+
+
+def test_a_tar_with_a_damaged_header_is_refused_whole(source, target, tmp_path):
+    path = tmp_path / "damaged.tar"
+    whole = packed(source, path, "w")
+    place = whole.index(b"./cats/15.jpg")
+    path.write_bytes(whole[:place] + b"?" + whole[place + 1 :])
+
+    with pytest.raises(DataError, match=r"at byte \d+: bad checksum; nothing was imported"):
         import_images(path, target)
+
+
+def test_a_zip_member_whose_compressed_bytes_are_damaged_is_skipped(tmp_path, target):
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("cats/good.jpg", b"good")
+        zipped.writestr("cats/bad.jpg", bytes(range(256)) * 20)
+        start = zipped.getinfo("cats/bad.jpg").header_offset + 30 + len("cats/bad.jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:start] + b"\xff" * 20 + content[start + 20 :])
+    summary = import_images(path, target)
+
+    assert classes(target) == {"cats/good.jpg"}
+    assert [skip.path for skip in summary.skipped] == ["cats/bad.jpg"]
+
+
+def test_names_that_no_disk_can_keep_are_skipped_with_their_reason(tmp_path, target):
+    with tarfile.open(tmp_path / "odd.tar", "w") as taped:
+        for name in (
+            "cats/a.jpg", "cats/a.jpg/b.jpg", "cats/good.jpg", f"cats/{'x' * 252}.jpg", "cats/caf\udce9.jpg", "."
+        ):  # fmt: skip
+            member = tarfile.TarInfo(name)
+            member.size = len(name)
+            taped.addfile(member, io.BytesIO(name.encode(errors="replace")))
+    summary = import_images(tmp_path / "odd.tar", target)
+
+    assert classes(target) == {"cats/a.jpg", "cats/good.jpg"}
+    assert [skip.reason for skip in summary.skipped] == [
+        "below a file, not a folder",
+        "a name that no disk can keep",
+        "the name is not valid UTF-8",
+        "without a name",
+    ]
+    json.dumps(summary.to_dict(), ensure_ascii=False).encode()
 
 
 def test_a_dry_run_tells_the_same_and_writes_nothing(source, target):
@@ -299,18 +373,148 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(source, target):
     assert (dry.images, dry.copied, dry.skipped) == (wet.images, wet.copied, wet.skipped)
 
 
+def flat(source: Path) -> None:
+    write(source, *(f"train/{kind}.{number}.jpg" for kind in ("cat", "dog") for number in range(40)))
+    write(source, *(f"test/{number}.jpg" for number in range(1, 8)))
+
+
+def sets(source: Path) -> None:
+    write(source, *(f"training_set/{kind}/{number}.jpg" for kind in ("cats", "dogs") for number in range(40)))
+    write(source, "test_set/cats/1.jpg", "test_set/dogs/1.jpg", "single_prediction/1.jpg")
+
+
+def folders(source: Path) -> None:
+    write(source, *(f"{kind}/{number}.jpg" for kind in ("cats", "dogs") for number in range(40)))
+
+
+def split(source: Path) -> None:
+    write(source, *(f"{part}/cats/{n}.jpg" for part in ("train", "valid", "test") for n in range(20)))
+
+
+SHAPES = pytest.mark.parametrize("make", [flat, sets, folders, split])
+
+
+class Killed(BaseException):
+    pass
+
+
+def killed_after(count: int):
+    def progress(done: int, total: int) -> None:
+        if done == count:
+            raise Killed
+
+    return progress
+
+
+@SHAPES
+def test_an_import_of_any_shape_that_is_repeated_changes_nothing(source, target, make):
+    make(source)
+    first = import_images(source, target, options=HALF)
+    before = tree(target)
+    second = import_images(source, target, options=HALF)
+
+    assert tree(target) == before
+    assert (second.copied, second.already_there) == (0, first.copied)
+    assert second.images == first.images
+
+
+@SHAPES
+@pytest.mark.parametrize("count", [1, 30, 55])
+def test_an_import_of_any_shape_that_was_killed_ends_as_if_it_had_not_been(
+    source, target, tmp_path, make, count
+):
+    make(source)
+    import_images(source, tmp_path / "unhurt", options=HALF)
+    with pytest.raises(Killed):
+        import_images(source, target, killed_after(count), HALF)
+    import_images(source, target, options=HALF)
+
+    assert tree(target) == tree(tmp_path / "unhurt")
+
+
+@SHAPES
+def test_a_source_that_has_grown_is_divided_as_before_and_moves_nothing(source, target, make):
+    make(source)
+    import_images(source, target, options=HALF)
+    before = tree(target)
+    more = {flat: "train/cat.{}.jpg", sets: "training_set/cats/{}.jpg", split: "train/cats/{}.jpg"}
+    write(source, *(more.get(make, "cats/{}.jpg").format(number) for number in range(100, 160)))
+    summary = import_images(source, target, options=HALF)
+
+    assert before < tree(target)
+    assert (summary.copied, summary.already_there) == (60, len(before))
+    new = {path.split("/")[0] for path in tree(target) - before}
+    expected = {flat: {"train", "valid", "test"}, sets: {"train", "valid"}, split: {"train"}}
+    assert new == expected.get(make, {"train", "valid", "test"})
+
+
+@SHAPES
+@pytest.mark.parametrize("group", [None, r"(\d)\.jpg"])
+def test_other_shares_later_move_nothing_and_keep_groups_together(source, target, make, group):
+    make(source)
+    import_images(source, target, options=ImportOptions(Shares(0.25, 0.25, group)))
+    before = tree(target)
+    write(
+        source, *(f"{path.parent.relative_to(source)}/more{path.name}" for path in source.rglob("*/*0.jpg"))
+    )
+    summary = import_images(source, target, options=ImportOptions(Shares(0.6, 0.1, group)))
+
+    assert before <= tree(target)
+    assert len(tree(target)) == len(tree(source))
+    assert summary.already_there == len(before)
+    if group and make is folders:
+        tens = {path.split("/")[0] for path in tree(target) if path.endswith("0.jpg")}
+        assert len(tens) == 1
+
+
+@SHAPES
+def test_an_image_that_comes_again_under_another_name_is_there_already(source, target, tmp_path, make):
+    make(source)
+    import_images(source, target, options=HALF)
+    before = tree(target)
+    for path in sorted(target.rglob("*.jpg")):
+        copy = tmp_path / "again" / path.parent.name / f"renamed {path.name}"
+        if path.parent.name != "unknown":
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy.with_stem(f"{path.parts[-3]} {copy.stem}"))
+    summary = import_images(tmp_path / "again", target, options=ImportOptions(Shares(0.6, 0.1)))
+
+    assert tree(target) == before
+    assert summary.copied == 0
+
+
+def test_copies_within_a_source_all_come_so_that_the_gate_can_tell_of_them(source, target):
+    write(source, "train/cats/1.jpg", "valid/cats/1.jpg", "test/cats/1.jpg")
+    shutil.copy(source / "train/cats/1.jpg", source / "train/cats/2.jpg")
+    shutil.copy(source / "train/cats/1.jpg", source / "test/cats/3.jpg")
+    import_images(source, target)
+
+    assert tree(target) == tree(source)
+
+
+def test_unlabelled_images_keep_each_its_name(source, target):
+    write(source, "unknown/1.jpg")
+    import_images(source, target)
+    shutil.copy(source / "unknown/1.jpg", source / "unknown/2.jpg")
+    (source / "unknown/1.jpg").unlink()
+    import_images(source, target)
+
+    assert tree(target) == {"test/unknown/1.jpg", "test/unknown/2.jpg"}
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_two_images_for_one_place_are_refused_also_by_a_dry_run(source, target, dry_run):
+    write(source, "train/cats/1.jpg", "val/cats/1.jpg", "valid/cats/1.jpg")
+
+    with pytest.raises(DataError, match=r"valid/cats/1\.jpg is there already with other bytes"):
+        import_images(source, target, options=ImportOptions(dry_run=dry_run))
+
+
 def test_an_import_that_was_killed_can_be_repeated(source, target):
     write(source, *(f"cats/{number}.jpg" for number in range(20)))
 
-    class Killed(BaseException):
-        pass
-
-    def kill(done: int, total: int) -> None:
-        if done == 7:
-            raise Killed
-
     with pytest.raises(Killed):
-        import_images(source, target, kill)
+        import_images(source, target, killed_after(7))
     assert len(tree(target)) == 7
     summary = import_images(source, target)
 
@@ -412,6 +616,81 @@ def test_the_summary_is_shown_as_a_table_and_as_json(source, target):
     assert "cats" in shown
     assert "1 skipped: not an image by its extension, such as train/cats/note\\n.txt" in shown
     assert json.loads(json.dumps(summary.to_dict()))["images"] == {"train": {"cats": 1}, "valid": {"cats": 1}}
+
+
+def in_a_process(prepare: str, source: Path, target: Path) -> str:
+    """What an import says in a process that was prepared by these lines."""
+    code = (
+        "import os, resource, sys\n"
+        "from pathlib import Path\n"
+        "from vggflow.data.importers import import_images\n"
+        "from vggflow.data import archives\n"
+        "from vggflow.errors import VggflowError\n"
+        f"{prepare}\n"
+        "try:\n"
+        "    print(import_images(Path(sys.argv[1]), Path(sys.argv[2])).to_dict())\n"
+        "except VggflowError as error:\n"
+        "    print(error.exit_code, error)\n"
+    )
+    command = [sys.executable, "-c", code, str(source), str(target)]
+    said = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert said.returncode == 0, said.stderr
+    return said.stdout
+
+
+NOBODY = "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)"
+
+
+@pytest.fixture
+def place(request):
+    """A folder that another user can write to."""
+    folder = Path(tempfile.mkdtemp())
+    request.addfinalizer(lambda: shutil.rmtree(folder))
+    folder.chmod(0o777)
+    return folder
+
+
+def test_a_disk_that_is_full_is_told_in_one_line_and_leaves_nothing_half_done(source, target):
+    write(source, "train/cats/1.jpg", "valid/cats/1.jpg")
+    (source / "train" / "cats" / "2.jpg").write_bytes(bytes(5000))
+    said = in_a_process("resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))", source, target)
+
+    assert said.startswith(f"1 {target}/train/cats/2.jpg can't be written: File too large; mend that")
+    assert tree(target) == {"train/cats/1.jpg"}
+
+
+def test_a_target_without_permission_is_told_in_one_line(place):
+    write(place / "source", "train/cats/1.jpg")
+    (place / "data").mkdir(mode=0o755)
+
+    assert in_a_process(NOBODY, place / "source", place / "data") == (
+        f"1 {place}/data can't be written to: Permission denied\n"
+    )
+
+
+def test_a_folder_of_the_source_that_cannot_be_opened_is_told(place):
+    write(place / "source", "train/cats/1.jpg", "train/dogs/1.jpg", "valid/cats/1.jpg")
+    (place / "source" / "train" / "dogs").chmod(0)
+    said = in_a_process(NOBODY, place / "source", place / "data")
+
+    assert "'path': 'train/dogs', 'reason': \"the folder can't be opened: Permission denied\"" in said
+    assert tree(place / "data") == {"train/cats/1.jpg", "valid/cats/1.jpg"}
+
+
+@pytest.mark.parametrize("name", ["a.tar", "."])
+def test_a_source_that_cannot_be_opened_is_a_data_error(place, name):
+    source = write(place / "source", "cats/1.jpg")
+    with tarfile.open(source / "a.tar", "w") as taped:
+        taped.add(source / "cats", "cats")
+    (source / "a.tar").chmod(0)
+    (source / "cats").chmod(0)
+    if name == ".":
+        (source / "a.tar").unlink()
+    said = in_a_process(NOBODY, source / name, place / "data")
+
+    assert said.startswith("2 ")
+    assert "Permission denied" in said
+    assert said.count("\n") == 1
 
 
 def test_progress_counts_all_images(source, target):

@@ -45,8 +45,9 @@ def test_part_limits_leave_no_pair_out():
     assert sum(PART_BITS) == 64
 
 
-def test_equal_hashes_by_the_thousand_stay_bounded(monkeypatch):
-    monkeypatch.setattr(module, "FEW_PAIRS", 0)
+@pytest.mark.parametrize("indexed", [False, True])
+def test_equal_hashes_by_the_thousand_stay_bounded(monkeypatch, indexed):
+    monkeypatch.setattr(module, "FEW_PAIRS", 0 if indexed else 10**9)
     same = np.full(3000, hashes(1)[0])
     hits = neighbours(same, same, 8)
 
@@ -64,3 +65,9 @@ def test_a_hash_of_zero_is_not_taken_for_an_empty_place(monkeypatch):
     monkeypatch.setattr(module, "FEW_PAIRS", 0)
 
     assert found(np.array([0], np.uint64), hashes(50), 8) == {}
+
+
+def test_of_a_hash_with_very_many_the_nearest_are_kept():
+    base = np.concatenate([flipped(np.full(200, hashes(1)[0]), 8), hashes(1)])
+
+    assert found(hashes(1), base, 8)[0, 200] == 0

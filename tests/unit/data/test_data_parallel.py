@@ -1,5 +1,6 @@
 """Work shared out to worker processes: in order, bounded, and gone with the parent."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -43,6 +44,36 @@ def test_a_worker_that_dies_is_told_with_the_files_that_it_had():
     with pytest.raises(VggflowError, match=r"ended early .* at one of 32 files from /nowhere/\d+\.jpg on"):
         list(results)
     assert _workers() == []
+
+
+@pytest.fixture
+def fragile(tmp_path, monkeypatch):
+    """A function that takes its process down at items that end in `77.jpg`, in a module that workers find."""
+    (tmp_path / "fragile.py").write_text(
+        "import os, signal\n"
+        "def look(name):\n"
+        "    if name.endswith('77.jpg'):\n"
+        "        os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    return name\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    return importlib.import_module("fragile").look
+
+
+def test_an_item_that_crashes_its_worker_gets_the_result_for_that_and_the_others_theirs(fragile):
+    items = [f"{number}.jpg" for number in range(FEW + 10)]
+    results = list(for_each(fragile, items, 2, lambda name: f"{name} crashed"))
+
+    assert results == [f"{name} crashed" if name.endswith("77.jpg") else name for name in items]
+    assert _workers() == []
+
+
+def test_an_item_that_crashes_its_worker_is_named_where_there_is_no_result_for_that(fragile):
+    items = [f"{number}.png" for number in range(FEW)] + ["77.jpg"]
+
+    with pytest.raises(VggflowError, match=r"^77\.jpg crashes the process that looks at it"):
+        list(for_each(fragile, items, 2))
 
 
 def test_a_program_read_from_stdin_can_share_out_work():

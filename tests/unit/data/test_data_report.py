@@ -71,6 +71,24 @@ def test_pictures_are_small_jpegs_in_the_page(page):
     assert page.stat().st_size < 1_000_000
 
 
+def test_no_picture_behind_a_link_gets_into_the_page(data, tmp_path):
+    (tmp_path / "private.png").write_bytes(encode(picture(500), "PNG"))
+    (data / "train" / "cats" / "out.png").symlink_to(tmp_path / "private.png")
+    write_report(judge(data, ValidateSettings(), tmp_path / "docs"), data, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    assert "train/cats/out.png" in text
+    assert "data:image/jpeg" not in text
+
+
+def test_the_page_says_whose_data_it_is_compared_with(data, tmp_path):
+    judged = judge(data, ValidateSettings(), tmp_path / "docs")
+    changes = compare(judged.manifest, judged.manifest)
+    write_report(judged, data, tmp_path / "report.html", changes, "the newest candidate's data")
+
+    assert "Changed since the newest candidate&#39;s data" in (tmp_path / "report.html").read_text()
+
+
 def test_a_pair_of_copies_is_shown_once(tmp_path):
     data = grow(tmp_path / "data")
     (data / "test" / "cats" / "copy.jpg").write_bytes((data / "train" / "cats" / "0.jpg").read_bytes())
