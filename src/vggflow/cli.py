@@ -176,9 +176,11 @@ def _run_stage(workspace: Workspace, name: str) -> None:
     from vggflow import pipeline
     from vggflow.process import run_stage
 
-    check_version(workspace)
-    work = getattr(pipeline, name)
-    say(run_stage(workspace, name, lambda: work(workspace)).message)
+    def work() -> Any:
+        check_version(workspace)
+        return getattr(pipeline, name)(workspace)
+
+    say(run_stage(workspace, name, work).message)
 
 
 def _stage(name: str, description: str) -> Callable[[typer.Context], None]:

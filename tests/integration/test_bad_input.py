@@ -2,8 +2,10 @@
 
 import hashlib
 import shutil
+import sqlite3
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,32 @@ def _fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+def _registered(root: Path) -> int:
+    """How many models and versions the workspace's own tracking database has; none where there is no database."""
+    database = root / ".vggflow/mlflow.db"
+    if not database.exists():
+        return 0
+    query = "select (select count(*) from registered_models) + (select count(*) from model_versions)"
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return int(connection.execute(query).fetchone()[0])
+
+
+@pytest.fixture
+def vggflow(vggflow: Command) -> Command:
+    """The command line, which here never touches data, nor registers anything."""
+
+    def run(*arguments: str | Path) -> Ran:
+        root = Path(arguments[1]) if arguments[0] == "-C" else None
+        before = _fingerprint(root / "data") if root else {}
+        ran = vggflow(*arguments)
+        if root:
+            assert _fingerprint(root / "data") == before
+            assert _registered(root) == 0
+        return ran
+
+    return run
+
+
 def _ends(ran: Ran, code: int, *words: str) -> None:
     """It ended with `code`, and its last line holds the words."""
     assert ran.code == code, ran.err
@@ -37,10 +65,7 @@ def _ends(ran: Ran, code: int, *words: str) -> None:
 
 
 def _validate(vggflow: Command, root: Path) -> Ran:
-    before = _fingerprint(root / "data")
-    ran = vggflow("-C", root, "validate")
-    assert _fingerprint(root / "data") == before
-    return ran
+    return vggflow("-C", root, "validate")
 
 
 def test_good_data_passes(vggflow: Command, workspace: Path) -> None:
@@ -191,3 +216,29 @@ def test_a_tracking_server_that_is_not_there(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     _ends(vggflow("-C", workspace, "models"), 1, "127.0.0.1:9")
+
+
+def test_another_version_of_vggflow_leaves_an_outcome_that_is_not_tried_again(
+    vggflow: Command, workspace: Path
+) -> None:
+    (workspace / "vggflow.version").write_text("0.0.1 sha256:0\n")
+    vggflow("-C", workspace, "train")
+    outcome = read_outcome(workspaces.Workspace(workspace), "train")
+    assert outcome is not None
+    assert (outcome.exit_code, outcome.retry) == (2, False)
+
+
+def test_a_prefect_server_that_is_not_there(
+    vggflow: Command, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    ran = vggflow("-C", workspace, "retrain")
+    _ends(ran, 1, "http://127.0.0.1:9/api", "PREFECT_API_URL")
+
+
+def test_an_empty_class_is_refused_by_the_flow_too(vggflow: Command, workspace: Path) -> None:
+    (workspace / "data/train/green").mkdir()
+    ran = vggflow("-C", workspace, "retrain")
+    assert ran.code == 3, ran.err
+    assert ran.out.splitlines()[-1].startswith("Refused: data refused: no images in train/green")
+    assert "Traceback" not in ran.out + ran.err

@@ -18,7 +18,6 @@ from vggflow import workspace as workspaces
 
 pytestmark = pytest.mark.slow
 LONG = [{"name": "all", "learning_rate": 0.002, "epochs": 400}]
-SHORT = [{"name": "all", "learning_rate": 0.002, "epochs": 1}]
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +32,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def flow(root: Path, prefect_api: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A retraining that has come to its first epochs."""
+def command(root: Path, prefect_api: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A retraining, as a person starts it, that has come to its first epochs."""
     with (root / "flow.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "flows", "retrain", str(root)],
+            [sys.executable, "-m", "vggflow.cli", "-C", str(root), "retrain"],
             env=os.environ | {"PREFECT_API_URL": prefect_api},
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -46,10 +45,10 @@ def flow(root: Path, prefect_api: str) -> Iterator[subprocess.Popen[bytes]]:
         before = _epochs(root)
         _wait(lambda: _training(root) is not None and _epochs(root) > before, 180)
         yield process
-        for left in [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []:
-            left.kill()
-        process.kill()
+        if process.poll() is None:
+            process.kill()
         process.wait()
+        _wait(lambda: not _started(root), 20)
 
 
 def _wait(condition: Callable[[], bool], seconds: float) -> None:
@@ -82,6 +81,19 @@ def _dvc(root: Path) -> psutil.Process:
     return _processes(root, ("--single-item", "train"))[0]
 
 
+def _started(root: Path) -> list[psutil.Process]:
+    """Flows of this workspace, and stages and DVC below them."""
+    found = _processes(root, ("train",)) + _processes(root, ("--single-item", "train"))
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            if process.status() != psutil.STATUS_ZOMBIE and words[-3:] == ["flows", "retrain", str(root)]:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
 def _epochs(root: Path) -> int:
     """How many epochs the tracking database knows of."""
     database = root / ".vggflow/mlflow.db"
@@ -97,21 +109,37 @@ def _epochs(root: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("victim", ["flow", "stage", "dvc"])
+@pytest.mark.parametrize("victim", ["command", "flow", "stage", "dvc"])
 def test_no_training_is_left(
-    root: Path, flow: subprocess.Popen[bytes], victim: str, number: signal.Signals
+    root: Path, command: subprocess.Popen[bytes], victim: str, number: signal.Signals
 ) -> None:
     training = _training(root)
     assert training is not None
-    pid = {"flow": flow.pid, "stage": training.pid, "dvc": _dvc(root).pid if victim == "dvc" else 0}[victim]
+    (flow,) = psutil.Process(command.pid).children()
+    pid = {"command": command.pid, "flow": flow.pid, "stage": training.pid, "dvc": _dvc(root).pid}[victim]
     os.kill(pid, number)
-    _wait(lambda: _training(root) is None, 10)
+    _wait(lambda: not training.is_running() or training.status() == psutil.STATUS_ZOMBIE, 10)
+    if victim in ("command", "flow"):
+        _wait(lambda: not _started(root), 10)
+        expected = 128 + number if victim == "flow" or number == signal.SIGTERM else -number
+        assert command.wait(20) == expected
+        assert b"Traceback" not in (root / "flow.log").read_bytes()
 
 
-def test_the_next_run_ends_well(root: Path, prefect_api: str) -> None:
-    write_params(root, train={"phases": SHORT})
+def test_ctrl_c_ends_the_command_with_one_line(root: Path, command: subprocess.Popen[bytes]) -> None:
+    os.killpg(command.pid, signal.SIGINT)  # as a terminal does
+    assert command.wait(30) == 130
+    assert not _started(root)
+    log = (root / "flow.log").read_text()
+    assert "vggflow: interrupted" in log
+    assert "Traceback" not in log
+
+
+def test_the_next_run_goes_on_where_the_killed_ones_were_and_ends_well(root: Path, prefect_api: str) -> None:
+    reached = _epochs(root)
+    assert reached > 9, "each of the runs before came to an epoch"
     done = subprocess.run(
-        [sys.executable, "-m", "flows", "retrain", str(root)],
+        [sys.executable, "-m", "vggflow.cli", "-C", str(root), "retrain"],
         env=os.environ | {"PREFECT_API_URL": prefect_api},
         capture_output=True,
         text=True,
@@ -120,3 +148,13 @@ def test_the_next_run_ends_well(root: Path, prefect_api: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Promoted" in done.stdout
+    assert _steps(root) == [(1, LONG[0]["epochs"], LONG[0]["epochs"])], "one run, and no epoch twice"
+
+
+def _steps(root: Path) -> list[tuple[int, ...]]:
+    """How many runs there are with how many epochs, and with how many different ones."""
+    query = (
+        "select count(distinct run_uuid), count(*), count(distinct step) from metrics where key = 'val_loss'"
+    )
+    with closing(sqlite3.connect(f"file:{root}/.vggflow/mlflow.db?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()

@@ -54,6 +54,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
     code, out = vggflow(root, prefect_api, "retrain")
     assert code == 0, out
     assert "Promoted" in out
+    assert "Traceback" not in out
     return root
 
 
@@ -72,6 +73,15 @@ def test_a_second_retraining_has_nothing_to_do(origin: Path, prefect_api: str) -
     assert (code, last_state(prefect_api)) == (0, ("COMPLETED", "Nothing new")), out
     assert models(origin, prefect_api) == before
     assert (origin / "model/model.keras").stat().st_mtime_ns == model
+
+
+def test_what_validation_finds_out_about_the_champion_makes_no_training_stale(origin: Path) -> None:
+    here = workspaces.Workspace(origin)
+    result = origin / "validation/result.json"
+    before = result.read_text()
+    result.write_text(json.dumps(json.loads(before) | {"compared_with": "another champion"}))
+    assert json.loads(here.dvc("status", "--json", "train") or "{}").get("train") is None
+    result.write_text(before)
 
 
 def test_a_flow_never_commits(origin: Path) -> None:
@@ -105,6 +115,7 @@ def test_refused_data_fails_as_refused_and_registers_nothing(
     assert (code, last_state(prefect_api)) == (3, ("FAILED", "Refused")), out
     assert "train/red/notes.jpg" in out
     assert "Retry" not in out
+    assert "Traceback" not in out
     assert models(root, prefect_api) == before
 
 

@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_the_user_interfaces_answer_and_end_with_their_command(
     workspace: Path, number: signal.Signals
 ) -> None:
@@ -34,6 +34,9 @@ def test_the_user_interfaces_answer_and_end_with_their_command(
     below = psutil.Process(process.pid).children(recursive=True)
     assert below
     process.send_signal(number)
-    assert process.wait(30) in (0, 143)
+    expected = {signal.SIGINT: 0, signal.SIGKILL: -signal.SIGKILL}
+    assert process.wait(30) == expected.get(number, 128 + number)
     process.stdout.close()
+    if number == signal.SIGKILL:
+        psutil.wait_procs(below, timeout=15)
     assert not [child for child in below if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]

@@ -16,12 +16,15 @@ from vggflow import artifacts, files
 from vggflow.console import out, say, table
 from vggflow.errors import UsageError, VggflowError
 from vggflow.listing import model_rows
+from vggflow.process import DRIVER
 from vggflow.sample import digits
-from vggflow.servers import free_ports, prefect, running
+from vggflow.servers import free_ports, prefect, running, unwinding
 from vggflow.workspace import Workspace, default_remote, find
 
 REFUSED = 3
 MARK = "A demo of vggflow: `vggflow demo` removes this folder and makes it anew.\n"
+REMOTE_MARK = "vggflow-demo"
+ELSEWHERE = ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_WORKSPACE")
 PICTURES = 5
 
 
@@ -64,16 +67,19 @@ def run(folder: Path) -> None:
     """Makes a workspace in `folder` and goes the whole way.
 
     Raises:
-        UsageError: there is something in `folder` that is no earlier demo.
+        UsageError: there is something in `folder`, or in the folder of its DVC remote, that is no earlier demo.
     """
     _make_room(folder)
+    for name in ELSEWHERE:  # a team's servers are not for trying things
+        os.environ.pop(name, None)
+    os.environ[DRIVER] = str(os.getpid())
     journey = Journey(folder)
-    with journey.step("A workspace with the handwritten digits 5 to 9"):
-        journey.vggflow("init", str(folder), "--sample")
-        files.write_text(folder / artifacts.STATE / "demo", MARK)
-    with _prefect_for_all_flows(find(folder)):
-        _go(journey)
-    _close(journey, find(folder))
+    with unwinding():
+        with journey.step("A workspace with the handwritten digits 5 to 9"):
+            journey.vggflow("init", str(folder), "--sample")
+        with _prefect_for_all_flows(find(folder)):
+            _go(journey)
+        _close(journey, find(folder))
 
 
 def _go(journey: Journey) -> None:
@@ -84,7 +90,7 @@ def _go(journey: Journey) -> None:
     with journey.step("Predictions"):
         pictures = [str(journey.folder / f"data/test/unknown/{n}.png") for n in range(1, PICTURES + 1)]
         journey.vggflow(*here, "predict", *pictures)
-    delivery = journey.folder.with_name(f"{journey.folder.name}.delivery")
+    delivery = journey.folder / artifacts.STATE / "delivery"
     with journey.step("New data, with a test picture among the training pictures"):
         digits.write_delivery(delivery, digits.SECOND)
         leak = _plant(journey.folder, delivery)
@@ -95,7 +101,6 @@ def _go(journey: Journey) -> None:
         say(f"$ rm {journey.folder / artifacts.DATA / leak}")
         journey.vggflow(*here, "retrain")
         journey.note_phases("second")
-    shutil.rmtree(delivery)
 
 
 def _plant(folder: Path, delivery: Path) -> Path:
@@ -111,8 +116,10 @@ def _prefect_for_all_flows(workspace: Workspace) -> Iterator[None]:
     """One server for the whole demo; without it each flow starts, and waits for, one of its own."""
     with running(workspace, prefect(free_ports(1)[0])) as server:
         os.environ["PREFECT_API_URL"] = f"{server.url}/api"
-        yield
-        del os.environ["PREFECT_API_URL"]
+        try:
+            yield
+        finally:
+            del os.environ["PREFECT_API_URL"]
 
 
 def _close(journey: Journey, workspace: Workspace) -> None:
@@ -131,7 +138,26 @@ def _close(journey: Journey, workspace: Workspace) -> None:
 
 
 def _make_room(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()) and not (folder / artifacts.STATE / "demo").exists():
-        raise UsageError(f"{folder} is not empty and no earlier demo: name another folder, or empty this one")
-    for old in (folder, default_remote(folder.absolute()), folder.with_name(f"{folder.name}.delivery")):
-        shutil.rmtree(old, ignore_errors=True)
+    """Removes an earlier demo, and marks what is made now as one before there is anything in it."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, expected a folder: name another one")
+    mark, remote = folder / artifacts.STATE / "demo", default_remote(folder.resolve())
+    for place, marked in ((folder, mark), (remote, remote / REMOTE_MARK)):
+        if place.is_dir() and any(place.iterdir()) and not (marked.exists() or mark.exists()):
+            raise UsageError(
+                f"{place} is not empty and no earlier demo's: name another folder, or empty this one"
+            )
+    for place, marked in ((remote, remote / REMOTE_MARK), (folder, mark)):
+        _empty(place, marked)
+        files.write_text(marked, MARK)
+
+
+def _empty(folder: Path, mark: Path) -> None:
+    """Removes what is in a folder, but neither the folder, since somebody may stand in it, nor its mark."""
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry in mark.parents:
+            _empty(entry, mark)
+        elif entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry != mark:
+            entry.unlink()
