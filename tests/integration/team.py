@@ -184,6 +184,12 @@ class Team:
         wanted = {"flow_runs": {"id": {"any_": [number]}}, "limit": 200}
         return {each["key"]: each for each in self.ask("POST", "/artifacts/filter", wanted)}
 
+    def experiment(self, name: str) -> str:
+        """The id of an MLflow experiment."""
+        place = f"{self.mlflow_url}/api/2.0/mlflow/experiments/get-by-name"
+        answer = httpx.get(place, params={"experiment_name": name}, trust_env=False, timeout=30)
+        return str(answer.json()["experiment"]["experiment_id"])
+
     def models(self) -> list[tuple[str, int, str]]:
         """Model, version and aliases."""
         rows = json.loads(self.vggflow("models", "--json"))
@@ -223,8 +229,8 @@ def team(folder: Path) -> Iterator[Team]:
     environment = servers.environment(store) | {"PREFECT_HOME": str(folder / "prefect")}
     found = Team(
         folder,
-        Program([sys.executable, *prefect.command], folder, environment, folder / "prefect.log"),
-        Program([sys.executable, *mlflow.command], folder, environment, folder / "mlflow.log"),
+        Program([sys.executable, "-m", *prefect.command], folder, environment, folder / "prefect.log"),
+        Program([sys.executable, "-m", *mlflow.command], folder, environment, folder / "mlflow.log"),
         prefect.url,
         mlflow.url,
     )

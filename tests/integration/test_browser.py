@@ -1,14 +1,16 @@
-"""The way that people take in a browser: deployment, run, artifacts, MLflow run, model version, promote form.
+"""The way that people take: deployment, run, artifacts, report, MLflow run, model version, form, decisions.
 
-With VGGFLOW_SCREENSHOTS=FOLDER each page is kept as a picture.
+With VGGFLOW_SCREENSHOTS=FOLDER each page is kept as a picture: those in docs/ are `browser-*.png`.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 from team import Team, change_params, team, wait
 
@@ -48,7 +50,9 @@ def keep(page: Page, name: str) -> None:
     folder = os.environ.get("VGGFLOW_SCREENSHOTS")
     if folder:
         page.wait_for_timeout(3000)  # charts draw themselves
-        page.screenshot(path=Path(folder) / f"{name}.png")
+        picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+        picture.thumbnail((1000, 1000))
+        picture.quantize(48).save(Path(folder) / f"browser-{name}.png", optimize=True)
 
 
 def test_a_person_finds_the_way_from_the_deployment_to_a_promotion(
@@ -74,8 +78,22 @@ def test_a_person_finds_the_way_from_the_deployment_to_a_promotion(
     expect(page.get_by_text("vggflow promote 1").first).to_be_visible()
     keep(page, "artifact")
 
-    link = page.get_by_role("link", name="MLflow run").first.get_attribute("href")
+    link, report = (
+        page.get_by_role("link", name=name).first.get_attribute("href")
+        for name in ("MLflow run", "evaluation report")
+    )
     assert link is not None and link.startswith(made.mlflow_url)
+    assert report is not None and report.startswith(made.mlflow_url)
+    page.goto(f"{made.prefect_url}/artifacts")
+    for key in ("tiny-summary", "tiny-train", "tiny-evaluate", "tiny-promote"):
+        expect(page.get_by_text(key).first).to_be_visible()
+    keep(page, "artifacts")
+
+    page.goto(report)
+    inside = page.frame_locator("iframe").get_by_text("Accuracy").or_(page.get_by_text("report.html"))
+    expect(inside.first).to_be_visible()
+    keep(page, "report")
+
     page.goto(f"{link}/model-metrics")
     expect(page.get_by_text("val_accuracy").first).to_be_visible()
     keep(page, "mlflow-run")
@@ -96,3 +114,7 @@ def test_a_person_finds_the_way_from_the_deployment_to_a_promotion(
     page.goto(f"{made.mlflow_url}/#/models/tiny/versions/1")
     expect(page.get_by_text("champion").first).to_be_visible()
     keep(page, "champion")
+
+    page.goto(f"{made.mlflow_url}/#/experiments/{made.experiment('tiny-promotions')}")
+    expect(page.get_by_text("Promoted").or_(page.get_by_text("promoted")).first).to_be_visible()
+    keep(page, "decisions")

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from tiny import COLOURS, draw, draw_data, write_params
 
@@ -35,6 +36,20 @@ def megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
+def flow_runs(prefect_api: str, tag: str) -> list[str]:
+    """Ids of the workspace's runs that Prefect knows."""
+    wanted = {"flow_runs": {"tags": {"all_": [tag]}}, "limit": 200}
+    found = httpx.post(f"{prefect_api}/flow_runs/filter", json=wanted, trust_env=False, timeout=30)
+    return [run["id"] for run in found.json()]
+
+
+def shown_of(prefect_api: str) -> set[str]:
+    """Runs that artifacts with this workspace's keys belong to."""
+    wanted = {"artifacts": {"key": {"like_": "nights-"}}, "limit": 200}
+    found = httpx.post(f"{prefect_api}/artifacts/filter", json=wanted, trust_env=False, timeout=30).json()
+    return {each["flow_run_id"] for each in found}
+
+
 def champion(workspace: Workspace) -> int:
     found = ledger.read(connection.connect(workspace), workspace.settings().registry).champion
     assert found is not None
@@ -42,13 +57,15 @@ def champion(workspace: Workspace) -> int:
 
 
 def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: str, tmp_path: Path) -> None:
-    root = tmp_path / "tiny"
+    root = tmp_path / "nights"
     # Every second night a fresh model replaces an equal one, so that there is a history to ask.
     write_params(root, promotion={"rule": "not_worse", "margin": 0.9, "approval": "required"})
     workspace = workspaces.init(root)
     vggflow(root, prefect_api, "data", "import", str(draw_data(tmp_path / "delivery")))
     reigned: dict[int, tuple[datetime, int]] = {}
     sizes: dict[int, float] = {}
+    states: dict[int, float] = {}
+    finished: dict[int, list[str]] = {}
     for night in range(1, NIGHTS + 1):
         draw(tmp_path / f"night{night}" / "train" / "red" / f"night{night}.png", COLOURS["red"], 5000 + night)
         vggflow(root, prefect_api, "data", "import", str(tmp_path / f"night{night}"))
@@ -58,6 +75,8 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: s
         vggflow(root, prefect_api, "clean", "--keep", str(KEEP))
         reigned[night] = (datetime.now(UTC), champion(workspace))
         sizes[night] = megabytes(root) - megabytes(root / "data")
+        states[night] = megabytes(root.parent / "state")
+        finished[night] = flow_runs(prefect_api, "workspace:nights")
     assert len({number for _, number in reigned.values()}) == NIGHTS // 2
 
     client, names = connection.connect(workspace), workspace.settings().registry
@@ -71,6 +90,13 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: s
     model = (root / "model/model.keras").stat().st_size / 1e6
     grown = sizes[NIGHTS] - sizes[NIGHTS - 4]
     assert grown < 2 * (model + 3.0), sizes
+
+    # Checkpoints and features of one kind: as many images more as there were nights.
+    assert states[NIGHTS] - states[NIGHTS - 4] < 1.0, states
+    assert {len(runs) for night, runs in finished.items() if night >= KEEP} == {KEEP}, (
+        "Prefect keeps the newest"
+    )
+    assert shown_of(prefect_api) == set(finished[NIGHTS]), "artifacts of no run that is gone"
 
     asked, number = reigned[7]
     rows = json.loads(vggflow(root, prefect_api, "models", "--history", "--json"))
