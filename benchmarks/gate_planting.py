@@ -34,19 +34,22 @@ class Result:
 
 def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     """Found of each kind, and false alarms."""
-    results, beside, on_clean = measure(Path(options.photos), folder, options.seed)
+    results, beside, on_clean, known = measure(Path(options.photos), folder, options.seed)
     near = {kind for kind in results if kind not in ("same bytes", "other label", "truncated")}
     for kind, result in results.items():
         least = None if kind in near else float(result.planted)
         yield Row("planting", kind, result.found, f"of {result.planted}", least, note=" ".join(result.missed))
     found = sum(results[kind].found for kind in near)
     yield Row("planting", "all near duplicates", found, f"of {EACH * len(near)}", least=EACH * len(near) - 1)
+    yield Row("planting", "known pair of the photographs", known, "of 2", least=2)
     yield Row("planting", "false alarms beside the faults", len(beside), most=2, note=" ".join(beside))
     yield Row("planting", "false alarms on the clean copy", len(on_clean), most=2, note=" ".join(on_clean))
 
 
-def measure(photos: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Result], list[str], list[str]]:
-    """Plants and looks; results per kind, false alarms on the planted copy, and on the clean one."""
+def measure(photos: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Result], list[str], list[str], int]:
+    """Plants and looks; results per kind, false alarms on the planted copy and on the clean one, and how many of
+    the two known copies are found there.
+    """
     clean, planted = folder / "clean", folder / "planted"
     for copy in (clean, planted):
         shutil.copytree(photos, copy, copy_function=shutil.copyfile)
@@ -60,7 +63,9 @@ def measure(photos: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Result
         explained |= {path, original}
         if path not in found.get(expectation, ()):
             result.missed.append(path)
-    return results, _unexplained(found, explained), _unexplained(_found(clean, folder), KNOWN)
+    on_clean = _found(clean, folder)
+    known = len(KNOWN & on_clean.get("near_duplicates", set()) | KNOWN & on_clean.get("near_leakage", set()))
+    return results, _unexplained(found, explained), _unexplained(on_clean, KNOWN), known
 
 
 def plant(data: Path, chance: random.Random) -> Iterator[tuple[str, str, str, str]]:

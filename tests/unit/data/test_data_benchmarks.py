@@ -27,6 +27,7 @@ def test_planted_faults_are_found_and_little_else():
     assert {what: row["value"] for what, row in found.items() if row["meets_aim"] is False} == {}
     assert found["all near duplicates"]["value"] >= 19
     assert found["same bytes"]["value"] == 5
+    assert found["known pair of the photographs"]["value"] == 2
 
 
 @pytest.mark.slow
@@ -46,3 +47,4 @@ def test_a_scan_leaves_the_photographs_as_they_were():
 
     assert found["data folder as it was"]["meets_aim"]
     assert found["second scan to first"]["value"] < 0.3
+    assert found["scanning process, all images to a tenth"]["meets_aim"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from made_pictures import encode, picture
 from PIL import Image
 
+from vggflow.data.fingerprint import fingerprint
 from vggflow.data.images import ImageError, decode, load, open_image, pixels
 from vggflow.data.inspection import inspect
 
@@ -82,6 +83,9 @@ def check(folder: Path, content: bytes, extension: str, train) -> None:
         seen = decode(content).image
         assert (facts["width"], facts["height"]) == seen.size
         assert np.array_equal(np.asarray(open_image(path)), np.asarray(seen))
+        # What the gate measured are these pixels.
+        measured = fingerprint(seen)
+        assert (facts["perceptual_hash"], facts["brightness"]) == (measured.hashes[0], measured.brightness)
         assert np.array_equal(train(path, facts["sha256"]), pixels(seen, 16))
 
 
@@ -94,11 +98,14 @@ def test_gate_and_decoder_agree_on_damaged_images(tmp_path_factory, file):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.filterwarnings("ignore::UserWarning")
 @settings(max_examples=2500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(file=files())
 def test_gate_and_training_agree_on_thousands_of_damaged_images(tmp_path_factory, file):
     from vggflow.data import batches
 
-    shape = batches.Shape(16, "stretch")
-    check(tmp_path_factory.getbasetemp(), *file, lambda path, sha256: batches.read(path, sha256, shape))
+    def batch(path: Path, sha256: str) -> np.ndarray:
+        """The image as training's batches are filled with it."""
+        images = batches.Examples(path.parent, (path.name,), (sha256,), np.zeros(1, np.int64))
+        return next(batches.read_ahead(images, [0], batches.Shape(16, "stretch")))
+
+    check(tmp_path_factory.getbasetemp(), *file, batch)
