@@ -90,9 +90,12 @@ def test_a_flow_never_commits(origin: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shared", [False, True], ids=["a registry of its own", "the team's registry"])
 def test_another_machine_restores_everything_and_trains_nothing(
-    origin: Path, prefect_api: str, tmp_path: Path
+    origin: Path, prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
+    if shared:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{origin}/.vggflow/mlflow.db")
     clone, home = tmp_path / "elsewhere", tmp_path / "home"
     home.mkdir()
     subprocess.run(["git", "clone", "--quiet", origin.with_name("tiny.git"), clone], check=True)
