@@ -606,6 +606,22 @@ def test_more_than_fits_on_the_disk_is_refused_before_copying(source, target):
     assert tree(target) == set()
 
 
+def test_what_is_there_already_needs_no_room_on_the_disk(source, target):
+    write(source, "cats/1.jpg")
+    (target / "train" / "cats").mkdir(parents=True)
+    with (source / "cats" / "2.jpg").open("wb") as file:
+        file.truncate(sources.MAX_BYTES)
+    (target / "train" / "cats" / "2.jpg").hardlink_to(source / "cats" / "2.jpg")
+    for number in range(shutil.disk_usage(source).free // sources.MAX_BYTES + 1):
+        for folder in (source / "cats", target / "train" / "cats"):
+            (folder / f"link{number}.jpg").hardlink_to(source / "cats" / "2.jpg")
+
+    # Ended after the first one, since reading the others would take long.
+    with pytest.raises(Killed):
+        import_images(source, target, killed_after(1))
+    assert "1.jpg" in {path.name for path in target.glob("*/cats/*")}
+
+
 def test_the_summary_is_shown_as_a_table_and_as_json(source, target):
     write(source, "train/cats/1.jpg", "valid/cats/1.jpg", "train/cats/note\n.txt")
     summary = import_images(source, target)
