@@ -3,19 +3,24 @@
 import asyncio
 import json
 import subprocess
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
 from prefect import Flow, flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
 
@@ -184,3 +189,24 @@ def test_who_is_told_stays_until_somebody_says_otherwise(
     assert _apply(here) == ["promoted @told"]
     monkeypatch.setenv(automations.NOTIFY_URL, "")
     assert _apply(here) == []
+
+
+def test_a_schedule_makes_the_server_plan_its_runs(server: str, tmp_path: Path) -> None:
+    """With SQLAlchemy 2.1 Prefect 3.8's scheduler only writes an error into its log."""
+    here = _workspace(tmp_path / "planned")
+    with get_client(sync_client=True) as client:
+        schedule = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 2 * * *", timezone="Europe/Berlin"))
+        client.create_deployment(
+            client.create_flow(_named("retrain")),
+            "retrain-nightly@planned",
+            schedules=[schedule],
+            tags=["vggflow", identity(here).tag],
+        )
+    deadline = time.monotonic() + 90
+    while not (planned := server_status(here)["next"]):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert [run["run"] for run in planned] == ["retrain-nightly@planned"]
+    assert (
+        "T02:00" in datetime.fromisoformat(planned[0]["at"]).astimezone(ZoneInfo("Europe/Berlin")).isoformat()
+    )
