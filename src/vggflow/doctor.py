@@ -30,7 +30,8 @@ from vggflow.workspace import Workspace
 Health = Literal["ok", "warning", "wrong"]
 # What vggflow was tried with; another major version is another program.
 TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
-FASTAPI_LIMIT = (0, 151)
+# Newer ones are allowed by Prefect 3.8 and break it: the first version that does, and how it shows.
+BREAK_PREFECT = {"fastapi": ((0, 151), "deploying fails"), "sqlalchemy": ((2, 1), "no schedule fires")}
 LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
 MOST_SECONDS_APART = 5.0
 SECONDS_TO_ANSWER = 5.0
@@ -79,11 +80,12 @@ def _packages() -> Iterator[Finding]:
         known = int(found.partition(".")[0]) == major
         advice = "" if known else f"vggflow was tried with {name} {major}: install that, or expect surprises"
         yield Finding(name, "ok" if known else "warning", found, advice)
-    with suppress(PackageNotFoundError):
-        number = tuple(int(part) for part in version("fastapi").split(".")[:2])
-        if number >= FASTAPI_LIMIT:
-            advice = "Prefect's deploy fails with it: pip install 'fastapi<0.151'"
-            yield Finding("fastapi", "wrong", version("fastapi"), advice)
+    for name, (limit, effect) in BREAK_PREFECT.items():
+        with suppress(PackageNotFoundError):
+            found = version(name)
+            if tuple(int(part) for part in found.split(".")[:2]) >= limit:
+                advice = f"with it {effect} in Prefect: pip install '{name}<{'.'.join(map(str, limit))}'"
+                yield Finding(name, "wrong", found, advice)
 
 
 def _programs() -> Iterator[Finding]:

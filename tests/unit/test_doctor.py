@@ -29,6 +29,14 @@ def test_a_fresh_workspace_lacks_nothing_but_a_git_remote(workspace: Path, vggfl
     assert vggflow("-C", workspace, "doctor").code == 0
 
 
+def test_a_package_that_breaks_prefect_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not {"fastapi", "sqlalchemy"} & {finding.check for finding in doctor.examine(None)}
+    monkeypatch.setitem(doctor.BREAK_PREFECT, "sqlalchemy", ((1, 4), "no schedule fires"))
+    found = {finding.check: finding for finding in doctor.examine(None)}
+    assert found["sqlalchemy"].health == "wrong"
+    assert "pip install 'sqlalchemy<1.4'" in found["sqlalchemy"].advice
+
+
 def test_wrong_settings_are_named(workspace: Path, vggflow: Callable) -> None:
     write_params(workspace, train={"learning_rte": 1})
     assert unwell(workspace)["params.yaml"] == "wrong"
