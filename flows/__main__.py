@@ -39,9 +39,11 @@ def main() -> int:
         return _ended(str(error), error.exit_code)
     except KeyboardInterrupt:
         return _ended("interrupted; what was finished is kept, run the same command to go on", INTERRUPTED)
-    except httpx.TransportError as error:
-        address = os.environ.get("PREFECT_API_URL", "a server of its own")
-        return _ended(f"Prefect at {address} does not answer ({error}): start it, or mend PREFECT_API_URL", 1)
+    except (httpx.HTTPError, RuntimeError) as error:
+        if not isinstance(error, httpx.HTTPError) and not isinstance(error.__cause__, httpx.HTTPError):
+            raise
+        address, said = os.environ.get("PREFECT_API_URL", "a server of its own"), " ".join(str(error).split())
+        return _ended(f"Prefect at {address} fails ({said}): start it, or mend PREFECT_API_URL", 1)
 
 
 def _ended(message: str, code: int) -> int:
