@@ -55,8 +55,8 @@ def _compare_all(queries: Hashes, base: Hashes, radius: int) -> Neighbours:
     for start in range(0, len(queries), 256):
         distance = np.bitwise_count(queries[start : start + 256, None] ^ base[None, :])
         near = distance <= radius
-        for row in np.flatnonzero(near.sum(axis=1) > ENOUGH):
-            near[row, np.argpartition(distance[row], ENOUGH)[ENOUGH:]] = False
+        for crowded in np.flatnonzero(near.sum(axis=1) > ENOUGH):
+            near[crowded, np.argpartition(distance[crowded], ENOUGH)[ENOUGH:]] = False
         row, place = np.nonzero(near)
         found.append(Neighbours(row + start, place, distance[row, place]))
     return _joined(found)
