@@ -124,3 +124,52 @@ def test_the_figure_is_drawn_alike_twice_and_glows_only_where_there_is_heat():
     glow = explain_plot.glow(heat, 80)
     assert glow[65, 15, 3] > 0.7
     assert glow[:40, :, 3].max() == 0.0
+
+
+def explanation(class_name: str, heat: np.ndarray) -> explain.Explanation:
+    block = explain.Block(8, np.ones((8, 4, 4)))
+    return explain.Explanation(
+        picture=np.full((448, 448, 3), 128, np.uint8),
+        class_names=("other", class_name),
+        probabilities=np.array([0.25, 0.75]),
+        heat=heat,
+        blocks={"block1": block},
+    )
+
+
+def titles(figure) -> list[str]:
+    return [axes.get_title(loc="left") for axes in figure.axes]
+
+
+def test_a_picture_without_evidence_says_so():
+    assert "evidence for dogs (Grad-CAM)" in titles(explain_plot.draw(explanation("dogs", np.eye(8))))
+    assert "no evidence for dogs (Grad-CAM)" in titles(
+        explain_plot.draw(explanation("dogs", np.zeros((8, 8))))
+    )
+
+
+def test_a_class_name_is_shown_letter_by_letter_and_no_formula():
+    figure = explain_plot.draw(explanation(r"$\frac{1$ or $x_1$", np.eye(8)))
+    figure.savefig(io.BytesIO(), dpi=50, format="png")
+    shown = [figure._suptitle, *(axes._left_title for axes in figure.axes[:2])]
+    assert [text.get_parse_math() for text in (shown[0], shown[2])] == [False, False]
+    assert r"$\frac{1$ or $x_1$ 75.0%" in shown[0].get_text()
+
+
+def test_the_maps_of_a_block_share_one_scale():
+    strong, dead = np.zeros((8, 8)), np.zeros((8, 8))
+    strong[2:5, 2:5], dead[6, 6] = 10.0, 0.01
+    block = explain.Block(2, np.stack([strong, dead]))
+    made = explanation("dogs", np.eye(8))
+    figure = explain_plot.draw(
+        explain.Explanation(made.picture, made.class_names, made.probabilities, made.heat, {"block1": block})
+    )
+    limits = [axes.images[0].get_clim() for axes in figure.axes[2:]]
+    assert limits == [(0.0, 10.0), (0.0, 10.0)]
+    assert explain_plot.white(np.zeros((8, 4, 4))) == 1.0
+
+
+def test_a_single_bright_place_at_the_border_does_not_darken_the_block():
+    maps = np.random.default_rng(0).uniform(0.0, 1.0, (8, 32, 32))
+    maps[0, 0, 0] = 1000.0
+    assert explain_plot.white(maps) < 1.1
