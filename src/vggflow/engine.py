@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+REPEATABLE = "xla_gpu_deterministic_ops"
+
 
 def start(backend: str | None = None) -> None:
     """Imports Keras and its backend, holding back what native code writes to stderr before it can be told not to.
@@ -14,8 +16,21 @@ def start(backend: str | None = None) -> None:
     """
     if backend:
         os.environ.setdefault("KERAS_BACKEND", backend)
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        _set_up_jax()
     with _native_output_held():
         import keras  # noqa: F401
+
+
+def _set_up_jax() -> None:
+    """On a GPU: memory taken as needed, not three quarters at once, and operations that repeat to the byte.
+
+    JAX reads this when it is imported and when it starts its devices.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if REPEATABLE not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --{REPEATABLE}=true".strip()
 
 
 @contextmanager

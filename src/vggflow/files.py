@@ -1,5 +1,6 @@
 """Files that are whole or absent: written beside, flushed to disk, then renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -8,6 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from vggflow.errors import VggflowError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -22,6 +27,12 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(beside)
         beside.chmod(0o644)
         beside.replace(path)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise VggflowError(
+            f"no room on the disk for {path}: make some, then run the same command again"
+        ) from error
     finally:
         beside.unlink(missing_ok=True)
     _sync(path.parent)

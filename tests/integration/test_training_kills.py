@@ -65,7 +65,10 @@ def half_written(program: Program) -> list[str]:
 
 def test_killed_twenty_times_and_within_each_kind_of_write_it_ends_the_same(whole: Program) -> None:
     program = whole.copy("killed")
-    for kind in ("features", "best", "checkpoint"):
+    runs_before = len(program.server.runs())
+    for kind in ("run opened", "parameters"):
+        die_within(program, kind)
+    for kind in ("features", "listing", "best", "checkpoint"):
         before = len(half_written(program))
         die_within(program, kind)
         assert len(half_written(program)) > before, f"{kind}: the write was not interrupted"
@@ -85,6 +88,7 @@ def test_killed_twenty_times_and_within_each_kind_of_write_it_ends_the_same(whol
     steps = len({step for key, step in points if key == "step/loss"})
     assert steps == len(history) * 2, "16 images in batches of 8 are 2 steps an epoch"
     assert whole.server.status(program.run_id()) == "FINISHED"
+    assert len(whole.server.runs()) == runs_before + 1, "a run was opened and never found again"
     assert not list((program.root / "model").glob(".*")), "what the killed ones left was not removed"
 
 

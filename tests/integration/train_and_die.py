@@ -4,6 +4,7 @@ Python's audit hooks tell of each renaming and of what goes to a server, so noth
 """
 
 import os
+import re
 import signal
 import sys
 import time
@@ -11,14 +12,21 @@ from pathlib import Path
 
 # The kind of write, the sign of its file while it is written, and which of them is the last thing ever done.
 FILES = {
-    "features": (".npy.", 1),
-    "best": ("/.best-", 1),
-    "checkpoint": ("/.checkpoint.npz", 2),
-    "model": ("/.model.keras", 1),
-    "history": ("/.history.json", 1),
-    "run": ("/.run.json", 1),
+    "features": (r"\.npy\.", 1),
+    "listing": (r"/features/\w+/\.[0-9a-f]{24}\.json\.", 1),
+    "best": (r"/\.best-", 1),
+    "checkpoint": (r"/\.checkpoint\.npz", 2),
+    "model": (r"/\.model\.keras", 1),
+    "history": (r"/\.history\.json", 1),
+    "run": (r"/\.run\.json", 1),
 }
-POINTS = b'"metrics": [{'
+# What a request holds, and whether the server takes it before the end.
+REQUESTS = {
+    "run opened": (b'"run_name": ', True),
+    "parameters": (b'"params": [{', False),
+    "batch": (b'"metrics": [{', False),
+    "batch taken": (b'"metrics": [{', True),
+}
 
 
 def die() -> None:
@@ -33,7 +41,7 @@ class WithinFile:
         self._sign, self._count = sign, count
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
-        if event != "os.rename" or self._sign not in str(arguments[0]):
+        if event != "os.rename" or not re.search(self._sign, str(arguments[0])):
             return
         self._count -= 1
         if not self._count:
@@ -42,17 +50,17 @@ class WithinFile:
             die()
 
 
-class WithinBatch:
-    """Dies while metric points are sent, or when the server has taken them and nobody has read its answer."""
+class WithinRequest:
+    """Dies while a request is sent, or when the server has taken it and nobody has read its answer."""
 
-    def __init__(self, *, taken: bool) -> None:
-        self._taken = taken
+    def __init__(self, sign: bytes, taken: bool) -> None:
+        self._sign, self._taken = sign, taken
 
     def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
         if event != "http.client.send":
             return
         connection, content = arguments
-        if not isinstance(content, bytes) or POINTS not in content:
+        if not isinstance(content, bytes) or self._sign not in content:
             return
         connection.sock.sendall(content if self._taken else content[: len(content) // 2])
         if self._taken:
@@ -60,9 +68,9 @@ class WithinBatch:
         die()
 
 
-def hook(kind: str) -> WithinFile | WithinBatch:
+def hook(kind: str) -> WithinFile | WithinRequest:
     """What dies within this kind of write."""
-    return WithinBatch(taken=kind == "batch taken") if kind.startswith("batch") else WithinFile(*FILES[kind])
+    return WithinRequest(*REQUESTS[kind]) if kind in REQUESTS else WithinFile(*FILES[kind])
 
 
 if __name__ == "__main__":

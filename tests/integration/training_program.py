@@ -64,6 +64,12 @@ class TrackingServer:
             (key, point.step, point.value) for key in keys for point in client.get_metric_history(run_id, key)
         ]
 
+    def runs(self) -> list[str]:
+        """The ids of all runs."""
+        client = MlflowClient(self.url)
+        places = [place.experiment_id for place in client.search_experiments()]
+        return [run.info.run_id for run in client.search_runs(places)]
+
     def last_step(self, run_id: str, key: str) -> int:
         """The last step that the run holds of a metric."""
         return max(

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from vggflow.data import manifest as manifests
 from vggflow.data.images import ImageError, Pixels, Resize, open_image, pixels
 from vggflow.errors import DataError
+
+THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -105,15 +107,18 @@ def read(path: Path, sha256: str, shape: Shape) -> Pixels:
         raise DataError(f"{path}: {error}; run `vggflow validate` again") from error
 
 
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+
+
 def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
     """Yields images in the order of `indices`, decoded in threads a few batches ahead of the reader."""
-    threads = min(8, os.cpu_count() or 1)
     waiting: deque[Future[Pixels]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+    pool = _pool()
     remaining = iter(indices)
     try:
         while True:
-            for index in islice(remaining, max(0, 32 * threads - len(waiting))):
+            for index in islice(remaining, max(0, 32 * THREADS - len(waiting))):
                 waiting.append(pool.submit(read, images.path(index), images.hashes[index], shape))
             if not waiting:
                 return
@@ -128,13 +133,16 @@ class Decoding:
     def __init__(self, images: Examples, shape: Shape) -> None:
         self._images = images
         self._shape = shape
+        self._pool = _pool()
 
     def __len__(self) -> int:
         return len(self._images)
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """Pixels as uint8 (n, S, S, 3)."""
-        return np.stack(list(read_ahead(self._images, indices.tolist(), self._shape)))
+        places = indices.tolist()
+        paths, hashes = map(self._images.path, places), (self._images.hashes[place] for place in places)
+        return np.stack(list(self._pool.map(read, paths, hashes, repeat(self._shape))))
 
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

@@ -24,7 +24,12 @@ def layers(settings: AugmentationSettings, seed: int) -> list[keras.layers.Layer
         "brightness": lambda most, **named: keras.layers.RandomBrightness(most, VALUE_RANGE, **named),
     }
     wanted = {kind: most for kind, most in settings if most}
-    return [make[kind](most, seed=seed, name=f"{PREFIX}{kind}") for kind, most in wanted.items()]
+    made = [make[kind](most, seed=seed, name=f"{PREFIX}{kind}") for kind, most in wanted.items()]
+    if keras.backend.backend() == "jax":
+        for layer in made:
+            # Keras says no of some for TensorFlow's sake; one such layer would leave the whole network uncompiled.
+            layer.supports_jit = True
+    return made
 
 
 def _edge(named: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow import files
+from vggflow.errors import VggflowError
+from vggflow.locks import exclusive
 from vggflow.training.job import STEP_VALUES, Row
 
 Arrays = dict[str, NDArray[Any]]
@@ -26,6 +29,7 @@ CHECKPOINT = "checkpoint.npz"
 PROGRESS, STEPS = "progress", "steps"
 DAYS_TO_KEEP = 14
 DAYS_UNTIL_ABANDONED = 1 / 24
+LOCKS = "locks"
 
 
 @dataclass
@@ -35,8 +39,12 @@ class Progress:
     `best_epoch` counts over all phases and names the file of the best weights; `stale` counts epochs since.
     `rows` are the epochs done and `steps` their steps, a row of `STEP_VALUES` each: whoever tracks the training may
     have been killed before it could pass them on. `results` are those found so far, as of the linear probe.
+    `kept` are the features for which there was room when the training began: it goes on with the same ones.
+    `training` names this training and no other of the same inputs, before there is a run.
     """
 
+    training: str = ""
+    kept: list[str] = field(default_factory=list)
     run_id: str | None = None
     phase: int = 0
     epoch: int = 0
@@ -96,6 +104,11 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def held(self) -> AbstractContextManager[None]:
+        """Within the block, another training of the same inputs waits: both would write the same files."""
+        lock = self.folder.parents[1] / LOCKS / f"training-{self.folder.name}.lock"
+        return exclusive(lock, f"the same training: its checkpoint is {self.folder}")
+
     def save(self, progress: Progress, arrays: Arrays) -> None:
         """Replaces the checkpoint, atomically."""
         text = json.dumps({name: value for name, value in vars(progress).items() if name != STEPS}).encode()
@@ -106,12 +119,12 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
 
     def load(self) -> tuple[Progress, Arrays] | None:
-        """The checkpoint, if there is a whole one."""
+        """The checkpoint, if there is a whole one with the best weights that it names."""
         arrays = _read(self.folder / CHECKPOINT)
         if arrays is None:
             return None
         progress = Progress(**json.loads(arrays.pop(PROGRESS).tobytes()), steps=arrays.pop(STEPS))
-        if progress.best_epoch and not self._best(progress).exists():
+        if progress.best_epoch and _read(self._best(progress)) is None:
             return None
         return progress, arrays
 
@@ -119,9 +132,21 @@ class Checkpoints:
         """Keeps the weights of the epoch `progress.best_epoch`; before the checkpoint that names them."""
         _write(self._best(progress), arrays)
 
-    def load_best(self, progress: Progress) -> Arrays | None:
-        """The weights that `save_best` kept."""
-        return _read(self._best(progress))
+    def load_best(self, progress: Progress) -> Arrays:
+        """The weights that `save_best` kept.
+
+        Raises:
+            VggflowError: they are damaged or gone.
+        """
+        return _present(_read(self._best(progress)), self._best(progress))
+
+    def load_arrays(self) -> Arrays:
+        """The numbers that `save` kept last.
+
+        Raises:
+            VggflowError: they are damaged or gone.
+        """
+        return _present(_read(self.folder / CHECKPOINT), self.folder / CHECKPOINT)
 
     def discard(self) -> None:
         """Removes everything: the training's result is written elsewhere."""
@@ -129,6 +154,14 @@ class Checkpoints:
 
     def _best(self, progress: Progress) -> Path:
         return self.folder / f"best-{progress.best_epoch}.npz"
+
+
+def _present(arrays: Arrays | None, path: Path) -> Arrays:
+    if arrays is None:
+        raise VggflowError(
+            f"{path} is damaged or gone: run the same command again, the training starts afresh"
+        )
+    return arrays
 
 
 def prune(folder: Path, days: float = DAYS_TO_KEEP) -> None:
@@ -139,10 +172,16 @@ def prune(folder: Path, days: float = DAYS_TO_KEEP) -> None:
     for half in folder.glob("*/.*"):
         if _age_days(half) > DAYS_UNTIL_ABANDONED:
             half.unlink(missing_ok=True)
+    for lock in (folder.parent / LOCKS).glob("training-*.lock"):
+        if _age_days(lock) > days:
+            lock.unlink(missing_ok=True)
 
 
 def _age_days(path: Path) -> float:
-    return (time.time() - path.stat().st_mtime) / 86400
+    """0 for what another training removed meanwhile."""
+    with suppress(FileNotFoundError):
+        return (time.time() - path.stat().st_mtime) / 86400
+    return 0.0
 
 
 def state(layers: Iterable[keras.layers.Layer]) -> Arrays:

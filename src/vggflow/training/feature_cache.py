@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vggflow import files
 from vggflow.errors import UsageError
-from vggflow.training.features import FOLDER, KIND, Kind, Shard, shards
+from vggflow.training.features import FOLDER, KIND, Kind, Shard, damaged, entries, shards
 
 HOURS_UNTIL_ABANDONED = 1.0
 LIMIT, DEFAULT_LIMIT_GB = "VGGFLOW_FEATURES_GB", 20.0
@@ -44,23 +44,23 @@ def limit_bytes() -> int:
 
 def contents(state_folder: Path) -> list[Entry]:
     """What the cache holds, the kind last used first."""
-    entries = []
-    for path in (state_folder / FOLDER).glob(f"*/{KIND}"):
+    found = []
+    for path in [folder / KIND for folder in entries(state_folder / FOLDER)]:
         try:
             content = files.read_json(path)
-        except (OSError, ValueError):  # being cleared, or damaged
+            kind = Kind(**{**content, "shape": tuple(content["shape"])})
+        except (OSError, ValueError, KeyError, TypeError):  # being cleared, or damaged
             continue
-        kind = Kind(**{**content, "shape": tuple(content["shape"])})
         held = list(shards(path.parent))
-        used = max(map(_last_used, held), default=path.stat().st_mtime)
+        used = max([_last_used(shard.listing) for shard in held] or [_last_used(path)])
         images = len({image for shard in held for image in shard.images})
-        entries.append(Entry(kind, images, sum(shard.size_bytes() for shard in held), used))
-    return sorted(entries, key=lambda entry: -entry.last_used)
+        found.append(Entry(kind, images, sum(map(_shard_bytes, held)), used))
+    return sorted(found, key=lambda entry: -entry.last_used)
 
 
 def held_bytes(state_folder: Path) -> int:
     """What the cache takes on disk."""
-    return sum(path.stat().st_size for path in (state_folder / FOLDER).glob("*/*"))
+    return sum(_bytes(path) for folder in entries(state_folder / FOLDER) for path in entries(folder))
 
 
 def clear(state_folder: Path) -> int:
@@ -73,32 +73,48 @@ def clear(state_folder: Path) -> int:
 def evict(state_folder: Path, limit_bytes: int, unused_since: float = math.inf) -> int:
     """Removes the shards that were not used for longest until the rest fits; none used after `unused_since`.
 
-    Also removes what a killed process left half-written. Returns the bytes freed.
+    Also removes what is damaged, and what a killed process left half-written. Returns the bytes freed.
     """
     _remove_abandoned(state_folder / FOLDER)
-    held = [shard for folder in (state_folder / FOLDER).glob("*") for shard in shards(folder)]
-    sizes = {shard.path: shard.size_bytes() for shard in held}
+    held = [shard for folder in entries(state_folder / FOLDER) for shard in shards(folder)]
+    sizes = {shard.path: _shard_bytes(shard) for shard in held}
+    used = {shard.path: _last_used(shard.listing) for shard in held}
     excess = sum(sizes.values()) - limit_bytes
     freed = 0
-    for shard in sorted(held, key=_last_used):
-        if freed >= excess or _last_used(shard) > unused_since:
+    for shard in sorted(held, key=lambda shard: used[shard.path]):
+        if freed >= excess or used[shard.path] > unused_since:
             break
         shard.remove()
         freed += sizes[shard.path]
     return freed
 
 
-def _last_used(shard: Shard) -> float:
-    return shard.listing.stat().st_mtime
+def _shard_bytes(shard: Shard) -> int:
+    return _bytes(shard.path) + _bytes(shard.listing)
+
+
+def _bytes(path: Path) -> int:
+    """What a file takes; nothing where another process removed it meanwhile."""
+    with suppress(FileNotFoundError):
+        return path.stat().st_size
+    return 0
+
+
+def _last_used(path: Path) -> float:
+    with suppress(FileNotFoundError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _remove_abandoned(folder: Path) -> None:
     oldest = time.time() - HOURS_UNTIL_ABANDONED * 3600
-    for path in folder.glob("*/.*"):
-        with suppress(FileNotFoundError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()
-    for path in folder.glob("*/*.npy"):
-        with suppress(FileNotFoundError):
-            if not path.with_suffix(".json").exists() and path.stat().st_mtime < oldest:
-                path.unlink()
+    for kind in entries(folder):
+        for shard in damaged(kind):
+            shard.remove()
+        for path in entries(kind):
+            half = path.name.startswith(".") or (
+                path.suffix == ".npy" and not path.with_suffix(".json").exists()
+            )
+            with suppress(FileNotFoundError):
+                if half and path.stat().st_mtime < oldest:
+                    path.unlink()

@@ -22,7 +22,10 @@ from vggflow import files
 FOLDER = "features"
 KIND = "kind.json"
 SHARD_BYTES = 64 * 2**20
-MOST_ROWS = 4096
+# What a kill loses of a pass, at most; small shards are merged after it.
+MOST_ROWS_WRITTEN = 256
+# Each takes a file descriptor, of which a process often has 1,024.
+MOST_SHARDS = 128
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Kind:
         dtype: `uint8`, `float32` or `float16`.
         network: A digest of the layers before the cut and their weights.
         reading: How the image became pixels: size, resize, decoder.
-        arithmetic: What computed the features: backend and precision.
+        arithmetic: What computed the features: software, device, precision, images at a time.
     """
 
     cut: str
@@ -67,10 +70,6 @@ class Shard:
         """The file that makes the shard exist."""
         return self.path.with_suffix(".json")
 
-    def size_bytes(self) -> int:
-        """What the shard takes on disk."""
-        return self.path.stat().st_size + self.listing.stat().st_size
-
     def remove(self) -> None:
         """Deletes the shard, the file that makes it exist first."""
         self.listing.unlink(missing_ok=True)
@@ -78,18 +77,22 @@ class Shard:
 
 
 class Store:
-    """Features of one kind on disk. A shard is read for its checksum once, and dropped where it is
-    damaged."""
+    """Features of one kind on disk. A shard is read for its checksum once, and dropped where it is damaged.
+
+    Shards stay open from `missing` on: one that another process removes meanwhile can still be read.
+    """
 
     def __init__(self, state_folder: Path, kind: Kind) -> None:
         self.kind = kind
         self.folder = state_folder / FOLDER / kind.key()
         self._checked: dict[Path, bool] = {}
-        self._places: dict[str, tuple[Shard, int]] = {}
+        self._arrays: dict[Path, NDArray[Any]] = {}
+        self._shards: list[Shard] = []
+        self._places: dict[str, tuple[Path, int]] = {}
 
     def missing(self, images: Sequence[str]) -> list[str]:
         """Those of the images that have no features here, in order and each once; counts as a use of the rest."""
-        self._places = {}
+        self._places, self._shards = {}, []
         wanted = set(images)
         for shard in shards(self.folder):
             if wanted.isdisjoint(shard.images):
@@ -104,7 +107,29 @@ class Store:
 
     def rows(self, images: Sequence[str]) -> "StoredRows":
         """The features of the images, memory-mapped; `missing` must have found them all."""
-        return StoredRows(self.kind, [self._places[image] for image in images])
+        places = [self._places[image] for image in images]
+        return StoredRows(self.kind, [(self._arrays[path], row) for path, row in places])
+
+    def merge(self) -> None:
+        """Joins small shards into larger ones: every delivery of images brings one, and each costs an open file."""
+        most = max(1, SHARD_BYTES // self.kind.row_bytes, len(self._places) // MOST_SHARDS)
+        large = [shard for shard in self._shards if 2 * len(shard.images) > most]
+        small = [shard for shard in self._shards if 2 * len(shard.images) <= most]
+        there = {image for shard in large for image in shard.images}
+        for group in _groups(small, most):
+            images = dict.fromkeys(image for shard in group for image in shard.images if image not in there)
+            self._join(group, tuple(images))
+
+    def _join(self, group: Sequence[Shard], images: tuple[str, ...]) -> None:
+        old = [self._places[image] for image in images]
+        with Writer(self, images, len(images)) as writer:
+            for path, row in old:
+                writer.add(self._arrays[path][row])
+        for shard in group:
+            if shard.images != images:
+                shard.remove()
+                self._shards.remove(shard)
+                del self._arrays[shard.path]
 
     def shard(self, images: tuple[str, ...]) -> Shard:
         """The shard for these images, which `Writer` writes."""
@@ -119,13 +144,16 @@ class Store:
         self._add(shard)
 
     def rows_per_shard(self, multiple: int) -> int:
-        """Images in a full shard: a multiple of the batch, so that after a kill the batches are the same."""
-        rows = min(MOST_ROWS, SHARD_BYTES // self.kind.row_bytes)
+        """Images in a shard of a pass: a multiple of the batch, so that after a kill the batches are the same."""
+        rows = min(MOST_ROWS_WRITTEN, SHARD_BYTES // self.kind.row_bytes)
         return max(1, rows // multiple) * multiple
 
     def _add(self, shard: Shard) -> None:
-        for place, image in enumerate(shard.images):
-            self._places.setdefault(image, (shard, place))
+        if shard.path not in self._arrays:
+            self._arrays[shard.path] = np.load(shard.path, mmap_mode="r", allow_pickle=False)
+        self._shards.append(shard)
+        for row, image in enumerate(shard.images):
+            self._places[image] = shard.path, row
 
     def _is_whole(self, shard: Shard) -> bool:
         if shard.path not in self._checked:
@@ -136,12 +164,12 @@ class Store:
 class StoredRows:
     """Rows of several shards as one array that is read piece by piece."""
 
-    def __init__(self, kind: Kind, places: Sequence[tuple[Shard, int]]) -> None:
+    def __init__(self, kind: Kind, places: Sequence[tuple[NDArray[Any], int]]) -> None:
         self._kind = kind
-        paths = list(dict.fromkeys(shard.path for shard, _ in places))
-        numbers = {path: number for number, path in enumerate(paths)}
-        self._arrays = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
-        self._shards = np.array([numbers[shard.path] for shard, _ in places], np.int64)
+        arrays = {id(array): array for array, _ in places}
+        numbers = {key: number for number, key in enumerate(arrays)}
+        self._arrays = list(arrays.values())
+        self._shards = np.array([numbers[id(array)] for array, _ in places], np.int64)
         self._rows = np.array([row for _, row in places], np.int64)
 
     def __len__(self) -> int:
@@ -215,11 +243,49 @@ def _narrow(row: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 def shards(folder: Path) -> Iterator[Shard]:
     """The shards in a kind's folder; a listing that can't be read is no shard."""
-    for listing in sorted(folder.glob("*.json")):
-        if listing.name == KIND:
-            continue
-        with suppress(OSError, ValueError, KeyError):
-            yield Shard(listing.with_suffix(".npy"), tuple(files.read_json(listing)["images"]))
+    for listing in _listings(folder):
+        if images := _listed(listing):
+            yield Shard(listing.with_suffix(".npy"), images)
+
+
+def damaged(folder: Path) -> Iterator[Shard]:
+    """What can't be used, in a kind's folder: listings that name no images, with the rows beside them."""
+    for listing in _listings(folder):
+        if not _listed(listing):
+            yield Shard(listing.with_suffix(".npy"), ())
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; nothing where it is gone."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(folder.iterdir())
+    return []
+
+
+def _listings(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in entries(folder)
+        if path.suffix == ".json" and not path.name.startswith(".") and path.name != KIND
+    ]
+
+
+def _listed(listing: Path) -> tuple[str, ...]:
+    """The images that a listing names; none where it is damaged or gone."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        images = tuple(files.read_json(listing)["images"])
+        return images if all(isinstance(image, str) for image in images) else ()
+    return ()
+
+
+def _groups(small: Sequence[Shard], most: int) -> list[list[Shard]]:
+    """The shards in groups of two or more with about `most` rows each."""
+    groups: list[list[Shard]] = [[]]
+    for shard in small:
+        if sum(len(other.images) for other in groups[-1]) >= most:
+            groups.append([])
+        groups[-1].append(shard)
+    return [group for group in groups if len(group) > 1]
 
 
 def _name(images: Sequence[str]) -> str:
@@ -232,5 +298,5 @@ def _is_whole(shard: Shard) -> bool:
     try:
         checksum = files.read_json(shard.listing)["sha256"]
         return shard.path.stem == _name(shard.images) and files.sha256(shard.path) == checksum
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False

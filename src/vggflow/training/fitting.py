@@ -1,17 +1,20 @@
 """Training from start to end: phases in a row, one history, best weights kept, every epoch a checkpoint."""
 
 import time
+import uuid
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 
+from vggflow.data.batches import Rows
 from vggflow.models import heads
 from vggflow.models.files import ModelInfo
 from vggflow.training import checkpoints, phases, prefix
 from vggflow.training.calibration import fit_temperature
 from vggflow.training.checkpoints import Arrays, Checkpoints, Progress
-from vggflow.training.job import Observer, Row, Trained, TrainingJob
+from vggflow.training.hardware import explaining_lack_of_memory
+from vggflow.training.job import TRAINING, Observer, Row, Trained, TrainingJob
 from vggflow.training.learner import Data, Learner, predict
 from vggflow.training.phases import Plan
 from vggflow.training.precision import computing_in
@@ -33,12 +36,14 @@ def fit(job: TrainingJob, observer: Observer) -> Trained:
         WeightsError: the start weights are missing or don't fit.
     """
     setup = set_up(job)
-    with setup.hardware.scope():
+    with setup.checkpoints.held(), setup.hardware.scope():
         progress, facts = _begin(setup, observer)
         with computing_in(setup.model, setup.hardware.policy):
             for number in range(progress.phase, len(setup.plans)):
                 _run_phase(setup, number, progress, observer)
-        found = _calibrate(setup, observer)
+            # Under the training's precision too: else these would be other features, to be computed again.
+            _, (_, valid) = setup.inputs.of_phase(len(setup.plans) - 1, observer.on_features)
+        found = _calibrate(setup, valid)
         # What was frozen is written into model files, and concerns the training only.
         phases.freeze(setup.model, [layer.name for layer in setup.model.layers])
     results = {**progress.results, **setup.inputs.work.results(), **found}
@@ -54,14 +59,17 @@ def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
 def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | int | float]]:
     checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
     saved = setup.checkpoints.load()
-    progress, arrays = saved or (Progress(), {})
+    progress, arrays = saved or (Progress(uuid.uuid4().hex, setup.inputs.kept), {})
     if saved:
+        setup.inputs.kept = progress.kept
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows, progress.step_rows())
-    facts = setup.facts()
+    else:
+        # Before there is a run: one that is opened for a training that is killed then can be found again.
+        setup.checkpoints.save(progress, arrays)
+    facts = setup.facts() | {TRAINING: progress.training}
     observer.on_start(facts)
-    if not saved or progress.run_id != observer.run_id:
-        # Before the first epoch, so that a training killed in it goes on in the same tracking run.
+    if progress.run_id != observer.run_id:
         progress.run_id = observer.run_id
         setup.checkpoints.save(progress, arrays)
     return progress, facts
@@ -73,16 +81,17 @@ def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer
     if number == 0 and setup.inputs.cut(plan) is not None and not progress.rows:
         progress.results |= _probe(data, setup.inputs.work.seconds)
     learner = Learner(network, data, setup.job.settings.train, plan.phase, setup.hardware)
-    if progress.epoch and (saved := setup.checkpoints.load()) is not None:
-        checkpoints.restore_optimizer(learner.optimizer, saved[1])
-        checkpoints.restore(learner.random_layers(), saved[1])
+    if progress.epoch:
+        saved = setup.checkpoints.load_arrays()
+        checkpoints.restore_optimizer(learner.optimizer, saved)
+        checkpoints.restore(learner.random_layers(), saved)
     while not _is_over(plan, progress):
         steps = _Steps(observer)
         row = learner.epoch(len(progress.rows) + 1, progress.epoch, steps)
         progress.add(row, steps.rows)
         _keep(setup, progress, row, learner)
         observer.on_epoch(row)
-    checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress) or {})
+    checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress))
     progress.next_phase()
     setup.checkpoints.save(progress, _learned(setup, progress))
 
@@ -135,14 +144,12 @@ def _layers(setup: Setup, plans: Sequence[Plan]) -> list[keras.layers.Layer]:
     return [layer for layer in setup.model.layers if layer.name in names]
 
 
-def _calibrate(setup: Setup, observer: Observer) -> dict[str, float]:
+def _calibrate(setup: Setup, valid: Rows) -> dict[str, float]:
     """Fits the temperature; also says how the model that the training leaves does on valid."""
-    last = len(setup.plans) - 1
-    _, (_, valid) = setup.inputs.of_phase(last, observer.on_features)
-    cut = setup.inputs.cut(setup.plans[last])
-    logits = predict(
-        prefix.suffix(setup.model, cut, heads.PREDICTIONS), valid, setup.job.settings.train.batch_size
-    )
+    network = prefix.suffix(setup.model, setup.inputs.cut(setup.plans[-1]), heads.PREDICTIONS)
+    size = setup.job.settings.train.batch_size
+    with explaining_lack_of_memory("train.batch_size", size, setup.hardware.kind):
+        logits = predict(network, valid, size)
     temperature = fit_temperature(np.asarray(logits), setup.valid.labels)
     heads.set_temperature(setup.model, temperature)
     guesses = logits.argmax(axis=1) if logits.shape[1] > 1 else logits[:, 0] > 0

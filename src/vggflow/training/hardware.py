@@ -3,8 +3,9 @@
 import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ class Hardware:
 
     def arithmetic(self) -> str:
         """What decides about the last digits of a result: on another one, features are computed anew."""
-        return f"{keras.backend.backend()} {keras.version()}, {self.kind}, {self.policy}"
+        return f"{_backend()}, Keras {keras.version()}, {self.description}, {self.policy}"
 
     def memory(self) -> dict[str, float]:
         """The most memory that the device held so far, in MB; nothing where it is the processor's own."""
@@ -148,8 +149,22 @@ def _policy(settings: TrainSettings, bfloat16: bool) -> str:
     return "mixed_bfloat16" if bfloat16 else "mixed_float16"
 
 
+def _backend() -> str:
+    name = keras.backend.backend()
+    return f"{name} {version(name)}"
+
+
 def _processor() -> str:
-    return f"{platform.machine()} processor, {os.cpu_count()} cores"
+    return f"{_processor_model()}, {os.cpu_count()} cores"
+
+
+def _processor_model() -> str:
+    """What the processor calls itself, where the system tells; models of one kind round differently."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return f"{platform.machine()} processor"
 
 
 @contextmanager

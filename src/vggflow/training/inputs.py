@@ -13,6 +13,7 @@ import PIL
 from vggflow import files
 from vggflow.data import images as decoder
 from vggflow.data.batches import Decoding, Examples, Rows, Shape
+from vggflow.errors import VggflowError
 from vggflow.settings import FeatureSettings, Phase, TrainSettings
 from vggflow.training import augmentation, prefix
 from vggflow.training.checkpoints import digest
@@ -79,11 +80,11 @@ class Inputs:
         self._cache = cache
         self._started = time.time()
         self._opened: dict[str, Store] = {}
-        self._kept = self._choose_kept()
+        self.kept = self._choose_kept()
 
     def cut(self, plan: Plan) -> str | None:
         """The layer whose features the phase reads, where they are cached."""
-        cached = self._cache.keeps_features(plan.phase) and plan.cut in self._kept
+        cached = self._cache.keeps_features(plan.phase) and plan.cut in self.kept
         return plan.cut if cached else None
 
     def of_phase(self, number: int, report: Report) -> tuple[keras.Model, list[Rows]]:
@@ -106,20 +107,20 @@ class Inputs:
             self._model, plan.cut, augmentation.layers(settings.augmentation, settings.seed + number)
         )
 
-    def _choose_kept(self) -> set[str]:
+    def _choose_kept(self) -> list[str]:
         """The kinds of features that there is room for, the smallest first; for the other phases, pixels."""
         room = _room(self._cache)
-        kept: set[str] = set()
+        kept: list[str] = []
         cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.keeps_features(plan.phase)}
         for cut in sorted(cuts, key=self._bytes):
             if self._bytes(cut) <= room:
-                kept.add(cut)
+                kept.append(cut)
                 room -= self._bytes(cut)
         if (
             any(plan.cut not in kept or not self._cache.keeps_features(plan.phase) for plan in self._plans)
             and self._bytes(PIXELS) <= room
         ):
-            kept.add(PIXELS)
+            kept.append(PIXELS)
         return kept
 
     def _bytes(self, cut: str) -> int:
@@ -139,7 +140,8 @@ class Inputs:
     def _kind(self, cut: str) -> Kind:
         shape, dtype = self._form(cut)
         network = "" if cut == PIXELS else digest(prefix.prefix(self._model, [cut]))
-        arithmetic = "" if cut == PIXELS else self._cache.hardware.arithmetic()
+        size = self._cache.features.batch_size
+        arithmetic = "" if cut == PIXELS else f"{self._cache.hardware.arithmetic()}, {size} images at a time"
         return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic)
 
     def _due(self, number: int) -> list[str]:
@@ -150,22 +152,32 @@ class Inputs:
             learning = {name for plan in self._plans[number:later] for name in plan.learning}
             if cut is not None and learning.isdisjoint(prefix.layers_before(self._model, cut)):
                 due.append(cut)
-            elif cut is None and PIXELS in self._kept:
+            elif cut is None and PIXELS in self.kept:
                 due.append(PIXELS)
         return list(dict.fromkeys(due))
 
     def _fill(self, stores: dict[str, Store], report: Report) -> None:
-        missing = {cut: store.missing(self._all.hashes) for cut, store in stores.items()}
-        if not any(missing.values()):
-            return
         started = time.perf_counter()
+        missing = {cut: store.missing(self._all.hashes) for cut, store in stores.items()}
+        if any(missing.values()):
+            self._compute(stores, missing, report)
+        self.work.seconds += time.perf_counter() - started
+
+    def _compute(self, stores: dict[str, Store], missing: dict[str, list[str]], report: Report) -> None:
         needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
         evict(self._cache.state_folder, _room(self._cache) - needed, unused_since=self._started)
         size = self._cache.features.batch_size
         extraction = Extraction(self._model, self._all, self._shape, size, self._cache.hardware.xla)
-        with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
-            self.work.images += extraction.fill(stores, missing, report)
-        self.work.seconds += time.perf_counter() - started
+        try:
+            with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
+                self.work.images += extraction.fill(stores, missing, report)
+            for store in stores.values():
+                store.merge()
+        except FileNotFoundError as error:
+            raise VggflowError(
+                f"{error.filename} was removed while features were computed, as `vggflow cache --clear` does: "
+                "run the same command again"
+            ) from error
 
 
 def reading(shape: Shape) -> str:

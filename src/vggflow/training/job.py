@@ -20,6 +20,9 @@ Results = Mapping[str, float]
 # What is told of each step besides its number.
 STEP_VALUES = ("loss", "accuracy", "learning_rate")
 
+# The fact that names this training and no other of the same inputs: what it is found by where it was killed.
+TRAINING = "training"
+
 # What differs between two runs that are otherwise equal.
 VOLATILE = frozenset(
     {"seconds", "images_per_second", "memory_mb", "device_memory_mb"}

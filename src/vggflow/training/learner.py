@@ -61,8 +61,8 @@ class Learner:
         loss = keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy()
         accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.CategoricalAccuracy
         optimizer = precision.optimizer(phases.optimizer(self._phase, rate), self._hardware.policy)
-        xla = self._hardware.xla and all(layer.supports_jit for layer in self.network.layers)
-        self.network.compile(optimizer, loss, metrics=[accuracy(name="accuracy")], jit_compile=xla)
+        metrics = [accuracy(name="accuracy")]
+        self.network.compile(optimizer, loss, metrics=metrics, jit_compile=self._hardware.xla)
         optimizer.build(self.network.trainable_variables)
         return optimizer
 
@@ -79,8 +79,10 @@ class Learner:
         with explaining_lack_of_memory("train.batch_size", self._settings.batch_size, self._hardware.kind):
             logs = fit_once(self.network, batches, steps)
             trained = time.perf_counter()
-            self._refuse_nan(number, logs["loss"])
+            self._refuse_nan(number, "loss", logs["loss"])
             measured = self._measure()
+            # The last step may have spoilt the weights, which the loss before it does not show.
+            self._refuse_nan(number, "val_loss", measured["val_loss"])
         return {
             "phase": self._phase.name,
             "epoch": number,
@@ -136,10 +138,10 @@ class Learner:
         correct = probabilities.argmax(axis=1) == self._data.valid_labels
         return {"val_loss": loss, "val_accuracy": float(correct.mean())}
 
-    def _refuse_nan(self, number: int, loss: float) -> None:
+    def _refuse_nan(self, number: int, name: str, loss: float) -> None:
         if not math.isfinite(loss):
             raise SettingsError(
-                f"phase {self._phase.name}: the loss of epoch {number} is {loss}; "
+                f"phase {self._phase.name}: the {name} of epoch {number} is {loss}; "
                 f"use a learning_rate below {self._phase.learning_rate}"
             )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
@@ -14,7 +15,7 @@ from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.extraction import Report
 from vggflow.training.hardware import Hardware
-from vggflow.training.inputs import Cache, Inputs
+from vggflow.training.inputs import Cache, Inputs, reading
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import Data
 from vggflow.training.phases import Plan
@@ -90,10 +91,10 @@ def set_up(job: TrainingJob) -> Setup:
             "network": checkpoints.digest(model),
             "train": settings.train.model_dump(mode="json"),
             "images": [_digest(train), _digest(valid)],
-            "resize": settings.model.resize,
-            "features": [inputs.cut(plan) for plan in plans],
+            "reading": reading(shape),
             "machine": machine.facts(),
-            "vggflow": stamp(),
+            "arithmetic": machine.arithmetic(),
+            "software": [np.__version__, scipy.__version__, stamp()],
         }
     )
     place = Checkpoints(job.state_folder / CHECKPOINTS / key)

@@ -81,7 +81,10 @@ def draw(curve: RateCurve) -> "Figure":
         curve.suggestion, linestyle="--", color="tab:orange", label=f"suggested {curve.suggestion:.1e}"
     )
     axes.set(
-        xscale="log", xlabel="learning rate", ylabel="loss", title=f"Learning-rate range test: {curve.phase}"
+        xscale="log",
+        xlabel="learning rate",
+        ylabel="loss",
+        title=f"Learning-rate range test: {curve.phase}, from the start weights",
     )
     axes.legend()
     return figure

@@ -1,6 +1,9 @@
 """The feature cache on disk, without a network."""
 
 import os
+import subprocess
+import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,7 +105,7 @@ def test_full_shards_hold_whole_batches(tmp_path):
     large = Store(tmp_path, replace(KIND, shape=(28, 28, 256)))
     assert large.rows_per_shard(32) == 64
     assert large.rows_per_shard(5) % 5 == 0
-    assert Store(tmp_path, KIND).rows_per_shard(32) == 4096
+    assert Store(tmp_path, KIND).rows_per_shard(32) == 256
     assert Store(tmp_path, replace(KIND, shape=(4096, 4096, 3))).rows_per_shard(32) == 32
 
 
@@ -163,6 +166,93 @@ def test_a_shard_that_was_not_finished_leaves_nothing(tmp_path):
         raise KeyboardInterrupt
     assert store.missing(names(4)) == names(2, 2)
     assert len(list(store.folder.glob("*.npy"))) + len(list(store.folder.glob(".*"))) == 1
+
+
+def test_many_small_shards_become_one_that_holds_the_same(tmp_path):
+    store = Store(tmp_path, KIND)
+    for start in range(0, 60, 3):
+        write(store, names(3, start), rows(3, start))
+    write(store, ["hash1"], rows(1, 1))  # as two processes that compute the same image
+    assert Store(tmp_path, KIND).missing(names(60)) == []
+    opened = Store(tmp_path, KIND)
+    opened.missing(names(60))
+    opened.merge()
+    (shard,) = features.shards(store.folder)
+    assert sorted(shard.images) == sorted(names(60))
+    for again in (opened, Store(tmp_path, KIND)):
+        assert again.missing(names(60)) == []
+        np.testing.assert_array_equal(again.rows(names(60)).gather(np.arange(60)), rows(60))
+    opened.merge()
+    assert list(features.shards(store.folder)) == [shard]
+
+
+def test_merging_that_was_killed_before_it_removed_the_old_is_done_again(tmp_path):
+    store = Store(tmp_path, KIND)
+    for start in (0, 4):
+        write(store, names(4, start), rows(4, start))
+    write(store, names(8), rows(8))
+    store = Store(tmp_path, KIND)
+    store.missing(names(8))
+    store.merge()
+    assert [shard.images for shard in features.shards(store.folder)] == [tuple(names(8))] or [
+        sorted(shard.images) for shard in features.shards(store.folder)
+    ] == [names(8)]
+    assert Store(tmp_path, KIND).missing(names(8)) == []
+
+
+def test_full_shards_are_left_as_they_are(tmp_path):
+    large = Store(tmp_path, replace(KIND, shape=(1024, 1024, 3)))
+    for image in "abcd":
+        write(large, [image] * 1, np.zeros((1, 1024, 1024, 3), np.float32))
+    before = {shard.path.name: shard.path.stat().st_mtime_ns for shard in features.shards(large.folder)}
+    write(large, list("efghi"), np.zeros((5, 1024, 1024, 3), np.float32))
+    large.missing(list("abcdefghi"))
+    large.merge()
+    left = {len(shard.images) for shard in features.shards(large.folder)}
+    assert left == {4, 5}
+    assert before
+
+
+def test_rows_that_were_found_stay_readable_when_another_process_clears_the_cache(store, tmp_path):
+    assert store.missing(names(7)) == []
+    feature_cache.clear(tmp_path)
+    np.testing.assert_array_equal(store.rows(names(7)).gather(np.arange(7)), rows(7))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"images": 3}', '{"images": [1]}', '"text"'])
+def test_a_damaged_listing_is_no_shard_and_makes_room(store, tmp_path, content):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    shard.listing.write_text(content)
+    assert Store(tmp_path, KIND).missing(names(7)) == names(4)
+    assert feature_cache.contents(tmp_path)[0].images == 3
+    feature_cache.evict(tmp_path, 10**9)
+    assert not shard.listing.exists() and not shard.path.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
+def test_a_damaged_description_of_a_kind_is_passed_over(store, tmp_path, content):
+    (store.folder / features.KIND).write_text(content)
+    assert feature_cache.contents(tmp_path) == []
+
+
+def test_looking_and_making_room_go_well_while_another_process_clears_the_cache(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from vggflow.training import feature_cache\n"
+        "end = time.monotonic() + 2\nprint('ready', flush=True)\n"
+        "while time.monotonic() < end: feature_cache.clear(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    store = Store(tmp_path, KIND)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        while other.poll() is None:
+            with suppress(FileNotFoundError):  # what a feature pass turns into one line
+                write(store, names(4), rows(4))
+            feature_cache.contents(tmp_path)
+            feature_cache.held_bytes(tmp_path)
+            feature_cache.evict(tmp_path, 10)
+            Store(tmp_path, KIND).missing(names(4))
+    assert other.returncode == 0
 
 
 def test_features_that_another_process_evicted_are_missing_again(store, tmp_path):

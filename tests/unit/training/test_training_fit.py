@@ -213,6 +213,17 @@ def test_a_rate_that_makes_the_loss_infinite_is_said_in_one_line(make_job):
     assert "\n" not in str(error.value)
 
 
+def test_weights_that_the_last_step_spoils_are_said_in_one_line(make_job, tmp_path):
+    draw(tmp_path, "train", {"across": 8, "down": 8, "plain": 8}, seed=1)
+    draw(tmp_path, "valid", {"across": 3, "down": 3, "plain": 3}, seed=2)
+    phases = [TOP | {"optimizer": "sgd", "learning_rate": 1e38, "epochs": 1}]
+    for _ in range(2):
+        with pytest.raises(
+            SettingsError, match=r"phase top: the val_loss of epoch 1 is nan; use a learning_rate"
+        ):
+            fit(make_job({"phases": phases, "batch_size": 24}, data=tmp_path), Listener())
+
+
 def test_settings_for_another_backend_are_refused(make_job):
     job = make_job()
     other = "jax" if keras.backend.backend() == "tensorflow" else "tensorflow"

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from tiny_training import HEAD, TOP, Listener, comparable
 
+from vggflow.errors import VggflowError
 from vggflow.models import files
 from vggflow.training import checkpoints
 from vggflow.training.checkpoints import Checkpoints, Progress
@@ -136,6 +138,74 @@ def test_a_damaged_checkpoint_costs_epochs_and_no_result(reference, make_job, tm
     path.write_bytes(path.read_bytes()[:-100])
     trained = fit(job, Listener())
     assert digest(trained, tmp_path) == reference[1]
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_damaged_best_weights_cost_epochs_and_no_result(reference, make_job, tmp_path, damage):
+    job = make_job({"phases": PHASES}, MODEL)
+    with pytest.raises(Interrupted):
+        fit(job, Stopping("on_epoch", 4))
+    (path,) = (job.state_folder / "checkpoints").glob("*/best-*.npz")
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    trained = fit(job, Listener())
+    assert digest(trained, tmp_path) == reference[1]
+
+
+def test_best_weights_that_vanish_in_mid_training_are_never_replaced_by_others(make_job):
+    class Vanishing(Listener):
+        def on_epoch(self, row):
+            for path in (job.state_folder / "checkpoints").glob("*/best-*.npz"):
+                path.unlink()
+
+    job = make_job({"phases": [HEAD]})
+    with pytest.raises(VggflowError, match=r"best-\d\.npz is damaged or gone: run the same command again"):
+        fit(job, Vanishing())
+
+
+def test_a_training_waits_for_another_one_of_the_same_inputs(tmp_path, capfd):
+    place = Checkpoints(tmp_path / "checkpoints" / "one")
+    entered = threading.Event()
+
+    def enter():
+        with Checkpoints(place.folder).held():
+            entered.set()
+
+    with place.held():
+        other = threading.Thread(target=enter, daemon=True)
+        other.start()
+        assert not entered.wait(0.5)
+    assert entered.wait(10)
+    assert str(place.folder) in capfd.readouterr().err
+
+
+def test_a_training_goes_on_with_its_features_where_their_room_has_become_less(make_job, reference, tmp_path):
+    with pytest.raises(Interrupted):
+        fit(make_job({"phases": PHASES}, MODEL), Stopping("on_epoch", 1))
+    again = Listener()
+    trained = fit(make_job({"phases": PHASES}, MODEL, feature_limit_bytes=1), again)
+    assert again.resumed == ("run-1", 1)
+    assert trained.facts["features.head"] == "block5_pool"
+    assert digest(trained, tmp_path) == reference[1]
+
+
+def test_a_training_killed_while_its_run_is_opened_keeps_the_name_by_which_to_find_it(make_job):
+    class Opening(Listener):
+        def on_start(self, facts):
+            names.append(facts["training"])
+            raise Interrupted
+
+    names = []
+    job = make_job()
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            fit(job, Opening())
+    other = make_job({"seed": 8})
+    with pytest.raises(Interrupted):
+        fit(other, Opening())
+    assert names[0] == names[1] != names[2]
 
 
 def test_the_best_weights_are_on_disk_before_the_checkpoint_that_names_them(tmp_path):
