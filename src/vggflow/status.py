@@ -42,9 +42,7 @@ def _models(workspace: Workspace) -> dict[str, Any]:
     return {
         "champion": _version(book.champion),
         "challenger": _version(challenger),
-        "hold": f"version {held.withdrew} was rolled back: {held.facts.get('reason', '')}"
-        if held
-        else None,
+        "hold": f"version {held.withdrew} was rolled back: {held.facts.get('reason', '')}" if held else None,
         "problem": None,
     }
 
