@@ -234,7 +234,8 @@ def train(
     from vggflow import pipeline
 
     curve, path = pipeline.find_learning_rate(_here(context), phase, output)
-    say(f"phase {curve.phase}: learning_rate {curve.suggestion:g} suggested, curve in {path}")
+    found = f"learning_rate {curve.suggestion:g} suggested, from the start weights on"
+    say(f"phase {curve.phase}: {found}, curve in {path}")
 
 
 @app.command()

@@ -65,6 +65,7 @@ def test_find_lr_draws_a_curve_and_changes_nothing(validated, vggflow, tmp_path)
     ran = vggflow("-C", validated, "train", "--find-lr", "--phase", "top", "-o", picture)
     assert ran.code == 0, ran.err
     assert ran.out.startswith("phase top: learning_rate ")
+    assert "from the start weights on" in ran.out
     assert 1e-8 < float(ran.out.split()[3]) <= 0.1
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert results(validated) == before
