@@ -181,8 +181,8 @@ def test_a_rollback_killed_after_any_write_goes_back_once_when_it_is_run_again(
         assert alias(served) in ([first.number], [second.number])
         assert (book(served).champion or first).number in (first.number, second.number)
         if killed and not concluded(served, second.number):
-            old, new = succession.rollback(served, "worse")
-            assert (old.number, new.number) == (second.number, first.number)
+            done = succession.rollback(served, "worse")
+            assert (done.withdrew, done.to) == (second.number, first.number)
         assert alias(served) == [first.number]
         assert unconcluded(served) == []
         steps += 1

@@ -119,8 +119,9 @@ def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Ledger
             concluded[run_id] = done[run_id][0]
             conclude(client, run_id, done[run_id][0], facts=done[run_id][1])
         elif run.info.status == "RUNNING" and _is_gone(run):
-            concluded[run_id] = ABANDONED
-            conclude(client, run_id, ABANDONED, "KILLED")
+            said = run.data.tags.get(OUTCOME)  # killed between its last two writes
+            concluded[run_id] = said or ABANDONED
+            conclude(client, run_id, concluded[run_id], "FINISHED" if said else "KILLED")
     return concluded
 
 

@@ -186,8 +186,11 @@ def test_what_a_gone_process_left_open_is_abandoned_and_what_is_at_work_is_not(c
     assert decisions.conclude_open(client, NAMES, ledger.read(client, NAMES)) == {gone: decisions.ABANDONED}
     assert client.get_run(gone).data.tags[decisions.OUTCOME] == "abandoned"
     assert client.get_run(mine).info.status == "RUNNING"
-    decisions.conclude(client, mine, "kept")
+    half = client.create_run(place, tags={**tags, decisions.OUTCOME: "kept"}).info.run_id
+    assert decisions.conclude_open(client, NAMES, ledger.read(client, NAMES)) == {half: "kept"}
     assert decisions.served(client, NAMES, "t") == 1
+    decisions.conclude(client, mine, "kept")
+    assert decisions.served(client, NAMES, "t") == 2
 
 
 def test_no_experiment_is_made_by_asking_about_decisions(client: MlflowClient) -> None:
