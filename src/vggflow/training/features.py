@@ -119,10 +119,12 @@ class Store:
         for group in _groups(small, most):
             images = dict.fromkeys(image for shard in group for image in shard.images if image not in there)
             self._join(group, tuple(images))
+        for shard in self._shards:
+            self._place(shard)
 
     def _join(self, group: Sequence[Shard], images: tuple[str, ...]) -> None:
         old = [self._places[image] for image in images]
-        with Writer(self, images, len(images)) as writer:
+        with Writer(self, images, max(1, len(images))) as writer:
             for path, row in old:
                 writer.add(self._arrays[path][row])
         for shard in group:
@@ -152,6 +154,9 @@ class Store:
         if shard.path not in self._arrays:
             self._arrays[shard.path] = np.load(shard.path, mmap_mode="r", allow_pickle=False)
         self._shards.append(shard)
+        self._place(shard)
+
+    def _place(self, shard: Shard) -> None:
         for row, image in enumerate(shard.images):
             self._places[image] = shard.path, row
 

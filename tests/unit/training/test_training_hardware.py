@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tiny_training import HEAD, TOP, Listener, comparable, settings
 from vggflow.errors import SettingsError
 from vggflow.models import builder, files
 from vggflow.settings import AugmentationSettings
-from vggflow.training import augmentation, hardware, precision
+from vggflow.training import augmentation, checkpoints, hardware, precision
 from vggflow.training.fitting import fit
 from vggflow.training.learner import Learner
 from vggflow.training.preparation import set_up
@@ -133,6 +134,24 @@ def test_float16_gets_a_loss_scale_and_nothing_else_does():
     adam = keras.optimizers.Adam()
     assert isinstance(precision.optimizer(adam, "mixed_float16"), keras.optimizers.LossScaleOptimizer)
     assert precision.optimizer(adam, "mixed_bfloat16") is adam
+
+
+def test_an_epoch_in_float16_learns_and_its_loss_scale_is_in_the_checkpoint(make_job):
+    setup = set_up(make_job({"phases": [TOP]}))
+    older = replace(setup.hardware, policy="mixed_float16")
+    with precision.computing_in(setup.model, older.policy):
+        network, data = setup.learner_parts(0, lambda _done, _total: None)
+        learner = Learner(network, data, setup.job.settings.train, setup.plans[0].phase, older)
+        before = [np.asarray(variable) for variable in network.trainable_variables]
+        row = learner.epoch(1, 0, lambda _done, _total, _row: None)
+        other = Learner(network, data, setup.job.settings.train, setup.plans[0].phase, older)
+    assert np.isfinite(row["loss"]) and np.isfinite(row["val_loss"])
+    after = [np.asarray(variable) for variable in network.trainable_variables]
+    assert any(not np.array_equal(one, two) for one, two in zip(before, after, strict=True))
+    learner.optimizer.dynamic_scale.assign(1024.0)
+    kept = checkpoints.optimizer_state(learner.optimizer)
+    checkpoints.restore_optimizer(other.optimizer, kept)
+    assert float(other.optimizer.dynamic_scale) == 1024.0
 
 
 @pytest.mark.parametrize("kind", ["horizontal_flip", "shear", "zoom", "rotation", "brightness"])
