@@ -90,8 +90,7 @@ def test_a_person_finds_the_way_from_the_deployment_to_a_promotion(
     keep(page, "artifacts")
 
     page.goto(report)
-    inside = page.frame_locator("iframe").get_by_text("Accuracy").or_(page.get_by_text("report.html"))
-    expect(inside.first).to_be_visible()
+    expect(page.frame_locator("iframe").get_by_role("heading", name="Measures")).to_be_visible()
     keep(page, "report")
 
     page.goto(f"{link}/model-metrics")
