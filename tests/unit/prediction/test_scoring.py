@@ -10,7 +10,7 @@ from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
 from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor
-from vggflow.prediction.scoring import score
+from vggflow.prediction.scoring import UNFIT, score
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_model_that_is_missing_ends_the_process_with_one_line(tmp_path, data_f
     ]
     program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
     done = subprocess.run(program, capture_output=True, text=True)
-    assert done.returncode == 2
+    assert done.returncode == UNFIT
     assert len(done.stderr.strip().splitlines()) == 1 and "none.keras" in done.stderr
     assert not (tmp_path / "out.parquet").exists()
 
