@@ -33,8 +33,9 @@ test: $(READY)  ## every commit
 test-all: $(READY)  ## also kills, concurrency, servers and browsers
 	@pytest -q -m 'slow or not slow'
 
-test-jax: $(READY)  ## models and training on the JAX backend
-	@KERAS_BACKEND=jax pytest -q tests/unit/models tests/unit/training
+test-jax: $(READY)  ## models, explanations and training on the JAX backend
+	@KERAS_BACKEND=jax pytest -q tests/unit/training
+	@KERAS_BACKEND=jax pytest -q -m 'slow or not slow' tests/unit/models tests/unit/evaluation/test_explain.py
 
 check: $(READY)  ## lint, format, types, import contracts, schemas of the servers' files
 	@ruff check . && ruff format --check . && mypy && lint-imports

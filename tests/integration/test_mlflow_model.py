@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+from tiny import write_params
 
 from vggflow import pipeline
+from vggflow.data import images
+from vggflow.models import files
+from vggflow.models.probabilities import class_probabilities
 from vggflow.prediction.predictor import Predictor
 from vggflow.tracking import connection, ledger, registry
 from vggflow.workspace import Workspace, find
@@ -29,16 +34,61 @@ def test_the_mlflow_model_answers_as_the_file_does(registered: Workspace) -> Non
     names = registered.settings().registry
     client = connection.connect(registered)
     version = registry.version_of(client, names.candidates, None, registry.CHALLENGER)
-    paths = sorted((registered.root / "data/test").rglob("*.png"))[:4]
+    pictures = registered.root / "data/test"
+    paths = [pictures / name for name in ("blue/0.png", "red/0.png", "blue/1.png", "red/1.png")]
     with registry.model_file(version) as path:
         expected = Predictor(path).predict(paths)
     served = mlflow.pyfunc.load_model(version.uri)
     encoded = pd.DataFrame({"image": [path.read_bytes() for path in paths]})
     answer = served.predict(encoded)
     np.testing.assert_array_equal(answer[["p:blue", "p:red"]].to_numpy(), expected)
-    assert list(answer["label"]) == [path.parent.name for path in paths]
+    assert not np.allclose(expected[0], expected[1], atol=1e-3), "of different pictures"
+    assert list(answer["label"]) == ["blue" if blue > red else "red" for blue, red in expected]
     as_text = pd.DataFrame({"image": [base64.b64encode(path.read_bytes()).decode() for path in paths]})
     np.testing.assert_array_equal(_direct(version, as_text), expected)
+
+
+@pytest.fixture(scope="module")
+def of_imagenet(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with a candidate whose preprocessing is ImageNet's."""
+    root = tmp_path_factory.mktemp("imagenet") / "tiny"
+    shutil.copytree(versioned, root, symlinks=True)
+    write_params(root, model={"preprocessing": "imagenet"}, registry={"name": "bgr", "experiment": "bgr"})
+    workspace = find(root)
+    for stage in (pipeline.validate, pipeline.train, pipeline.evaluate, pipeline.register):
+        stage(workspace)
+    return workspace
+
+
+def test_a_jpeg_gives_the_same_answer_through_all_four_doors(of_imagenet: Workspace, tmp_path: Path) -> None:
+    import keras
+    import mlflow
+    import tensorflow as tf
+
+    colours = np.random.default_rng(0).integers(0, 256, (9, 13, 3)).astype(np.uint8)
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(colours).resize((300, 200)).save(photo, quality=90)
+    pixels = images.load(photo, 32)[None]
+    names = of_imagenet.settings().registry
+    version = registry.version_of(
+        connection.connect(of_imagenet), names.candidates, None, registry.CHALLENGER
+    )
+    with registry.model_file(version) as path:
+        model, info = files.load(path)
+    assert (info.preprocessing, info.temperature == 1.0) == ("imagenet", False)
+    files.save(model, info, tmp_path / "again.keras")
+    reloaded = keras.saving.load_model(tmp_path / "again.keras", safe_mode=True)
+    (inside,) = tf.data.Dataset.from_tensors(pixels).map(model).as_numpy_iterator()
+    served = mlflow.pyfunc.load_model(version.uri).predict(pd.DataFrame({"image": [photo.read_bytes()]}))
+    eager = class_probabilities(model(pixels))
+    assert eager.min() > 0.001, "an answer that is certain would be the same for many inputs"
+    assert not np.allclose(class_probabilities(model(pixels[..., ::-1])), eager, rtol=1e-3)
+    for door in (
+        class_probabilities(inside),
+        class_probabilities(reloaded(pixels)),
+        served[["p:blue", "p:red"]].to_numpy(),
+    ):
+        np.testing.assert_allclose(door, eager, rtol=1e-5)
 
 
 def _direct(version: registry.Version, table: pd.DataFrame) -> np.ndarray:
