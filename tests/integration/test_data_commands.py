@@ -91,7 +91,7 @@ def test_two_imports_at_once_both_arrive(workspace: Path, tmp_path: Path) -> Non
     for seed, name in ((7000, "one"), (8000, "two")):
         for number in range(60):
             draw(tmp_path / name / "train" / "red" / f"{name}{number}.png", COLOURS["red"], seed + number)
-    command = [sys.executable, "-m", "vggflow", "-C", str(workspace), "data", "import"]
+    command = [str(Path(sys.executable).parent / "vggflow"), "-C", str(workspace), "data", "import"]
     both = [
         subprocess.Popen([*command, str(tmp_path / name)], stderr=subprocess.PIPE, text=True)
         for name in ("one", "two")
