@@ -1,11 +1,10 @@
 """Trains on one and on two logical devices of the processor; takes a folder to write to and the pictures."""
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
-from tiny_training import Listener, comparable, settings
+from tiny_training import Listener, settings
 
 from vggflow.data import manifest as manifests
 from vggflow.training.fitting import fit
@@ -22,22 +21,6 @@ for devices in (("CPU:0",), ("CPU:0", "CPU:1")):
     trained = fit(job, Listener())
     assert trained.facts["devices"] == len(devices)
     histories.append(trained.history)
-
-
-class Stopping(Listener):
-    """Ends the training after its third epoch, as Ctrl-C would."""
-
-    def on_epoch(self, row):
-        if row["epoch"] == 3:
-            raise KeyboardInterrupt
-
-
-job = TrainingJob(chosen, manifests.scan(pictures), pictures, None, folder / "resumed", ("CPU:0", "CPU:1"))
-with suppress(KeyboardInterrupt):
-    fit(job, Stopping())
-resumed = Listener()
-assert comparable(fit(job, resumed).history) == comparable(histories[1])
-assert resumed.resumed == ("run-1", 3)
 names = ("loss", "val_loss", "accuracy", "val_accuracy")
 apart = max(abs(one[name] - two[name]) for one, two in zip(*histories, strict=True) for name in names)
 sys.stdout.write(f"largest difference of a loss or an accuracy: {apart:.2e}\n")
