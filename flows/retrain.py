@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from vggflow import workspace as workspaces
 from vggflow.console import say
 from vggflow.errors import VggflowError
 from vggflow.process import Outcome, may_pass
+from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace, find
 
 if TYPE_CHECKING:
@@ -178,12 +180,18 @@ def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:
         if not sample and deployment.id and _settled(here):
             state = _nothing_new()
         else:
-            here = rehearsal.workspace_of_sample(here) if sample else here
+            here = _rehearsing(here) if sample else here
             state = _go(here, sample, deadline, way)
     except VggflowError as error:
         state = _failed(here, error, way)
     showing.show_summary(here, state, _parts(way))
     return state
+
+
+def _rehearsing(here: Workspace) -> Workspace:
+    """The workspace of the sample; this process and its stages track where the workspace itself does."""
+    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(here))
+    return rehearsal.workspace_of_sample(here)
 
 
 def _go(here: Workspace, sample: bool, deadline: float | None, way: Way) -> State[Any]:

@@ -13,10 +13,12 @@ COLUMNS = Path("columns.csv")
 
 DATA = Path("data")
 SAMPLE_DATA = DATA / "sample"
+TRAIN_DATA, VALID_DATA = DATA / "train", DATA / "valid"
 WEIGHTS = Path("weights")
 
 VALIDATION = Path("validation")
 MANIFEST = VALIDATION / "manifest.parquet"
+TRAINING_IMAGES = VALIDATION / "training.parquet"
 VALIDATION_RESULT = VALIDATION / "result.json"
 DATA_DOCS = VALIDATION / "data_docs"
 REPORT = VALIDATION / "report.html"

@@ -64,7 +64,22 @@ def prepare(workspace: Workspace) -> list[str]:
                 f"{tracked}/ differs from {tracked}.dvc: added as it is now; "
                 f"`git commit {tracked}.dvc` keeps that for other clones"
             )
+    _require_splits(workspace)
     return said
+
+
+def _require_splits(workspace: Workspace) -> None:
+    """What train needs, before DVC misses it in words of its own.
+
+    Raises:
+        DataError: a split to learn from is missing.
+    """
+    for split in (artifacts.TRAIN_DATA, artifacts.VALID_DATA):
+        if not workspace.path(split).is_dir():
+            raise DataError(
+                f"no {split}/ in {workspace.root}: expected {split}/<class>/ with images; "
+                "`vggflow data import` divides what has no splits"
+            )
 
 
 def _refuse_empty_classes(data: Path) -> None:
@@ -119,7 +134,10 @@ def validate(workspace: Workspace) -> Outcome:
     judged = gate.judge(data, settings, docs, cache=cache, reference=reference, bars=console.progress)
     verdict, manifest = judged.verdict, judged.manifest
     manifests.write(manifest, workspace.path(artifacts.MANIFEST))
-    result = {"verdict": PASSED if verdict.passed else REFUSED, "manifest": manifests.digest(manifest)}
+    learned = manifests.training(manifest)
+    manifests.write(learned, workspace.path(artifacts.TRAINING_IMAGES))
+    digests = {"manifest": manifests.digest(manifest), "training": manifests.digest(learned)}
+    result = {"verdict": PASSED if verdict.passed else REFUSED, **digests}
     files.write_json(workspace.path(artifacts.VALIDATION_RESULT), result | judged.to_dict())
     changes = changed_data(reference, manifest) if reference is not None else None
     report.write_report(judged, data, workspace.path(artifacts.REPORT), changes, whose)
@@ -307,11 +325,11 @@ def _training_job(workspace: Workspace, settings: Settings) -> "TrainingJob":
     from vggflow.training import feature_cache
     from vggflow.training.job import TrainingJob
 
-    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
-    _ask_gate(workspace, manifests.digest(manifest))
+    images = manifests.read(workspace.path(artifacts.TRAINING_IMAGES))
+    _ask_gate(workspace, manifests.digest(images))
     return TrainingJob(
         settings,
-        manifest,
+        images,
         workspace.path(artifacts.DATA),
         workspace.path(artifacts.WEIGHTS),
         state_folder(),
@@ -387,6 +405,7 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
 
     Where this server lacks the training's run, as after a restore on another machine, the run is rebuilt from files.
     """
+    from vggflow.data import layout
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import card, card_facts
     from vggflow.tracking import connection, lineage, registry, runs
@@ -396,8 +415,11 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     if not model.exists() or not workspace.path(artifacts.METRICS).exists():
         raise DataError(f"no evaluated model in {workspace.root}: run `vggflow retrain` first")
     client = connection.connect(workspace)
-    digest = manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST)))
-    key = f"{files.sha256(model)[:32]}-{digest[:32]}"
+    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    digest = manifests.digest(manifest)
+    # Unlabelled images make no other candidate of a model, other test images do.
+    measured = manifests.digest(manifest[manifest["class_name"] != layout.UNLABELLED])
+    key = f"{files.sha256(model)[:32]}-{measured[:32]}"
     version = registry.find_candidate(client, settings.registry, key)
     new = version is None
     if version is None:
@@ -479,8 +501,8 @@ def _ask_gate(workspace: Workspace, digest: str) -> None:
     """Training is the gate's business too when somebody runs it by hand."""
     path = workspace.path(artifacts.VALIDATION_RESULT)
     result = files.read_json(path) if path.exists() else {}
-    if result.get("manifest") != digest:
-        raise DataError(f"{path} does not belong to this manifest: run `vggflow validate` first")
+    if result.get("training") != digest:
+        raise DataError(f"{path} does not belong to these images: run `vggflow validate` first")
     if result["verdict"] != PASSED:
         raise DataRefused(
             f"the data gate refused this data: see {path}, mend the data, run `vggflow validate` again"

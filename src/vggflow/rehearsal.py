@@ -1,6 +1,5 @@
 """Trying the whole way on a small copy of a workspace's own data, before launching it on all of it."""
 
-import os
 import shutil
 
 import yaml
@@ -9,7 +8,6 @@ from vggflow import artifacts, settings
 from vggflow import workspace as workspaces
 from vggflow.data.sample import take_sample
 from vggflow.files import write_text
-from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
 PER_CLASS = 20
@@ -38,7 +36,6 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
         source = sample if name == artifacts.DATA else workspace.path(name)
         if source.exists():
             shutil.copytree(source, root / name)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(workspace))
     return workspaces.init(root, remote=remote)
 
 

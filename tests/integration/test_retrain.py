@@ -29,7 +29,7 @@ def vggflow(
 def models(folder: Path, prefect_api: str, home: Path | None = None) -> list[dict[str, object]]:
     code, out = vggflow(folder, prefect_api, "models", "--json", home=home)
     assert code == 0, out
-    return json.loads(out)
+    return [{key: value for key, value in row.items() if key != "age"} for row in json.loads(out)]
 
 
 def last_state(prefect_api: str) -> tuple[str, str]:
@@ -133,6 +133,23 @@ def test_an_equal_challenger_keeps_the_champion(origin: Path, prefect_api: str, 
     code, out = vggflow(root, prefect_api, "promote", "--reason", "because I say so")
     assert code == 3, out
     assert "McNemar" in out
+
+
+@pytest.mark.slow
+def test_unlabelled_images_train_nothing_and_make_no_candidate(
+    origin: Path, prefect_api: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "tiny"
+    shutil.copytree(origin, root)
+    draw(root / "data/test/unknown/1.png", COLOURS["red"], 4712)
+    before, model = models(root, prefect_api), (root / "model/model.keras").stat().st_mtime_ns
+    code, out = vggflow(root, prefect_api, "retrain")
+    assert (code, last_state(prefect_api)) == (0, ("COMPLETED", "Champion kept")), out
+    assert "is the champion already" in out
+    assert "Running stage 'validate'" in out
+    assert "Running stage 'train'" not in out
+    assert (root / "model/model.keras").stat().st_mtime_ns == model
+    assert models(root, prefect_api) == before
 
 
 @pytest.mark.slow

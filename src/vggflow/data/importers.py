@@ -43,9 +43,9 @@ def import_images(
 ) -> ImportSummary:
     """Copies the images of a folder, zip or tar below the data folder, in the shapes that `shapes` knows.
 
-    A labelled image whose bytes are in its class already stays where it is, whatever its name and split are
-    in the source. So a killed import can be repeated, and a later one with other shares moves nothing. One
-    import at a time may write to a data folder.
+    A labelled image whose bytes are in its class already stays where it is, whatever its name is, unless the
+    source puts it into another split as a copy of another name. So a killed import can be repeated, and a later one
+    with other shares moves nothing. One import at a time may write to a data folder.
 
     Args:
         progress: called with the images done and the images in total.
@@ -117,12 +117,22 @@ class _Intake:
         alike = self._there.like(content, place.class_name)
         # A file that another image of this source is called by is that one, not this one.
         home = next((path for path in alike if self._is_of(name, path)), None)
-        if home and place.class_name != UNLABELLED:
+        if home and place.class_name != UNLABELLED and self._stays(place, home):
             tally.count(home, copied=False)
             return
         split = place.split or self._split(place, content, alike)
         target = PurePosixPath(split, place.class_name, place.rest)
         tally.count(target, copied=self._copy(content, item, target, beside))
+
+    def _stays(self, place: Place, home: PurePosixPath) -> bool:
+        """Whether an image is the one that is there, rather than a copy that the source puts into another split.
+
+        Such a copy is taken: the gate shows it, nobody hides it.
+        """
+        said = place.split or ("train" if self._shares is None else None)
+        if said in (None, home.parts[0]):
+            return True
+        return place.split is None and place.rest == PurePosixPath(*home.parts[2:])
 
     def _is_of(self, name: Name, path: PurePosixPath) -> bool:
         other = name._replace(rest=PurePosixPath(*path.parts[2:]))

@@ -11,7 +11,10 @@ from vggflow.data import layout, schema
 from vggflow.data.scanning import scan
 from vggflow.errors import DataError
 
-__all__ = ["class_names", "counts", "digest", "labelled", "read", "scan", "write"]
+__all__ = ["class_names", "counts", "digest", "labelled", "read", "scan", "training", "write"]
+
+# What a training depends on, of each image.
+OF_TRAINING = ["path", "split", "class_name", "bytes", "sha256"]
 
 
 def write(manifest: pd.DataFrame, path: Path) -> None:
@@ -40,10 +43,23 @@ def read(path: Path) -> pd.DataFrame:
 
 def labelled(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
     """The rows of a split that can be learned from: readable, not excluded, and with a known class."""
-    usable = (
+    return manifest[_learnable(manifest) & (manifest["split"] == split)]
+
+
+def training(manifest: pd.DataFrame) -> pd.DataFrame:
+    """What a training depends on, in the shape of a manifest: the learnable images of train and valid.
+
+    It stays the same, to the byte, when other images come or go, so nothing is trained again for them.
+    """
+    rows = manifest[_learnable(manifest) & manifest["split"].isin(["train", "valid"])]
+    columns = {name: rows[name] if name in OF_TRAINING else None for name in schema.COLUMNS}
+    return pd.DataFrame(columns, index=rows.index).astype(schema.COLUMNS).reset_index(drop=True)
+
+
+def _learnable(manifest: pd.DataFrame) -> "pd.Series[bool]":
+    return (
         manifest["error"].isna() & manifest["excluded"].isna() & (manifest["class_name"] != layout.UNLABELLED)
     )
-    return manifest[usable & (manifest["split"] == split)]
 
 
 def counts(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -483,6 +483,18 @@ def test_an_image_that_comes_again_under_another_name_is_there_already(source, t
     assert summary.copied == 0
 
 
+def test_a_copy_that_a_delivery_puts_into_another_split_comes_for_the_gate_to_refuse(tmp_path, target):
+    import_images(grow(tmp_path / "source"), target)
+    seen = next((target / "test/cats").iterdir())
+    delivery = write(tmp_path / "delivery", "train/cats/new.jpg")
+    shutil.copy(seen, delivery / "train/cats/planted.jpg")
+    summary = import_images(delivery, target)
+
+    assert (target / "train/cats/planted.jpg").read_bytes() == seen.read_bytes()
+    assert (summary.copied, summary.already_there) == (2, 0)
+    assert import_images(delivery, target).already_there == 2
+
+
 def test_copies_within_a_source_all_come_so_that_the_gate_can_tell_of_them(source, target):
     write(source, "train/cats/1.jpg", "valid/cats/1.jpg", "test/cats/1.jpg")
     shutil.copy(source / "train/cats/1.jpg", source / "train/cats/2.jpg")

@@ -44,10 +44,10 @@ def test_a_clone_is_a_workspace_with_the_machine_s_dvc_cache(workspace: Path, tm
 def test_what_workers_cached_goes_when_nothing_uses_it_and_nobody_is_at_work(workspace: Path) -> None:
     here = find(workspace)
     cache = checkout.shared_cache("tiny")
-    here.dvc("push", "--quiet", "data.dvc")
+    here.dvc("push", "--quiet", "data.dvc", "weights.dvc")
     checkout.bring(str(workspace), "main", "", "tiny")
     clone = Workspace(Path.cwd())
-    clone.dvc("pull", "--quiet", "data.dvc")
+    clone.dvc("pull", "--quiet", "data.dvc", "weights.dvc")
     used = set(_cached(cache))
     (clone.root / "data" / "train" / "red" / "other.png").write_bytes(b"of another commit")
     clone.dvc("add", "--quiet", "data")
