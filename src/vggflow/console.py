@@ -67,7 +67,12 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     made.show_header = any(columns)
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        made.add_column(name, justify="right" if numeric else "left", header_style="dim")
+        made.add_column(
+            name,
+            justify="right" if numeric else "left",
+            header_style="dim",
+            overflow="fold",  # a name that is cut short can be neither read nor copied
+        )
     for row in rows:
         made.add_row(*row)
     return made
