@@ -16,6 +16,8 @@ def start(backend: str | None = None) -> None:
     """
     if backend:
         os.environ.setdefault("KERAS_BACKEND", backend)
+    # TensorFlow's default takes the whole GPU, also from a training that is at work on it.
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if os.environ.get("KERAS_BACKEND") == "jax":
         _set_up_jax()
     with _native_output_held():

@@ -172,7 +172,7 @@ def _looking(version: Version) -> heat.Looking:
 
     def look(answered: Sequence[tuple[Path, str]]) -> list[heat.Looked]:
         with registry.model_file(version) as model:
-            return heat.looking(model)(answered)
+            return heat.looking_apart(model)(answered)
 
     return look
 

@@ -10,7 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Server:
-    """A server of the user's own: what it is called, where it answers, and the Python module with its arguments."""
+    """A server of the user's own: what it is called, where it answers, the Python module with its arguments, and what
+    its environment holds besides."""
 
     name: str
     port: int
     health: str
     command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -48,7 +50,14 @@ class Server:
 def prefect(port: int) -> Server:
     """Prefect's API and user interface."""
     command = ("prefect", "server", "start", "--host", LOCALHOST, "--port", str(port))
-    return Server("Prefect", port, "/api/health", command)
+    # Else its pages ask the default port, where nobody answers.
+    return Server(
+        "Prefect",
+        port,
+        "/api/health",
+        command,
+        {"PREFECT_SERVER_UI_API_URL": f"http://{LOCALHOST}:{port}/api"},
+    )
 
 
 def mlflow(workspace: Workspace, port: int) -> Server:
@@ -195,7 +204,7 @@ def running(workspace: Workspace, server: Server) -> Iterator[Server]:
         process = subprocess.Popen(
             [sys.executable, "-m", "vggflow.guarded", *server.command],
             cwd=workspace.path(artifacts.STATE),
-            env=environment(workspace),
+            env=environment(workspace) | server.environment,
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

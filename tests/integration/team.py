@@ -229,7 +229,12 @@ def team(folder: Path) -> Iterator[Team]:
     environment = servers.environment(store) | {"PREFECT_HOME": str(folder / "prefect")}
     found = Team(
         folder,
-        Program([sys.executable, "-m", *prefect.command], folder, environment, folder / "prefect.log"),
+        Program(
+            [sys.executable, "-m", *prefect.command],
+            folder,
+            environment | prefect.environment,
+            folder / "prefect.log",
+        ),
         Program([sys.executable, "-m", *mlflow.command], folder, environment, folder / "mlflow.log"),
         prefect.url,
         mlflow.url,

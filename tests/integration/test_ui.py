@@ -1,5 +1,6 @@
 """`vggflow ui` serves what is there, and leaves nothing running."""
 
+import json
 import os
 import re
 import signal
@@ -31,6 +32,10 @@ def test_the_user_interfaces_answer_and_end_with_their_command(
     for address in addresses:
         with urllib.request.urlopen(address, timeout=30) as page:  # noqa: S310
             assert page.status == 200
+    with urllib.request.urlopen(f"{addresses[1]}/ui-settings", timeout=30) as told:  # noqa: S310
+        assert json.load(told)["api_url"] == f"{addresses[1]}/api", (
+            "where Prefect's pages look for their data"
+        )
     below = psutil.Process(process.pid).children(recursive=True)
     assert below
     process.send_signal(number)

@@ -1,13 +1,27 @@
-"""Where a model looked for the answer it gave: Grad-CAM over the image as the network sees it."""
+"""Where a model looked for the answer it gave: Grad-CAM over the image as the network sees it.
 
+    python -m vggflow.evaluation.heat MODEL.keras OUT.npz < ANSWERED.json
+
+is the process that `looking_apart` starts; it reads pairs of path and class.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vggflow import engine
 from vggflow.data.images import Resize, open_image, pixels
+from vggflow.errors import VggflowError
+from vggflow.process import DRIVER, ending_with_parents, leave
 
 SHOWN_PX = 160
 
@@ -42,3 +56,44 @@ def looking(model_path: Path) -> Looking:
         return looked
 
     return look
+
+
+def looking_apart(model_path: Path) -> Looking:
+    """As `looking`, in a process of its own, which gives memory and device back when it ends."""
+
+    def look(answered: Sequence[tuple[Path, str]]) -> list[Looked]:
+        asked = json.dumps([(str(path.absolute()), class_name) for path, class_name in answered])
+        with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+            out = Path(folder) / "looked.npz"
+            done = subprocess.run(
+                [sys.executable, "-m", "vggflow.evaluation.heat", model_path, out],
+                input=asked,
+                env=os.environ | {DRIVER: str(os.getpid())},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode != 0:
+                said = done.stderr.strip().splitlines()[-1:] or ["no message"]
+                raise VggflowError(f"no heat maps of {model_path}: {said[0]}")
+            with np.load(out, allow_pickle=False) as found:
+                return [Looked(found[f"picture {n}"], found[f"heat {n}"]) for n in range(len(answered))]
+
+    return look
+
+
+def main(arguments: list[str]) -> int:
+    """The program; returns its exit code."""
+    model_path, out = map(Path, arguments)
+    engine.start()
+    answered = [(Path(path), str(class_name)) for path, class_name in json.load(sys.stdin)]
+    looked = looking(model_path)(answered)
+    arrays: dict[str, Any] = {f"picture {number}": seen.picture for number, seen in enumerate(looked)}
+    arrays |= {f"heat {number}": seen.heat for number, seen in enumerate(looked)}
+    np.savez(out, **arrays)
+    return 0
+
+
+if __name__ == "__main__":
+    with ending_with_parents():
+        leave(main(sys.argv[1:]))

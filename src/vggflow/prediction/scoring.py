@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
+from vggflow import engine
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError, VggflowError
 from vggflow.models.files import ModelFileError
@@ -54,6 +55,7 @@ def score(
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit code and prints errors as one line."""
     options = _options(arguments)
+    engine.start()
     try:
         manifest = manifests.read(options.manifest)
         images = manifests.labelled(manifest, options.split)

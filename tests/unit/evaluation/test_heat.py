@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggflow.evaluation.heat import looking
+from vggflow.errors import VggflowError
+from vggflow.evaluation.heat import looking, looking_apart
 from vggflow.evaluation.pictures import heat_map, thumbnail
 
 
@@ -39,6 +40,17 @@ def test_each_image_has_its_picture_as_the_network_sees_it_and_a_heat_map(model_
     for seen in looked:
         assert seen.heat.ndim == 2 and seen.heat.min() >= 0 and seen.heat.max() <= 1
         assert heat_map(seen).startswith("data:image/jpeg;base64,")
+
+
+def test_a_process_of_its_own_sees_the_same_and_says_why_it_cannot(model_path, tmp_path):
+    Image.new("RGB", (64, 64), "navy").save(tmp_path / "sea.png")
+    (here,), (apart,) = (
+        look(model_path)([(tmp_path / "sea.png", "dogs")]) for look in (looking, looking_apart)
+    )
+    assert np.array_equal(here.picture, apart.picture)
+    assert np.allclose(here.heat, apart.heat, atol=1e-5)
+    with pytest.raises(VggflowError, match=r"no heat maps of .*gone"):
+        looking_apart(tmp_path / "gone.keras")([(tmp_path / "sea.png", "dogs")])
 
 
 def test_a_heat_map_changes_the_picture_where_it_is_hot(tmp_path):
