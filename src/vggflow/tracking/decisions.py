@@ -115,10 +115,13 @@ def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Ledger
     concluded = {}
     for run in _search(client, registry, "attributes.status != 'FINISHED'", 1000):
         run_id = str(run.info.run_id)
+        at_work = _is_at_work(run)
+        if at_work:
+            continue
         if run_id in done:
             concluded[run_id] = done[run_id][0]
             conclude(client, run_id, done[run_id][0], facts=done[run_id][1])
-        elif run.info.status == "RUNNING" and _is_gone(run):
+        elif run.info.status == "RUNNING" and (at_work is False or _is_old(run)):
             said = run.data.tags.get(OUTCOME)  # killed between its last two writes
             concluded[run_id] = said or ABANDONED
             conclude(client, run_id, concluded[run_id], "FINISHED" if said else "KILLED")
@@ -171,17 +174,19 @@ def _process() -> str:
     return f"{socket.gethostname()} {process.pid} {process.create_time():.0f}"
 
 
-def _is_gone(run: Run) -> bool:
-    """Whether the process that opened a run has ended, or must have."""
-    if time.time() - run.info.start_time / 1000 > LONGEST_S:
-        return True
+def _is_at_work(run: Run) -> bool | None:
+    """Whether the process that opened a run is still there; nothing where that can't be told, on another machine."""
     said = re.fullmatch(r"(\S+) (\d+) (\d+)", run.data.tags.get(PROCESS, ""))
     if said is None or said[1] != socket.gethostname():
-        return False
+        return None
     try:  # Linux counts a start from the boot, whose time moves by a second when the clock is set
-        return abs(psutil.Process(int(said[2])).create_time() - int(said[3])) > SAME_START_S
+        return abs(psutil.Process(int(said[2])).create_time() - int(said[3])) <= SAME_START_S
     except psutil.NoSuchProcess:
-        return True
+        return False
+
+
+def _is_old(run: Run) -> bool:
+    return bool(time.time() - run.info.start_time / 1000 > LONGEST_S)
 
 
 def _search(client: MlflowClient, registry: RegistrySettings, query: str, most: int) -> list[Run]:
