@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run, RunTag
+from mlflow.entities import Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from vggflow import files
@@ -60,8 +60,8 @@ def record(
         place = experiment_id(client, experiment(registry))
         about = {**tags, PROCESS: _process()}
         run_id = str(client.create_run(place, run_name=name, tags=about).info.run_id)
-        points = [Metric(metric_key(key), value, 0, 0) for key, value in (numbers or {}).items()]
-        client.log_batch(run_id, metrics=points)
+        for key, value in (numbers or {}).items():
+            client.log_metric(run_id, metric_key(key), value)
         for file_name, document in (documents or {}).items():
             if isinstance(document, Path):
                 client.log_artifact(run_id, str(document))
@@ -98,8 +98,13 @@ def conclude(
     """Writes down what became of a decision, and closes its run."""
     with answering():
         name = client.get_run(run_id).info.run_name.partition(SAYS)[0]
-        tags = {OUTCOME: outcome, MLFLOW_RUN_NAME: f"{name}{SAYS}{outcome}", **(facts or {})}
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        # Not as a batch: for one MLflow takes two connections to its database, and many at once wait for each other.
+        for key, value in {
+            **(facts or {}),
+            MLFLOW_RUN_NAME: f"{name}{SAYS}{outcome}",
+            OUTCOME: outcome,
+        }.items():
+            client.set_tag(run_id, key, value)
         client.set_terminated(run_id, status)
 
 
