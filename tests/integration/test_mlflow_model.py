@@ -116,13 +116,14 @@ def test_registering_twice_makes_one_version(registered: Workspace) -> None:
     assert (again.number, new) == (1, False)
 
 
-def test_a_flipped_byte_in_the_stored_model_is_noticed(registered: Workspace, evaluated: Path) -> None:
+def test_a_flipped_byte_in_the_stored_model_is_noticed(registered: Workspace) -> None:
     from vggflow.errors import VggflowError
 
-    names = registered.settings().registry
-    version = registry.versions(connection.connect(registered), names.candidates)[-1]
-    # The experiment keeps its artifacts where it was made, beside the workspace that this one is a copy of.
-    stored = next((evaluated / ".vggflow/mlartifacts").rglob("model.keras"))
+    client = connection.connect(registered)
+    version = registry.versions(client, registered.settings().registry.candidates)[-1]
+    source = client.get_model_version(version.name, str(version.number)).source  # models:/m-…
+    folder = client.get_logged_model(source.rpartition("/")[2]).artifact_location.removeprefix("file://")
+    stored = Path(folder) / registry.MODEL_FILE
     content = stored.read_bytes()
     stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     try:
