@@ -16,6 +16,7 @@ promoter's machine decides anything. A rollback *holds* automatic promotion unti
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ RETURNS = "rollback.to"
 OURS = ("promotion.", "rollback.", "release.")
 # Tags of the registered model: `rollback.7`, and `release.7` where somebody released the hold of that rollback.
 ROLLBACK, RELEASE = "rollback.", "release."
+# How PostgreSQL, SQLite and MySQL say that a row is there already.
+TWICE = re.compile("UniqueViolation|UNIQUE constraint failed|Duplicate entry")
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
                 for version in ledger.lost:
                     _delete_lost(client, version)
                 if ledger.champion and not _alias_stands(ledger):
-                    with _gone_is_fine():
+                    with _done_by_another():
                         client.set_registered_model_alias(
                             registry.name, CHAMPION, str(ledger.champion.number)
                         )
@@ -221,7 +224,8 @@ def release(client: MlflowClient, registry: RegistrySettings, facts: Mapping[str
         for each in book.rollbacks:
             if each.release is None:
                 content = json.dumps(dict(facts), ensure_ascii=False)
-                client.set_registered_model_tag(registry.name, f"{RELEASE}{each.number}", content)
+                with _done_by_another():
+                    client.set_registered_model_tag(registry.name, f"{RELEASE}{each.number}", content)
     return held
 
 
@@ -243,13 +247,14 @@ def _do(client: MlflowClient, claimed: Version) -> None:
     """Does the act of a claim that won: writes what everybody would write, so doing it twice changes nothing."""
     number = str(claimed.number)
     if WITHDRAWS not in claimed.tags:
-        with _gone_is_fine():
+        with _done_by_another():
             client.set_model_version_tag(claimed.name, number, CROWNED, _made(claimed))
         return
     about = {k.removeprefix(ROLLBACK): v for k, v in claimed.tags.items() if k.startswith(ROLLBACK)}
     content = json.dumps({**about, "at": _made(claimed)}, ensure_ascii=False)
-    client.set_registered_model_tag(claimed.name, f"{ROLLBACK}{number}", content)
-    with _gone_is_fine():  # for people who look at the version
+    with _done_by_another():
+        client.set_registered_model_tag(claimed.name, f"{ROLLBACK}{number}", content)
+    with _done_by_another():  # for people who look at the version
         for key in (tag for tag in claimed.tags if tag.startswith(ROLLBACK)):
             client.set_model_version_tag(claimed.name, claimed.tags[WITHDRAWS], key, claimed.tags[key])
 
@@ -259,19 +264,22 @@ def _delete_lost(client: MlflowClient, version: Version) -> None:
 
     Its state is over since before this look, so what it is now it stays.
     """
-    with _gone_is_fine():
+    with _done_by_another():
         now = client.get_model_version(version.name, str(version.number))
         if CROWNED not in now.tags:
             client.delete_model_version(version.name, str(version.number))
 
 
 @contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    """What another process, or a person, deleted meanwhile needs nothing more."""
+def _done_by_another() -> Iterator[None]:
+    """What another process, or a person, deleted meanwhile needs nothing more, nor what another wrote at this moment.
+
+    MLflow looks whether a tag is there and then inserts it: of two that write the same one, the database refuses one.
+    """
     try:
         yield
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST" and not TWICE.search(str(error)):
             raise
 
 
