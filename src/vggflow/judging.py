@@ -2,9 +2,6 @@
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +24,7 @@ from vggflow.models.files import read_info
 from vggflow.pipeline import evaluation_split
 from vggflow.prediction import table
 from vggflow.prediction.scoring import UNFIT
-from vggflow.process import DRIVER
+from vggflow.process import last_words, run_module
 from vggflow.settings import Settings
 from vggflow.tracking import registry
 from vggflow.tracking.registry import Version
@@ -198,16 +195,9 @@ def _score(scoring: _Scoring, version: Version, model: Path, answers: Path) -> f
     workspace = scoring.workspace
     places = [model, workspace.path(artifacts.MANIFEST), workspace.path(artifacts.DATA), answers]
     options = ["--split", scoring.split, "--batch-size", str(scoring.batch_size)]
-    done = subprocess.run(
-        [sys.executable, "-m", "vggflow.prediction.scoring", *places, *options],
-        env=os.environ | {DRIVER: str(os.getpid())},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_module("vggflow.prediction.scoring", *places, *options)
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        message = f"{version.name} version {version.number} could not be scored: {said[0]}"
+        message = f"{version.name} version {version.number} could not be scored: {last_words(done)}"
         kinds: dict[int, type[VggflowError]] = {UNFIT: UnfitModel, UsageError.exit_code: UsageError}
         raise kinds.get(done.returncode, VggflowError)(message)
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])

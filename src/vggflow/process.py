@@ -6,6 +6,7 @@ writes down how it ended, watches the processes above it, and holds a lock that 
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -79,6 +80,25 @@ def run_stage(workspace: Workspace, stage: str, work: Callable[[], Outcome]) -> 
             raise
         _leave(workspace, stage, outcome)
         return outcome
+
+
+def run_module(
+    module: str, *arguments: str | Path, given: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs a module as a process of its own, which ends when this one is gone; `given` is what it reads."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        input=given,
+        env=os.environ | {DRIVER: str(os.getpid())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """The line that a process ended with, which says what stopped it."""
+    return (done.stderr.strip().splitlines() or ["no message"])[-1]
 
 
 def may_pass(error: BaseException) -> bool:

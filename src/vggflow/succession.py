@@ -282,7 +282,7 @@ def _unfit(case: _Open, tests: str, error: UnfitModel) -> Promotion:
     if not case.request.dry_run:
         # Restored files may answer otherwise, so this answers no later question.
         unanswered = replace(case, question=None)
-        run_id = _record(unanswered, tests, "keep", {"decision.txt": f"kept: {error}\n"}, {})
+        run_id = _record(unanswered, tests, "keep", {"decision.txt": f"keep: {error}\n"}, {})
         decisions.conclude(case.client, run_id, "kept")
         record = decisions.place(case.client, case.settings.registry, run_id)
         return _told(case, replace(case.ended("kept", str(error)), record=record))

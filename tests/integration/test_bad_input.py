@@ -77,7 +77,7 @@ def test_good_data_passes(vggflow: Command, workspace: Path) -> None:
 
 def test_no_data_folder(vggflow: Command, workspace: Path) -> None:
     shutil.rmtree(workspace / "data")
-    _ends(vggflow("-C", workspace, "validate"), 2, "data", "vggflow data import")
+    _ends(vggflow("-C", workspace, "validate"), 2, "no data folder", "vggflow data import")
 
 
 def test_no_workspace(vggflow: Command, tmp_path: Path) -> None:
@@ -102,12 +102,12 @@ def test_a_truncated_image(vggflow: Command, workspace: Path) -> None:
 
 def test_a_zero_byte_image(vggflow: Command, workspace: Path) -> None:
     (workspace / "data/train/red/0.png").write_bytes(b"")
-    _ends(_validate(vggflow, workspace), 3, "train/red/0.png")
+    _ends(_validate(vggflow, workspace), 3, "train/red/0.png", "the file is empty")
 
 
 def test_a_text_file_named_jpg(vggflow: Command, workspace: Path) -> None:
     (workspace / "data/train/red/notes.jpg").write_text("buy milk")
-    _ends(_validate(vggflow, workspace), 3, "train/red/notes.jpg")
+    _ends(_validate(vggflow, workspace), 3, "train/red/notes.jpg", "not an image of a known format")
 
 
 def test_the_same_image_in_train_and_test(vggflow: Command, workspace: Path) -> None:

@@ -2,16 +2,19 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from tiny import COLOURS, draw, draw_data, write_params
 
-from vggflow import artifacts
+from vggflow import artifacts, servers
 from vggflow import workspace as workspaces
 from vggflow.tracking import connection, ledger, registry
 from vggflow.workspace import Workspace
@@ -30,6 +33,17 @@ def vggflow(root: Path, prefect_api: str, *arguments: str) -> str:
     done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def largest_process() -> float:
+    """The most memory in MB that any ended process below this one had at once."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+
+
+def server_memory() -> float:
+    """What Prefect's server and what it started hold, in MB."""
+    mine = psutil.Process().children(recursive=True)
+    return sum(process.memory_info().rss for process in mine) / 1e6
 
 
 def megabytes(folder: Path) -> float:
@@ -56,7 +70,22 @@ def champion(workspace: Workspace) -> int:
     return found.number
 
 
-def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: str, tmp_path: Path) -> None:
+@pytest.fixture
+def prefect(tmp_path: Path) -> Workspace:
+    """Where the Prefect server of these nights keeps its things."""
+    return Workspace(tmp_path / "prefect")
+
+
+@pytest.fixture
+def prefect_api(prefect: Workspace) -> Iterator[str]:
+    """The address of a Prefect server that serves nobody else, so that its growth is that of the nights."""
+    with servers.running(prefect, servers.prefect(servers.free_ports(1)[0])) as server:
+        yield f"{server.url}/api"
+
+
+def test_ten_nights_stay_small_and_history_knows_who_was_champion(
+    prefect_api: str, prefect: Workspace, tmp_path: Path
+) -> None:
     root = tmp_path / "nights"
     # Every second night a fresh model replaces an equal one, so that there is a history to ask.
     write_params(root, promotion={"rule": "not_worse", "margin": 0.9, "approval": "required"})
@@ -66,6 +95,8 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: s
     sizes: dict[int, float] = {}
     states: dict[int, float] = {}
     finished: dict[int, list[str]] = {}
+    prefects: dict[int, float] = {}
+    memory: dict[int, tuple[float, float]] = {}
     for night in range(1, NIGHTS + 1):
         draw(tmp_path / f"night{night}" / "train" / "red" / f"night{night}.png", COLOURS["red"], 5000 + night)
         vggflow(root, prefect_api, "data", "import", str(tmp_path / f"night{night}"))
@@ -77,6 +108,8 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: s
         sizes[night] = megabytes(root) - megabytes(root / "data")
         states[night] = megabytes(root.parent / "state")
         finished[night] = flow_runs(prefect_api, "workspace:nights")
+        prefects[night] = megabytes(prefect.path(artifacts.PREFECT_HOME))
+        memory[night] = (largest_process(), server_memory())
     assert len({number for _, number in reigned.values()}) == NIGHTS // 2
 
     client, names = connection.connect(workspace), workspace.settings().registry
@@ -93,6 +126,7 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(prefect_api: s
 
     # Checkpoints and features of one kind: as many images more as there were nights.
     assert states[NIGHTS] - states[NIGHTS - 4] < 1.0, states
+    print(json.dumps({"prefects": prefects, "memory": memory, "sizes": sizes, "states": states}, indent=1))  # noqa: T201
     assert {len(runs) for night, runs in finished.items() if night >= KEEP} == {KEEP}, (
         "Prefect keeps the newest"
     )

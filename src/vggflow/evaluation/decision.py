@@ -60,8 +60,8 @@ class Decision:
     def summary(self) -> str:
         """One line: the verdict and why."""
         if self.refusals:
-            return "kept: " + "; ".join(check.says for check in self.refusals)
-        return "promoted: " + self.checks[-1].says if self.evidence.champion else "promoted: " + _FIRST
+            return "keep: " + "; ".join(check.says for check in self.refusals)
+        return "promote: " + (self.checks[-1].says if self.evidence.champion else _FIRST)
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON: verdict, summary, checks, evidence and settings."""

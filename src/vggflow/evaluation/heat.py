@@ -6,8 +6,6 @@ is the process that `looking_apart` starts; it reads pairs of path and class.
 """
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from vggflow import engine
 from vggflow.data.images import Resize, open_image, pixels
 from vggflow.errors import VggflowError
-from vggflow.process import DRIVER, ending_with_parents, leave
+from vggflow.process import ending_with_parents, last_words, leave, run_module
 
 SHOWN_PX = 160
 
@@ -65,17 +63,9 @@ def looking_apart(model_path: Path) -> Looking:
         asked = json.dumps([(str(path.absolute()), class_name) for path, class_name in answered])
         with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
             out = Path(folder) / "looked.npz"
-            done = subprocess.run(
-                [sys.executable, "-m", "vggflow.evaluation.heat", model_path, out],
-                input=asked,
-                env=os.environ | {DRIVER: str(os.getpid())},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = run_module("vggflow.evaluation.heat", model_path, out, given=asked)
             if done.returncode != 0:
-                said = done.stderr.strip().splitlines()[-1:] or ["no message"]
-                raise VggflowError(f"no heat maps of {model_path}: {said[0]}")
+                raise VggflowError(f"no heat maps of {model_path}: {last_words(done)}")
             with np.load(out, allow_pickle=False) as found:
                 return [Looked(found[f"picture {n}"], found[f"heat {n}"]) for n in range(len(answered))]
 

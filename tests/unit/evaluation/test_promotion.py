@@ -92,7 +92,7 @@ def test_many_classes_make_the_class_rule_stricter_about_chance():
 
 
 def test_the_first_champion_needs_only_the_floors():
-    assert decide(Evidence(SCORES), BETTER).summary == "promoted: the first champion, all floors hold"
+    assert decide(Evidence(SCORES), BETTER).summary == "promote: the first champion, all floors hold"
     decision = decide(Evidence(SCORES), PromotionSettings(min_accuracy=0.91))
     assert refused_by(decision) == ["min_accuracy"]
 
