@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ os.environ |= {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "1",
 }
+# What runs in the background of a script ignores Ctrl-C, and so would all programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "VGGFLOW_DRIVER_PID"):
     os.environ.pop(name, None)
 

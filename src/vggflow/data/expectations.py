@@ -77,6 +77,7 @@ def _run(asked: Sequence[Rule], tables: dict[str, pd.DataFrame], docs_folder: Pa
         for name, table in tables.items():
             counts |= _run_suite(context, name, table, [rule for rule in asked if rule.table == name])
         context.build_data_docs()
+        _drop_unused(Path(beside) / "site")
         if docs_folder.exists():
             shutil.rmtree(docs_folder)
         (Path(beside) / "site").rename(docs_folder)
@@ -123,6 +124,13 @@ def _plain(table: pd.DataFrame, asked: Sequence[Rule]) -> pd.DataFrame:
 def _escaped(texts: pd.Series) -> pd.Series:
     """Data Docs put values into their pages as they are, and a file's name may be HTML."""
     return texts.astype(object).map(html.escape, na_action="ignore")
+
+
+def _drop_unused(site: Path) -> None:
+    """Every page brings 3.4 MB of pictures of a guided tour that none of them shows, and every run keeps a copy."""
+    for picture in (site / "static" / "images").iterdir():
+        if picture.name != "favicon.ico":
+            picture.unlink()
 
 
 def _docs_site(folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,16 @@ def test_data_docs_are_replaced_not_piled_up(data, tmp_path):
         expectations.check(manifest, PLAIN, tmp_path / "docs")
 
     assert len(list((tmp_path / "docs" / "validations" / "images").rglob("*.html"))) == 1
+
+
+def test_data_docs_bring_only_the_pictures_that_their_pages_show(data, tmp_path):
+    docs = tmp_path / "docs"
+    expectations.check(scan(data), PLAIN, docs)
+    pages = "".join(page.read_text("utf-8") for page in docs.rglob("*.html"))
+
+    kept = [picture.name for picture in (docs / "static" / "images").iterdir()]
+    assert kept == ["favicon.ico"] and "static/images/favicon.ico" in pages
+    assert set(re.findall(r"static/images/([\w.-]+)", pages)) == set(kept)
 
 
 def test_severities_are_settings_and_off_is_off(faulty, tmp_path):
