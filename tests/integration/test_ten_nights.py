@@ -5,7 +5,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -84,7 +84,10 @@ def prefect_api(prefect: Workspace) -> Iterator[str]:
 
 
 def test_ten_nights_stay_small_and_history_knows_who_was_champion(
-    prefect_api: str, prefect: Workspace, tmp_path: Path
+    prefect_api: str,
+    prefect: Workspace,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     root = tmp_path / "nights"
     # Every second night a fresh model replaces an equal one, so that there is a history to ask.
@@ -126,7 +129,13 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(
 
     # Checkpoints and features of one kind: as many images more as there were nights.
     assert states[NIGHTS] - states[NIGHTS - 4] < 1.0, states
-    print(json.dumps({"prefects": prefects, "memory": memory, "sizes": sizes, "states": states}, indent=1))  # noqa: T201
+    # Prefect's database holds the newest runs and, for seven days, the events of all of them.
+    assert prefects[NIGHTS] - prefects[NIGHTS - 4] < 2.0, prefects
+    largest, serving = memory[NIGHTS]
+    assert largest < 1.1 * memory[KEEP][0], memory
+    assert serving < 1.1 * memory[KEEP][1], memory
+    for name, figures in {"workspace": sizes, "state": states, "prefect": prefects, "memory": memory}.items():
+        record_property(f"{name} in MB, by night", figures)
     assert {len(runs) for night, runs in finished.items() if night >= KEEP} == {KEEP}, (
         "Prefect keeps the newest"
     )
