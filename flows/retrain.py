@@ -17,6 +17,7 @@ from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
 from flows import naming, progress, showing
+from flows.checkout import remove_left_behind
 from flows.identity import TAG, identity
 from flows.stages import Frame, StageFailed, TimeIsUp, run_dvc_stage
 from flows.turns import turn
@@ -170,7 +171,10 @@ def retrain(
         return Failed(name="Failed", message=f"given up: crashed {STARTS} times; see the logs of its tasks")
     with turn(here):  # waiting for it is not the run's own time
         deadline = time.monotonic() + 3600 * time_limit_hours if time_limit_hours else None
-        return _once(here, sample, deadline)
+        state = _once(here, sample, deadline)
+    # A killed worker's run may still have been ending when this one began.
+    remove_left_behind()
+    return state
 
 
 def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:

@@ -74,9 +74,11 @@ def running(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
 
 @pytest.fixture
 def worker(running: Team) -> Iterator[Program]:
-    made = running.worker(f"worker-{len(running.workers)}")
-    yield made
-    made.stop()
+    yield running.worker(f"worker-{len(running.workers)}")
+    for (
+        made
+    ) in running.workers:  # also those that a test started itself, or the next test's runs would go to them
+        made.stop()
 
 
 def _train_long(team: Team, seed: int, **phase: Any) -> str:
@@ -130,12 +132,11 @@ def test_the_run_of_a_killed_worker_starts_again_on_the_next_one(running: Team, 
     number = _train_long(running, 1)
     assert worker.process is not None
     worker.process.send_signal(signal.SIGKILL)
-    again = running.worker("again")  # as whatever keeps workers running would do
+    running.worker("again")  # as whatever keeps workers running would do
     wait(lambda: running.run(number)["state"]["type"] == "COMPLETED", 900, "the run starts again and ends")
     assert running.run(number)["run_count"] == 2
     _nothing_twice(running, before)
     assert wait(lambda: not running.clones(), 30, "the killed worker's clone is removed too")
-    again.stop()
 
 
 def test_a_machine_that_loses_power_is_noticed_and_another_goes_on_from_the_checkpoint(
@@ -152,7 +153,6 @@ def test_a_machine_that_loses_power_is_noticed_and_another_goes_on_from_the_chec
     assert running.run(number)["run_count"] == 2
     _nothing_twice(running, before)
     assert len(running.clones()) <= 1
-    running.workers[-1].stop()
 
 
 def test_prefect_away_for_a_minute_is_waited_for(running: Team, worker: Program) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,16 +16,28 @@ import pytest
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def started() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+    """Starts the command line as a program, which does not outlive the test."""
+    programs: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | Path) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "vggflow.cli", *map(str, arguments)]
+        own = os.environ | {"PYTHONUNBUFFERED": "1"}
+        programs.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.kill()
+        program.wait()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_the_user_interfaces_answer_and_end_with_their_command(
-    workspace: Path, number: signal.Signals
+    workspace: Path, number: signal.Signals, started: Callable[..., "subprocess.Popen[str]"]
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vggflow.cli", "-C", str(workspace), "ui"],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
+    process = started("-C", workspace, "ui")
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(3)]
     addresses = [found.group() for line in lines if (found := re.search(r"http://127\.0\.0\.1:\d+", line))]
