@@ -1,10 +1,11 @@
 """Promoters and rollbacks that are killed after each single write, and twenty promoters at once."""
 
+import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ WRITES = (
 )
 ASKED = Request("for the test", by="ann")
 MOST_STEPS = 60
+# This process has threads, which do not survive a fork; the server of clean processes has none.
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload(["vggflow.succession"])
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +60,16 @@ def served(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             del os.environ["MLFLOW_TRACKING_URI"]
 
 
+@dataclass(frozen=True)
+class Again:
+    """A judge who says the same each time."""
+
+    judged: Judged
+
+    def __call__(self, _workspace: Workspace, _settings: Settings, _case: judging.Case) -> Judged:
+        return self.judged
+
+
 @pytest.fixture(scope="module")
 def judge(served: Workspace) -> succession.Judge:
     """The real judgement of the second candidate, made once: scoring it again would change nothing."""
@@ -70,10 +84,7 @@ def judge(served: Workspace) -> succession.Judge:
     # Heat maps take Keras, which a fork of this process can't load at every step.
     judged = replace(judged, page=replace(judged.page, looking=None))
 
-    def again(_workspace: Workspace, _settings: Settings, _case: judging.Case) -> Judged:
-        return judged
-
-    return again
+    return Again(judged)
 
 
 def book(workspace: Workspace) -> ledger.Ledger:
@@ -84,21 +95,21 @@ def alias(workspace: Workspace) -> list[int]:
     return [v.number for v in book(workspace).versions if registry.CHAMPION in v.aliases]
 
 
-def killed_after(step: int, act: Callable[[], object]) -> bool:
-    """Runs `act` in a process that kills itself after its n-th write; tells whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            _kill_after(step)
-            act()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    assert killed or os.waitstatus_to_exitcode(status) == 0
-    return killed
+def killed_after(step: int, act: Callable[..., object], *arguments: object) -> bool:
+    """Calls `act` in a process that kills itself after its n-th write; tells whether it came to that."""
+    child = CLEAN.Process(target=_act_until, args=(step, dict(os.environ), act, *arguments))
+    child.start()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode == -signal.SIGKILL
+
+
+def _act_until(
+    step: int, environment: dict[str, str], act: Callable[..., object], *arguments: object
+) -> None:
+    os.environ.update(environment)
+    _kill_after(step)
+    act(*arguments)
 
 
 def _kill_after(step: int) -> None:
@@ -146,7 +157,7 @@ def test_a_promotion_killed_after_any_write_ends_well_when_it_is_run_again(
     for step in range(1, MOST_STEPS):
         before = book(served)
         assert before.champion is not None
-        killed = killed_after(step, lambda: succession.promote(served, ASKED, judge))
+        killed = killed_after(step, succession.promote, served, ASKED, judge)
         between = book(served)
         assert between.champion is not None
         new = max(v.number for v in between.versions)
@@ -177,7 +188,7 @@ def test_a_rollback_killed_after_any_write_goes_back_once_when_it_is_run_again(
         succession.promote(served, ASKED, judge)
         second = book(served).champion
         assert first is not None and second is not None and first.number < second.number
-        killed = killed_after(step, lambda: succession.rollback(served, "worse"))
+        killed = killed_after(step, succession.rollback, served, "worse")
         assert alias(served) in ([first.number], [second.number])
         assert (book(served).champion or first).number in (first.number, second.number)
         if killed and not concluded(served, second.number):
@@ -198,7 +209,7 @@ def test_a_release_killed_after_any_write_lets_go_when_it_is_run_again(
     for step in range(1, MOST_STEPS):
         succession.promote(served, ASKED, judge)
         succession.rollback(served, "worse")
-        killed = killed_after(step, lambda: succession.release(served, "mended"))
+        killed = killed_after(step, succession.release, served, "mended")
         if book(served).hold or unconcluded(served):
             succession.release(served, "mended")
         assert book(served).hold is None

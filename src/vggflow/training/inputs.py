@@ -173,7 +173,10 @@ class Inputs:
                 self.work.images += extraction.fill(stores, missing, report)
             for store in stores.values():
                 store.merge()
-        except FileNotFoundError as error:
+        except (
+            FileNotFoundError,
+            FileExistsError,
+        ) as error:  # the latter from mkdir, if it goes at that moment
             raise VggflowError(
                 f"{error.filename} was removed while features were computed, as `vggflow cache --clear` does: "
                 "run the same command again"

@@ -41,7 +41,10 @@ def test_a_clone_is_a_workspace_with_the_machine_s_dvc_cache(workspace: Path, tm
     )
 
 
-def test_what_workers_cached_goes_when_nothing_uses_it_and_nobody_is_at_work(workspace: Path) -> None:
+def test_what_workers_cached_goes_when_nothing_uses_it_and_nobody_is_at_work(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VGGFLOW_STATE", str(tmp_path / "state"))
     here = find(workspace)
     cache = checkout.shared_cache("tiny")
     here.dvc("push", "--quiet", "data.dvc", "weights.dvc")

@@ -246,7 +246,7 @@ def test_looking_and_making_room_go_well_while_another_process_clears_the_cache(
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         while other.poll() is None:
-            with suppress(FileNotFoundError):  # what a feature pass turns into one line
+            with suppress(FileNotFoundError, FileExistsError):  # what a feature pass turns into one line
                 write(store, names(4), rows(4))
             feature_cache.contents(tmp_path)
             feature_cache.held_bytes(tmp_path)
