@@ -75,9 +75,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Ite
 @pytest.fixture
 def worker(running: Team) -> Iterator[Program]:
     yield running.worker(f"worker-{len(running.workers)}")
-    for (
-        made
-    ) in running.workers:  # also those that a test started itself, or the next test's runs would go to them
+    # Also those that a test started itself, or the next test's runs would go to them.
+    for made in running.workers:
         made.stop()
 
 

@@ -173,10 +173,8 @@ class Inputs:
                 self.work.images += extraction.fill(stores, missing, report)
             for store in stores.values():
                 store.merge()
-        except (
-            FileNotFoundError,
-            FileExistsError,
-        ) as error:  # the latter from mkdir, if it goes at that moment
+        # FileExistsError comes from mkdir, when the folder goes at that very moment.
+        except (FileNotFoundError, FileExistsError) as error:
             raise VggflowError(
                 f"{error.filename} was removed while features were computed, as `vggflow cache --clear` does: "
                 "run the same command again"
