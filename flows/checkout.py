@@ -1,7 +1,8 @@
 """The pull step of every deployment: a worker brings the workspace of a run, in a folder of the run's own.
 
 A process worker gives each run a temporary folder and removes it afterwards, so two runs never share a checkout.
-What a killed worker left behind is removed by the next run on the machine when it begins, and by a retraining also when it ends.
+What a killed worker left behind is removed by the next run on the machine when it begins, and by a retraining also
+when it ends.
 """
 
 import json

@@ -19,7 +19,7 @@ import psutil
 from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.errors import UsageError, VggflowError
-from vggflow.process import DRIVER, ending_with_parents
+from vggflow.process import DRIVER, ending_with_parents, last_words
 from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
@@ -112,7 +112,7 @@ def ask_flows(workspace: Workspace, verb: str, *options: str) -> dict[str, Any]:
     if done.returncode == 0:
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
-    said = (done.stderr.strip().splitlines() or ["no message"])[-1].removeprefix("vggflow: ")
+    said = last_words(done).removeprefix("vggflow: ")
     raise (UsageError if done.returncode == UsageError.exit_code else VggflowError)(said)
 
 

@@ -20,14 +20,22 @@ from vggflow.succession import Request
 from vggflow.tracking import connection, decisions, ledger, registry
 from vggflow.workspace import Workspace, find
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 WRITES = (
-    *("create_experiment", "create_run", "log_batch", "log_artifact", "log_text", "set_terminated"),
+    *(
+        "create_experiment",
+        "create_run",
+        "log_metric",
+        "set_tag",
+        "log_artifact",
+        "log_text",
+        "set_terminated",
+    ),
     *("create_registered_model", "create_model_version", "set_model_version_tag", "delete_model_version"),
     *("set_registered_model_alias", "set_registered_model_tag"),
 )
 ASKED = Request("for the test", by="ann")
-MOST_STEPS = 60
+MOST_STEPS = 200
 # This process has threads, which do not survive a fork; the server of clean processes has none.
 CLEAN = multiprocessing.get_context("forkserver")
 CLEAN.set_forkserver_preload(["vggflow.succession"])

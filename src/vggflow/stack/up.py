@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.errors import UsageError, VggflowError
+from vggflow.process import last_words
 from vggflow.stack import environment, postgres, programs, work_pool
 from vggflow.stack.place import PASSWORDS, Place, check_ports, folder_of, open_place
 from vggflow.stack.supervisor import Supervisor, supervising
@@ -119,7 +120,7 @@ def _set_users_up(place: Place) -> None:
         check=False,
     )
     if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        last = last_words(done)
         raise VggflowError(f"MLflow's users could not be set up: {last}")
 
 

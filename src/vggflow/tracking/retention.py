@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from vggflow.errors import VggflowError
+from vggflow.process import last_words
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.address import SQLITE
 from vggflow.tracking.connection import answering
@@ -133,5 +134,5 @@ def _purge(uri: str, found: Old) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        said = last_words(done)
         raise VggflowError(f"`mlflow gc` failed on {uri}: {said}; what was deleted is only marked as such")
