@@ -1,6 +1,11 @@
 """Each of the big five is imported in one place only."""
 
 import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +49,40 @@ def test_nothing_loads_pickles_or_lambda_layers() -> None:
     users = [path.name for path in SOURCES if _imported(path) & set(forbidden)]
     assert users == []
     assert [path.name for path in SOURCES if "layers.Lambda(" in path.read_text()] == []
+
+
+BREACHES = {
+    "MLflow only in tracking": ("src/vggflow/doctor.py", "import mlflow"),
+    "Great Expectations only in data.expectations": (
+        "src/vggflow/data/rules.py",
+        "import great_expectations",
+    ),
+    "Prefect only in flows": ("src/vggflow/data/rules.py", "import prefect"),
+    "vggflow does not know the flows": ("src/vggflow/data/rules.py", "import flows"),
+    "the gate imports no TensorFlow": ("src/vggflow/data/manifest.py", "import tensorflow"),
+    "DVC is run as a program": ("src/vggflow/data/layout.py", "import dvc"),
+    "flows > command line > stages and verbs > packages > settings": (
+        "src/vggflow/errors.py",
+        "import vggflow.cli",
+    ),
+}
+
+
+def test_every_import_contract_breaks_where_it_is_breached(tmp_path: Path) -> None:
+    for folder in ("src", "flows"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    for module, line in BREACHES.values():
+        path = tmp_path / module
+        path.write_text(f"{path.read_text()}\n{line}\n")
+    found = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path / 'src'}:{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    told = dict(re.findall(r"^(.+?) (KEPT|BROKEN)", found.stdout, re.MULTILINE))
+
+    assert told == dict.fromkeys(BREACHES, "BROKEN")
+    assert found.returncode != 0
