@@ -467,7 +467,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(found)
         return
-    for line in render(found):
+    for line in render(found, whole=not out.file.isatty()):
         say(line)
 
 

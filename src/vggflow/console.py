@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -18,8 +18,22 @@ SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_NOTES = 1.0
 PROGRESS = "VGGFLOW_PROGRESS"
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# Wider than any row: what reads a pipe or a file takes a row for a line, and folds nothing back.
+COLUMNS_OF_A_FILE = 100_000
+
+
+class _Stream(Console):
+    """A console that folds at the width of a terminal, and nowhere else: not at 80, not at `COLUMNS`."""
+
+    @property  # type: ignore[misc]  # nobody sets it here
+    def size(self) -> ConsoleDimensions:
+        """Columns and rows of the terminal; without one, as many columns as a row needs."""
+        found = super().size
+        return found if self.file.isatty() else ConsoleDimensions(COLUMNS_OF_A_FILE, found.height)
+
+
+out = _Stream(highlight=False, soft_wrap=False)
+err = _Stream(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Advance(Protocol):
@@ -62,7 +76,10 @@ def _seen(what: str) -> Iterator[Advance]:
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    """A table that fits into 80 columns as long as its cells do; numbers to the right."""
+    """A table that fits into 80 columns as long as its cells do; numbers to the right.
+
+    Where output is no terminal, every row is one line.
+    """
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     made.show_header = any(columns)
     for index, name in enumerate(columns):
@@ -74,7 +91,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
             overflow="fold",  # a name that is cut short can be neither read nor copied
         )
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*(cell if out.file.isatty() else " ".join(cell.split("\n")) for cell in row))
     return made
 
 

@@ -73,8 +73,8 @@ def _server(workspace: Workspace) -> dict[str, Any]:
         return nothing | {"address": address, "problem": str(error)}
 
 
-def render(found: dict[str, Any]) -> list[str]:
-    """The overview as lines of at most 80 characters."""
+def render(found: dict[str, Any], *, whole: bool = False) -> list[str]:
+    """The overview as lines, cut at 80 characters unless `whole` ones are asked for."""
     data, models, server = found["data"], found["models"], found["server"]
     states = {
         "same": "as versioned",
@@ -99,7 +99,8 @@ def render(found: dict[str, Any]) -> list[str]:
     if server["next"]:
         lines += ["", "next"]
         lines += [f"  {_time(run)}  {run['run']}" for run in server["next"]]
-    return [_cut(line) for line in [*lines, "", f"Prefect     {_prefect(server)}"]]
+    lines += ["", f"Prefect     {_prefect(server)}"]
+    return [_cut(line, None if whole else WIDTH) for line in lines]
 
 
 def _model(version: dict[str, Any] | None) -> str:
@@ -126,6 +127,6 @@ def _took(run: dict[str, Any]) -> str:
     return f" ({seconds} s)" if seconds < 120 else f" ({seconds // 60} min)"
 
 
-def _cut(line: str) -> str:
+def _cut(line: str, width: int | None) -> str:
     line = " ".join(line.splitlines())
-    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"

@@ -1,5 +1,8 @@
-"""How far work is, for people and for whoever started it."""
+"""How far work is, for people and for whoever started it; tables for people and for pipes."""
 
+import os
+import pty
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,29 @@ def test_a_place_that_cannot_be_written_to_does_not_stop_the_work(
     monkeypatch.setenv(console.PROGRESS, str(tmp_path / "file" / "progress.json"))
     with console.progress("train") as advance:
         advance(1, 1)
+
+
+REASON = "worse on Mondays, " * 30
+ROWS = [["1", REASON], ["2", "wrong\n→ mend it"]]
+
+
+def test_a_row_is_one_line_where_output_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    console.out.print(console.table("", ["version", "why"], ROWS))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["version", "1", "2"]
+    assert REASON.strip() in lines[1] and lines[2].rstrip().endswith("wrong → mend it")
+
+
+def test_a_terminal_s_width_folds_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    there, here = pty.openpty()
+    with os.fdopen(here, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        console.out.print(console.table("", ["version", "why"], ROWS))
+        terminal.flush()
+        lines = os.read(there, 10_000).decode().splitlines()
+    os.close(there)
+    assert len(lines) > 10 and max(len(line.rstrip()) for line in lines) <= 70  # with the codes of the header

@@ -69,3 +69,10 @@ def test_without_a_server_the_runs_by_hand_are_shown(
     assert found["models"]["champion"] is None
     assert found["data"]["state"] == "same"
     assert "no schedules" in "\n".join(status.render(found))
+
+
+def test_nothing_is_cut_where_output_is_no_terminal() -> None:
+    problem = "MLflow at http://mlflow.example:5000 said: " + "no answer, " * 20
+    found = FOUND | {"models": FOUND["models"] | {"problem": problem}}
+    assert not any(problem in line for line in status.render(found))
+    assert any(problem in line for line in status.render(found, whole=True))

@@ -40,7 +40,7 @@ class Journey:
     def step(self, title: str) -> Iterator[None]:
         """Announces a step and takes its time."""
         out.print()
-        out.print(Rule(title, align="left", style="cyan"))
+        out.print(Rule(title, align="left", style="cyan"), width=80)
         began = time.monotonic()
         yield
         self.seconds[title] = time.monotonic() - began
@@ -124,7 +124,7 @@ def _prefect_for_all_flows(workspace: Workspace) -> Iterator[None]:
 
 def _close(journey: Journey, workspace: Workspace) -> None:
     out.print()
-    out.print(Rule("What happened", align="left", style="green"))
+    out.print(Rule("What happened", align="left", style="green"), width=80)
     out.print(table("Phases", ["training", "phase", "epochs", "best on valid"], journey.phases))
     out.print()
     columns = ["model", "version", "aliases", "accuracy"]
