@@ -1,7 +1,7 @@
 # The one vocabulary for people and CI. Every target sets up what it needs: python3 (3.11 or later), git and make are enough.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-all test-jax check format lock clean
+.PHONY: help setup demo ui test test-all test-jax check format lock dist clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -45,6 +45,8 @@ check: $(READY)  ## lint, format, types, import contracts, schemas of the server
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
 	@kubernetes-validate --strict --quiet infra/k8s/*.yaml
 	@check-jsonschema --schemafile infra/pool.schema.json infra/pools/*.json
+	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
 
 format: $(READY)  ## puts the code into shape
 	@ruff check --fix . ; ruff format .
@@ -55,6 +57,16 @@ lock: $(READY)  ## resolves the dependencies again
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/server.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra gpu --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/gpu.lock
 	grep -A 40 '^uv==' requirements/dev.lock | awk 'NR > 1 && /^[a-z]/ {exit} !/^ *#/' > requirements/uv.lock.txt
+
+# The wheel is built from the sdist, so a file that the sdist lacks is missed here and not by a user.
+dist: $(READY)  ## wheel and sdist, checked, and the demo run from the wheel in a clean environment
+	rm -rf dist && uv build -q --no-build-isolation --offline --out-dir dist
+	uv venv -q --python $(BIN)/python dist/try
+	uv pip sync -q --python dist/try/bin/python --compile-bytecode --require-hashes requirements/runtime.lock
+	uv pip install -q --python dist/try/bin/python --no-deps --offline dist/vggflow-*.whl
+	uv pip check -q --python dist/try/bin/python
+	cd dist && env -u PYTHONPATH PATH="$(CURDIR)/dist/try/bin:/usr/bin:/bin" try/bin/vggflow demo demo
+	rm -rf dist/try dist/demo* && ls dist
 
 clean:  ## the environment, the demo and caches away
 	rm -rf .venv demo .pytest_cache .mypy_cache .ruff_cache dist
