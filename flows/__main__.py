@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 
+from vggflow.credentials import hidden_from_output
 from vggflow.errors import VggflowError
 from vggflow.process import INTERRUPTED, ending_with_parents
 from vggflow.workspace import find
@@ -32,6 +33,11 @@ def main() -> int:
     parser.add_argument("--keep", type=int, default=3, help="how many runs of each flow stay")
     parser.add_argument("--dry-run", action="store_true", help="only count")
     arguments = parser.parse_args()
+    with hidden_from_output():
+        return _end(arguments)
+
+
+def _end(arguments: argparse.Namespace) -> int:
     try:
         with ending_with_parents():
             return _do(arguments)

@@ -17,6 +17,7 @@ from pydantic import Field
 from flows import naming, showing
 from flows.retrain import bring_data, step, validate
 from flows.turns import turn
+from vggflow.credentials import hidden_from_logs
 from vggflow.errors import VggflowError
 from vggflow.workspace import Workspace, find
 
@@ -48,6 +49,7 @@ def judge(workspace: Workspace, request: "Request") -> "Promotion":
 
 
 @flow(name="promote", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
+@hidden_from_logs()
 def promote(
     reason: Reason, version: int | None = None, by: str | None = None, workspace: str = "."
 ) -> State[Any]:
@@ -83,6 +85,7 @@ def promote(
 
 
 @flow(name="rollback", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
+@hidden_from_logs()
 def rollback(reason: Reason, by: str | None = None, workspace: str = ".") -> State[Any]:
     """Puts the previous champion into use again and holds automatic promotion.
 

@@ -19,6 +19,7 @@ from flows.retrain import step
 from flows.turns import turn
 from vggflow import pipeline
 from vggflow import workspace as workspaces
+from vggflow.credentials import hidden_from_logs
 from vggflow.tracking import lineage
 from vggflow.workspace import Workspace, find
 
@@ -58,6 +59,7 @@ def announce(workspace: Workspace) -> None:
     validate_parameters=True,
     timeout_seconds=SECONDS_AT_MOST,
 )
+@hidden_from_logs()
 def check_data(workspace: str = ".") -> State[Any]:
     """Announces data that is pushed but neither trained on nor asked for.
 

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
+from vggflow.credentials import without_password
 from vggflow.workspace import Workspace, find
 
 TAG = "vggflow"
@@ -53,7 +53,7 @@ def identity(workspace: Workspace) -> Identity:
     if not remotes:
         return Identity(_plain(workspace.name), "", "", str(workspace.root))
     remote = "origin" if "origin" in remotes else remotes[0]
-    url = _absolute(without_secret(workspace.git("remote", "get-url", remote).strip()), workspace.root)
+    url = _absolute(without_password(workspace.git("remote", "get-url", remote).strip()), workspace.root)
     branch = workspace.git("rev-parse", "--abbrev-ref", "HEAD", check=False).strip()
     return Identity(_plain(Path(url).name.removesuffix(".git")), url, branch, "")
 
@@ -67,15 +67,6 @@ def identify() -> dict[str, str]:
         "branch": here.branch,
         "folder": here.folder,
     }
-
-
-def without_secret(url: str) -> str:
-    """A remote's address without a password in it: workers have credentials of their own."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return url
-    host = parts.hostname + (f":{parts.port}" if parts.port else "")
-    return urlunsplit(parts._replace(netloc=host))
 
 
 def _absolute(url: str, root: Path) -> str:

@@ -24,6 +24,7 @@ from flows.turns import turn
 from vggflow import history, pipeline, rehearsal
 from vggflow import workspace as workspaces
 from vggflow.console import say
+from vggflow.credentials import hidden_from_logs
 from vggflow.errors import VggflowError
 from vggflow.process import Outcome, may_pass
 from vggflow.tracking.address import tracking_uri
@@ -63,7 +64,7 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 
 def step(name: str) -> Callable[[Callable[..., Result]], Any]:
     """A task as these flows want it: DVC and the registry say what is done already, so Prefect caches nothing."""
-    return task(
+    made = task(
         name=name,
         retries=3,
         retry_delay_seconds=[15, 60, 240],
@@ -71,6 +72,7 @@ def step(name: str) -> Callable[[Callable[..., Result]], Any]:
         persist_result=False,
         task_run_name=name,
     )
+    return lambda work: made(hidden_from_logs()(work))
 
 
 @step("data")
@@ -149,6 +151,7 @@ class Way:
 @flow(
     name="retrain", flow_run_name=naming.run_name, persist_result=False, retries=0, validate_parameters=True
 )
+@hidden_from_logs()
 def retrain(
     workspace: str = ".",
     sample: bool = False,

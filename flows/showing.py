@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 
 from vggflow import artifacts
+from vggflow.credentials import hide_in
 from vggflow.files import read_json
 from vggflow.process import Outcome
 from vggflow.workspace import Workspace
@@ -81,7 +82,7 @@ def links(pages: "Pages") -> str:
 def _create(create: Any, content: Any, workspace: Workspace, what: str) -> None:
     """An artifact that the server does not take costs a line in the log, not the run."""
     try:
-        create(content, key=key(workspace, what))
+        create(hide_in(content), key=key(workspace, what))
     except httpx.HTTPError as error:
         get_run_logger().warning("the page of this run lacks %r: %s", what, error)
 

@@ -11,6 +11,7 @@ import typer
 
 from vggflow import __version__, artifacts
 from vggflow.console import err, out, say, table, tell
+from vggflow.credentials import hidden_from_output
 from vggflow.errors import DataRefused, PromotionRefused, UsageError, VggflowError
 from vggflow.process import leave
 from vggflow.workspace import Workspace, check_version, find, init, recipes
@@ -40,6 +41,11 @@ def run() -> int:
     """Runs the command of `sys.argv`; errors are one line on stderr, and the exit code says what kind."""
     for name, level in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
         os.environ.setdefault(name, level)
+    with hidden_from_output():
+        return _run()
+
+
+def _run() -> int:
     try:
         # Outside of standalone mode `typer.Exit` does not end the program: its code comes back instead.
         code = app(standalone_mode=False)

@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from vggflow.credentials import hide
 from vggflow.files import write_json
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -91,18 +92,18 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
             overflow="fold",  # a name that is cut short can be neither read nor copied
         )
     for row in rows:
-        made.add_row(*(cell if out.file.isatty() else " ".join(cell.split("\n")) for cell in row))
+        made.add_row(*(hide(cell if out.file.isatty() else " ".join(cell.split("\n"))) for cell in row))
     return made
 
 
 def say(line: str) -> None:
     """One line on stdout."""
-    out.print(line, markup=False, soft_wrap=True)
+    out.print(hide(line), markup=False, soft_wrap=True)
 
 
 def tell(line: str) -> None:
     """One line on stderr: what is going on, not the result."""
-    err.print(line, markup=False)
+    err.print(hide(line), markup=False)
 
 
 def _lines(what: str) -> Advance:

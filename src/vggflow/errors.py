@@ -14,8 +14,10 @@
 
 Each message is one line: what was given, what was expected, what to do. The command line prints the message and
 ends with the exit code; any other exception is a bug and keeps its traceback. `retry` tells whether the same may pass
-when it is tried again with nothing changed, which is what a flow asks.
+when it is tried again with nothing changed, which is what a flow asks. Passwords in what is quoted are hidden.
 """
+
+from vggflow.credentials import hide
 
 
 class VggflowError(Exception):
@@ -23,6 +25,9 @@ class VggflowError(Exception):
 
     exit_code: int = 1
     retry: bool = True
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(hide(str(message)))
 
 
 class UsageError(VggflowError, ValueError):

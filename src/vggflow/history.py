@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from vggflow import artifacts
+from vggflow.credentials import hide
 from vggflow.files import read_json, write_json
 from vggflow.workspace import Workspace
 
@@ -17,7 +18,7 @@ def add(workspace: Workspace, name: str, state: str, message: str, began: dateti
     row = {
         "run": name,
         "state": state,
-        "message": message,
+        "message": hide(message),
         "at": began.isoformat(timespec="seconds"),
         "seconds": seconds,
     }

@@ -20,6 +20,7 @@ import psutil
 from platformdirs import user_cache_path
 
 from vggflow import artifacts
+from vggflow.credentials import hide, hide_in
 from vggflow.errors import VggflowError
 from vggflow.files import read_json, write_json
 from vggflow.locks import exclusive
@@ -98,7 +99,7 @@ def run_module(
 
 def last_words(done: subprocess.CompletedProcess[str]) -> str:
     """The line that a process ended with, which says what stopped it."""
-    return (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return hide((done.stderr.strip().splitlines() or ["no message"])[-1])
 
 
 def may_pass(error: BaseException) -> bool:
@@ -214,7 +215,7 @@ def _cut_off_after_signal(reads: int) -> None:
 
 
 def _leave(workspace: Workspace, stage: str, outcome: Outcome) -> None:
-    write_json(outcome_path(workspace, stage), asdict(outcome))
+    write_json(outcome_path(workspace, stage), hide_in(asdict(outcome)))
 
 
 def _verdict(error: VggflowError) -> str | None:

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from vggflow import artifacts
 from vggflow.console import say, tell
+from vggflow.credentials import print_openly
 from vggflow.errors import UsageError, VggflowError
 from vggflow.process import last_words
 from vggflow.stack import environment, postgres, programs, work_pool
@@ -132,7 +133,7 @@ def _announce(place: Place, *, show_passwords: bool) -> None:
     }
     for name, (url, user, password) in logins.items():
         shown = f"password {password}" if show_passwords else f"password in {place.folder / PASSWORDS}"
-        say(f"{name:<8} {url}  user {user}, {shown}")
+        print_openly(f"{name:<8} {url}  user {user}, {shown}")
     say(f"shell    source {environment.write(place)}")
     for line in _limits(place):
         say(f"note     {line}")

@@ -13,6 +13,7 @@ from mlflow.utils.credentials import read_mlflow_creds
 from requests import HTTPError
 
 from vggflow import artifacts
+from vggflow.credentials import without_password
 from vggflow.errors import VggflowError
 from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
@@ -78,7 +79,7 @@ def answering() -> Iterator[None]:
     except (MlflowException, HTTPError) as error:  # files come with errors of their own
         said = " ".join(str(error).split())
         raise VggflowError(
-            f"MLflow at {_without_secret(mlflow.get_tracking_uri())} {_refusal(said) or f'said: {said[:300]}'}"
+            f"MLflow at {without_password(mlflow.get_tracking_uri())} {_refusal(said) or f'said: {said[:300]}'}"
         ) from error
 
 
@@ -98,8 +99,3 @@ def _refusal(said: str) -> str | None:
         f"does not let user {user!r} do this: readers only look, trainers register candidates, promoters change what "
         "is in use; ask its administrator for the role (docs/operating.md)"
     )
-
-
-def _without_secret(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rsplit('@', 1)[-1]}"

@@ -5,11 +5,11 @@ import os
 import socket
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
 from vggflow import artifacts, files
+from vggflow.credentials import without_password
 from vggflow.errors import VggflowError
 from vggflow.models import imagenet
 from vggflow.settings import Settings
@@ -103,7 +103,7 @@ def _git(workspace: Workspace) -> dict[str, str]:
         dirty = "true" if others else "false"
     return {
         "git.commit": workspace.git("rev-parse", "HEAD", check=False).strip(),
-        "git.remote": _without_secret(workspace.git("config", "remote.origin.url", check=False).strip()),
+        "git.remote": without_password(workspace.git("config", "remote.origin.url", check=False).strip()),
         "git.dirty": dirty,
     }
 
@@ -145,12 +145,3 @@ def package_version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-def _without_secret(url: str) -> str:
-    """A remote's address without the user and password that some people put into it."""
-    parts = urlsplit(url)
-    if not parts.hostname:
-        return url
-    host = parts.hostname + (f":{parts.port}" if parts.port else "")
-    return urlunsplit(parts._replace(netloc=host))

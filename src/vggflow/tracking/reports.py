@@ -2,11 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 from mlflow import MlflowClient
 
 from vggflow import artifacts
+from vggflow.credentials import without_password
 from vggflow.tracking import connection, runs
 from vggflow.workspace import Workspace
 
@@ -46,10 +46,7 @@ def address_for_people() -> str:
     Inside a cluster the tracking server goes by a name that browsers outside don't know.
     """
     uri = os.environ.get("VGGFLOW_MLFLOW_URL") or os.environ.get("MLFLOW_TRACKING_URI", "")
-    parts = urlsplit(uri)
-    if parts.scheme not in ("http", "https"):
-        return ""
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])).rstrip("/")
+    return without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
 
 
 def _upload(client: MlflowClient, workspace: Workspace, run_id: str) -> None:

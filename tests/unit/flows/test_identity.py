@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.identity import identity, without_secret
+from flows.identity import identity
+from vggflow.credentials import without_password
 from vggflow.workspace import Workspace
 
 
@@ -48,7 +49,7 @@ def test_a_password_in_the_address_of_a_remote_is_not_told_to_the_server(tmp_pat
     "url", ["git@git.example.com:team/pets.git", "/srv/git/pets.git", "file:///srv/pets"]
 )
 def test_other_addresses_stay_as_they_are(url: str) -> None:
-    assert without_secret(url) == url
+    assert without_password(url) == url
 
 
 @pytest.mark.parametrize(
