@@ -56,7 +56,7 @@ def _data(workspace: Workspace) -> Step:
 def _stages(workspace: Workspace) -> list[Step]:
     """Each stage, from what DVC says about it; a stage whose input would change may run as well."""
     said: dict[str, Any] = json.loads(workspace.dvc("status", "--json", *STAGES) or "{}")
-    stale = "vggflow is another one than last time" if _is_another(workspace) else ""
+    stale = _another_version(workspace)
     steps: list[Step] = []
     above = ""
     for stage in STAGES:
@@ -72,9 +72,13 @@ def _stages(workspace: Workspace) -> list[Step]:
     return steps
 
 
-def _is_another(workspace: Workspace) -> bool:
+def _another_version(workspace: Workspace) -> str:
+    """What is another than last time, vggflow or a package, by name; empty where nothing is."""
     path = workspace.path(artifacts.VERSION)
-    return path.exists() and path.read_text("utf-8").strip() != version.stamp()
+    if not path.exists():
+        return ""
+    here = version.text(workspace.settings().train.backend)
+    return ", ".join(version.differences(path.read_text("utf-8"), here))
 
 
 def _reasons(said: list[Any]) -> list[str]:

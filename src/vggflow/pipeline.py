@@ -42,8 +42,8 @@ def prepare(workspace: Workspace) -> list[str]:
     if workspace.path(artifacts.DATA).exists():
         layout.refuse_obstacles(workspace.path(artifacts.DATA))
         _refuse_empty_classes(workspace.path(artifacts.DATA))
-    if workspaces.follow_version(workspace):
-        said.append("vggflow is another one than last time: stages run again where results depend on it")
+    if differences := workspaces.follow_version(workspace):
+        said.append(f"stages run again, since results depend on it: {differences}")
     for tracked in ("data", "weights"):
         state = workspaces.status(workspace, tracked)
         if state == "missing" and not (workspace.root / f"{tracked}.dvc").exists():

@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vggflow import artifacts, files
+from vggflow import artifacts, files, packages
 from vggflow import workspace as workspaces
 from vggflow.console import tell
 from vggflow.errors import UsageError, VggflowError
 from vggflow.process import DRIVER
-from vggflow.tracking import connection, decisions, ledger, lineage, registry
+from vggflow.tracking import connection, decisions, ledger, registry
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
@@ -200,10 +200,10 @@ def _compared(version: Version, clone: Workspace, seconds: float) -> Reproductio
         if isinstance(value, int | float) and after.get(key) != value
     }
     packages = {
-        name: (number, lineage.package_version(name))
+        name: (number, packages.installed(name))
         for key, number in version.tags.items()
         if key.startswith("package.")
         and (name := key.removeprefix("package."))
-        and lineage.package_version(name) != number
+        and packages.installed(name) != number
     }
     return Reproduction(version.uri, then == now, (then, now), measures, packages, seconds)

@@ -141,25 +141,50 @@ def default_remote(root: Path) -> Path:
     return root.with_name(f"{root.name}.dvc-remote")
 
 
-def follow_version(workspace: Workspace) -> bool:
-    """Writes the version of this vggflow into the workspace; tells whether it was another one before."""
+def follow_version(workspace: Workspace) -> str:
+    """Writes what this vggflow and its packages are into the workspace; says what was another before, and whose.
+
+    Empty where nothing was, and where there was no such file.
+    """
     path = workspace.path(artifacts.VERSION)
-    line = version.stamp() + "\n"
-    before = path.read_text("utf-8") if path.exists() else None
-    if before != line:
-        write_text(path, line)
-    return before not in (None, line)
+    now = version.text(_backend(workspace))
+    # Bytes, not text: DVC digests them, so a clone whose git writes other line ends would run every stage again.
+    before = path.read_bytes().decode("utf-8", "replace") if path.exists() else None
+    if before == now:
+        return ""
+    differences = version.differences(before, now) if before is not None else []
+    said = f"{', '.join(differences)} ({path.name} was {_recorded_by(workspace)})"
+    write_text(path, now)
+    return said if differences else ""
 
 
 def check_version(workspace: Workspace) -> None:
-    """Refuses to compute with another vggflow than DVC was told of, or results would pass as current."""
+    """Refuses to compute with another vggflow or other packages than DVC was told of: results would pass as current."""
     path = workspace.path(artifacts.VERSION)
-    found = path.read_text("utf-8").strip() if path.exists() else "none"
-    if found != version.stamp():
+    found = path.read_text("utf-8") if path.exists() else "none"
+    if differences := version.differences(found, version.text(_backend(workspace))):
         raise UsageError(
-            f"{path.name} says {found}, this vggflow is {version.stamp()}: "
-            "run `vggflow retrain`, or `vggflow init .` to take the workspace over (its stages run again)"
+            f"{path.name}, {_recorded_by(workspace)}, names others than this machine has: {', '.join(differences)}; "
+            "install those, or run `vggflow retrain`, or `vggflow init .` to take the workspace over (its stages "
+            "run again)"
         )
+
+
+def _backend(workspace: Workspace) -> str:
+    """What Keras computes with; whatever else is wrong with the settings is said by those who need them."""
+    try:
+        return workspace.settings().train.backend
+    except UsageError:
+        return "tensorflow"
+
+
+def _recorded_by(workspace: Workspace) -> str:
+    """Who recorded the packages: `committed by Ada on 2026-11-21`, or `written here` where git does not have that."""
+    name = artifacts.VERSION.name
+    if workspace.git("status", "--porcelain", "--", name, check=False).strip():
+        return "written here"
+    who = workspace.git("log", "-1", "--format=committed by %an on %as", "--", name, check=False).strip()
+    return who or "written here"
 
 
 def commit(workspace: Workspace, paths: Sequence[str], message: str) -> bool:

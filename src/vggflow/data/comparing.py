@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import PIL
 from numpy.typing import NDArray
 
+from vggflow import packages
 from vggflow.data.likeness import VERSION, similarity
 from vggflow.data.parallel import for_each
 from vggflow.data.scan_memory import read_memory
@@ -15,8 +15,6 @@ from vggflow.errors import DataError
 from vggflow.files import replacing
 
 Objects = NDArray[np.object_]
-
-_FILE = f"likeness-{VERSION}-pillow-{PIL.__version__}.parquet"
 
 
 class Likeness:
@@ -29,7 +27,9 @@ class Likeness:
     """
 
     def __init__(self, files: Objects, hashes: Objects, folder: Path | None) -> None:
-        self._files, self._hashes, self._folder = files, hashes, folder
+        self._files, self._hashes = files, hashes
+        # Similarities depend on the decoder, so what another one saw is not remembered.
+        self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
         self._before = self._remembered()
         self._now: dict[str, float] = {}
 
@@ -56,13 +56,13 @@ class Likeness:
 
     def keep(self) -> None:
         """Remembers what this run asked for."""
-        if self._folder and self._now != self._before:
+        if self._file and self._now != self._before:
             table = pd.DataFrame({"pair": self._now.keys(), "similarity": self._now.values()})
-            with replacing(self._folder / _FILE) as beside:
+            with replacing(self._file) as beside:
                 table.to_parquet(beside, index=False)
 
     def _remembered(self) -> dict[str, float]:
-        table = read_memory(self._folder / _FILE) if self._folder else None
+        table = read_memory(self._file) if self._file else None
         if table is None:
             return {}
         return dict(zip(table["pair"].tolist(), table["similarity"].tolist(), strict=True))

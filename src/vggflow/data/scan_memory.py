@@ -4,9 +4,8 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
-import PIL
 
-from vggflow import files
+from vggflow import files, packages
 from vggflow.data import inspection, schema
 
 KEY = {"path": "str", "size": "int64", "mtime_ns": "int64", "ctime_ns": "int64", "inode": "uint64"}
@@ -22,8 +21,8 @@ class ScanMemory:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        # Facts depend on the decoder, so another version of it has seen nothing yet.
-        self._folder = folder / f"files-{inspection.VERSION}-pillow-{PIL.__version__}" if folder else None
+        # Facts depend on the decoder, so another version of it, or of a library inside it, has seen nothing yet.
+        self._folder = folder / f"files-{inspection.VERSION}-{packages.decoding()}" if folder else None
         if folder:
             for old in folder.glob("files-*"):
                 if old != self._folder:

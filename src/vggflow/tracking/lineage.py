@@ -3,29 +3,19 @@
 import getpass
 import os
 import socket
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 
-from vggflow import artifacts, files
+from vggflow import artifacts, files, packages
 from vggflow.credentials import without_password
 from vggflow.errors import VggflowError
 from vggflow.models import imagenet
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
-PACKAGES = (
-    "vggflow",
-    "tensorflow",
-    "keras",
-    "numpy",
-    "pillow",
-    "mlflow",
-    "prefect",
-    "dvc",
-    "great-expectations",
-)
+# Beside those that can change a result: what carried it.
+CARRIERS = ("vggflow", "mlflow", "prefect", "dvc", "pandas", "pyarrow")
 FOLDER = "lineage"
 FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"
 
@@ -36,7 +26,7 @@ def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
         **_git(workspace),
         **_data(workspace),
         **_digests(workspace, settings),
-        **{f"package.{name}": number for name in PACKAGES if (number := package_version(name))},
+        **_packages(settings),
         **_evaluation(workspace),
         "data_gate": _verdict(workspace),
         "trained_by": _trained_by(workspace),
@@ -139,9 +129,8 @@ def _start_weights(workspace: Workspace, settings: Settings) -> Path | None:
     return None if model.weights == "none" else workspace.root / model.weights
 
 
-def package_version(name: str) -> str:
-    """The installed version of a package, or nothing."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+def _packages(settings: Settings) -> dict[str, str]:
+    found = {name: packages.installed(name) for name in CARRIERS} | packages.of_results(
+        settings.train.backend
+    )
+    return {f"package.{name}": number for name, number in found.items()}

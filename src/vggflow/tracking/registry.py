@@ -18,14 +18,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
-from vggflow import artifacts, files
+from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
 from vggflow.errors import UnfitModel, UsageError, VggflowError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import answering
 from vggflow.tracking.lineage import FOLDER as LINEAGE
-from vggflow.tracking.lineage import package_version
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -280,7 +279,7 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
             loader_module=LOADER,
             data_path=str(named),
             code_paths=[str(Path(__file__).parents[1])],
-            pip_requirements=[f"{name}=={package_version(name)}" for name in REQUIREMENTS],
+            pip_requirements=[f"{name}=={packages.installed(name)}" for name in REQUIREMENTS],
             signature=signature,
         )
         client.finalize_logged_model(entry.model_id, "READY")

@@ -17,7 +17,10 @@ SETTLED = "vggflow.settled"
 
 def inputs(workspace: Workspace) -> str:
     """The digest of all that a retraining starts from, readable in a clone without its data."""
-    parts = [version.stamp(), *(_digest(workspace, name) for name in (artifacts.PARAMS, artifacts.PIPELINE))]
+    parts = [
+        version.text(workspace.settings().train.backend),
+        *(_digest(workspace, name) for name in (artifacts.PARAMS, artifacts.PIPELINE)),
+    ]
     for tracked in (artifacts.DATA, artifacts.WEIGHTS):
         entry = workspace.path(tracked.with_suffix(".dvc"))
         parts.append(yaml.safe_load(entry.read_text("utf-8"))["outs"][0]["md5"] if entry.exists() else "none")

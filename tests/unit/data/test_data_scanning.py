@@ -127,7 +127,7 @@ def test_a_killed_scan_goes_on_where_it_was(data, tmp_path, monkeypatch, read):
 
 def test_what_was_remembered_by_another_decoder_is_forgotten(data, tmp_path, monkeypatch, read):
     scan(data, cache=tmp_path / "cache")
-    monkeypatch.setattr(scan_memory.PIL, "__version__", "0.0")
+    monkeypatch.setattr(scan_memory.packages, "decoding", lambda: "pillow-0.0-00000000")
     read.clear()
     scan(data, cache=tmp_path / "cache")
 
