@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from vggflow.succession import Promotion, Request
 
 Reason = Annotated[str, Field(min_length=3, title="Reason", description="Why, for the record.")]
+# A form is filled in by a person; the run that it starts has a name too, but is nobody.
+Who = Annotated[str, Field(pattern=r"\S", title="By", description="Your name, for the record.")]
 
 
 def only_requests(workspace: Workspace) -> bool:
@@ -50,15 +51,13 @@ def judge(workspace: Workspace, request: "Request") -> "Promotion":
 
 @flow(name="promote", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
 @hidden_from_logs()
-def promote(
-    reason: Reason, version: int | None = None, by: str | None = None, workspace: str = "."
-) -> State[Any]:
+def promote(reason: Reason, by: Who, version: int | None = None, workspace: str = ".") -> State[Any]:
     """Lets a candidate become champion, if it is better on the same test images.
 
     Args:
         reason: Why, for the record.
-        version: The candidate's version; nothing means the challenger.
         by: Who asks, for the record. Where MLflow knows users, the record names who acts on the request.
+        version: The candidate's version; nothing means the challenger.
         workspace: The folder of the workspace.
     """
     from vggflow.succession import Request
@@ -69,7 +68,7 @@ def promote(
             bring_data(here)
             validate(here)
             asks = only_requests(here)
-            who = None if asks else by or _asker()
+            who = None if asks else by
             promotion = judge(here, Request(reason, who, version, for_another=asks, dry_run=asks))
         except VggflowError as error:
             state: State[Any] = Failed(name=_failure(error), message=str(error), data=error)
@@ -86,7 +85,7 @@ def promote(
 
 @flow(name="rollback", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
 @hidden_from_logs()
-def rollback(reason: Reason, by: str | None = None, workspace: str = ".") -> State[Any]:
+def rollback(reason: Reason, by: Who, workspace: str = ".") -> State[Any]:
     """Puts the previous champion into use again and holds automatic promotion.
 
     Args:
@@ -101,7 +100,7 @@ def rollback(reason: Reason, by: str | None = None, workspace: str = ".") -> Sta
         try:
             if only_requests(here):
                 return _requested(here, ["vggflow", "rollback", "--reason", reason], by, [])
-            done = succession.rollback(here, reason, by or _asker())
+            done = succession.rollback(here, reason, by)
         except VggflowError as error:
             return Failed(name=_failure(error), message=str(error), data=error)
     message = f"version {done.to} is champion again, version {done.withdrew} is withdrawn"
@@ -114,14 +113,13 @@ def _failure(error: VggflowError) -> str:
     return "Refused" if error.exit_code == 3 else "Failed"
 
 
-def _requested(here: Workspace, command: list[str], by: str | None, parts: list[str]) -> State[Any]:
+def _requested(here: Workspace, command: list[str], by: str, parts: list[str]) -> State[Any]:
     """The run ends with what a promoter has to run, with credentials of their own, which say who that is."""
     line = shlex.join(command)
     message = f"a promoter decides: {line}"
     state: State[Any] = Completed(name="Requested", message=message)
-    asker = f", for {by} (as claimed)" if by else ""
     told = (
-        f"MLflow knows users here, so this run only asks{asker}. A promoter runs, in the workspace:\n\n"
+        f"MLflow knows users here, so this run only asks, for {by} (as claimed). A promoter runs, in the workspace:\n\n"
         f"```\n{line}\n```"
     )
     showing.show_summary(here, state, [told, *parts])
@@ -132,8 +130,3 @@ def _evidence(promotion: "Promotion") -> str:
     champion = f"version {promotion.champion.number}" if promotion.champion else "none"
     text = promotion.decision.to_markdown() if promotion.decision else promotion.message
     return f"Candidate: version {promotion.candidate.number}. Champion: {champion}.\n\n{text}"
-
-
-def _asker() -> str:
-    """Who started the run, as far as Prefect knows: it has no users of its own."""
-    return f"Prefect run {flow_run.name}"

@@ -39,7 +39,7 @@ def show_decision(workspace: Workspace, promotion: "Promotion") -> None:
     """Shows every rule of the promotion gate and what it said."""
     if promotion.decision:
         rows = [
-            {"rule": check.rule, "passed": check.passed, "says": check.says}
+            {"rule": check.rule, "passed": check.passed, "severity": check.severity, "says": check.says}
             for check in promotion.decision.checks
         ]
         _create(create_table_artifact, rows, workspace, "promote")

@@ -16,9 +16,9 @@ from vggflow.data.duplicates import NearLimits
 from vggflow.errors import UnfitModel, UsageError, VggflowError
 from vggflow.evaluation import comparison, heat, slices
 from vggflow.evaluation.decision import Decision
-from vggflow.evaluation.evidence import Golden
+from vggflow.evaluation.evidence import Golden, Probe
 from vggflow.evaluation.page import Page
-from vggflow.evaluation.promotion import decide
+from vggflow.evaluation.promotion import EDITION, decide
 from vggflow.evaluation.seen import Near
 from vggflow.models.files import read_info
 from vggflow.pipeline import evaluation_split
@@ -39,6 +39,7 @@ class Case:
         candidate: Who wants to be champion.
         champion: Who is; None before the first promotion.
         asked_by: Who asks.
+        asked_as: How that name is known: `authenticated`, `claimed` or `local`; None where nobody looked.
         accept_class_change: Whether a person accepts other classes than the champion's.
         for_another: Whether somebody else than who asks will act on the answer.
         replace_unfit: Whether a person asks to replace even a champion that nobody can compare with.
@@ -52,6 +53,7 @@ class Case:
     earlier_decisions: int = 0
     for_another: bool = False
     replace_unfit: bool = False
+    asked_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,15 @@ def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
         comparison.evidence(compared),
         dirty_tree={"true": True, "false": False}.get(case.candidate.tags.get("git.dirty", "")),
         trained_by=case.candidate.tags.get("trained_by"),
+        trained_as=case.candidate.tags.get("trained_by.kind"),
         asked_by=case.asked_by,
+        asked_as=case.asked_as,
         accept_class_change=case.accept_class_change,
         earlier_decisions=case.earlier_decisions,
         for_another=case.for_another,
         champion_unfit=unfit,
         golden=golden(challenger.predictions, registry.recorded_predictions(case.candidate)),
+        probe=probe(registry.measured(case.candidate)),
     )
     decision = decide(evidence, settings.promotion)
     page = Page(
@@ -113,7 +118,7 @@ def rules(workspace: Workspace, settings: Settings) -> dict[str, str]:
     else:
         committed = "no, changed here" if changed.strip() else "yes"
     digest = hashlib.sha256(settings.promotion.model_dump_json().encode()).hexdigest()
-    return {"sha256.promotion": digest, f"{artifacts.PARAMS.name} as committed": committed}
+    return {"sha256.promotion": digest, "rules.edition": str(EDITION), f"{artifacts.PARAMS.name} as committed": committed}
 
 
 def test_images(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -138,6 +143,12 @@ def golden(now: pd.DataFrame, then: pd.DataFrame) -> Golden:
     answers = table.probabilities(both, names)
     before = both[[f"{table.probability_column(name)}.then" for name in names]].to_numpy(dtype=np.float64)
     return Golden(len(both), float(np.abs(answers - before).max()))
+
+
+def probe(measured: Mapping[str, float]) -> Probe | None:
+    """What training measured on valid, with and without it; None where it measured no linear probe."""
+    found = [measured.get(name) for name in ("model_val_accuracy", "linear_probe_val_accuracy")]
+    return None if None in found else Probe(*(float(value) for value in found if value is not None))
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ def train(workspace: Workspace) -> Outcome:
     began = time.monotonic()
     with alone_on_devices(), console.progress("train") as advance:
         client = connection.connect(workspace)
-        trainer = people.asking(client).name
+        trainer = people.asking(client)
         bar = Bar(advance, settings.train.phases, settings.train.batch_size)
         observer = TrainingRun(client, settings, run_name(workspace), bar)
         with observer.closing():
@@ -281,7 +281,8 @@ def train(workspace: Workspace) -> Outcome:
                 {
                     "run_id": observer.run_id,
                     "experiment": settings.registry.experiment,
-                    "trained_by": trainer,
+                    "trained_by": trainer.name,
+                    "trained_by_kind": trainer.kind,
                     "facts": trained.facts,
                     "results": trained.results,
                 },

@@ -254,12 +254,19 @@ class PromotionSettings(Section):
         margin: The loss in accuracy that `not_worse` must rule out. With 2,000 test images 0.02 is easily
             shown, with 200 hardly ever.
         max_class_drop: A class may lose this much recall; more refuses if the loss is real.
+        max_class_loss: A class that loses more of its recall than this refuses, also where its images are too few
+            for that test, if the other classes show that it is no chance. 1: off.
+        min_test_images: So many test images have to count. 30 can just show a gain of a quarter; below 6 nothing
+            can be shown at all.
+        linear_probe: What happens where the model does worse on valid than a linear classifier on its frozen
+            layers: `warn` says so, `refuse` keeps the champion, also where training measured no linear probe.
         min_accuracy: Floor of the accuracy. 0: none.
         min_class_recall: Floor of the recall of every class. 0: none.
         max_calibration_error: Ceiling of the expected calibration error. null: none.
         max_model_megabytes: Ceiling of the model file, in units of 1,000,000 bytes. null: none.
         allow_dirty_tree: Whether a model from uncommitted code or settings may be promoted.
-        two_person: Whether the one who promotes must be another than the one who trained.
+        two_person: Whether the one who promotes must be another than the one who trained. Needs an MLflow that
+            knows users, else nobody is promoted.
         allow_override: Whether a person may promote against the gate with `--override`; false: nobody may.
         approval: `automatic` promotes at the end of the flow; `required` waits for a person.
     """
@@ -268,6 +275,9 @@ class PromotionSettings(Section):
     min_gain: Fraction = 0.0
     margin: float = Field(default=0.02, gt=0.0, lt=1.0)
     max_class_drop: Fraction = 0.02
+    max_class_loss: Fraction = 0.5
+    min_test_images: int = Field(default=30, ge=1)
+    linear_probe: Literal["warn", "refuse"] = "warn"
     min_accuracy: Fraction = 0.0
     min_class_recall: Fraction = 0.0
     max_calibration_error: Fraction | None = None

@@ -102,10 +102,10 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
     if champion and key is not None and champion.tags.get(registry.KEY) == key:
         message = f"candidate {candidate.number} is the champion already (version {champion.number})"
         return Promotion("already champion", message, candidate, champion)
-    question = _question(workspace, settings, candidate, book) if request.automatic else None
+    who = people.asking(client, request.by)
+    question = _question(workspace, settings, candidate, book, who) if request.automatic else None
     if question and (known := decisions.answered(client, names, question)):
         return _known(client, settings, known, candidate, champion)
-    who = people.asking(client, request.by)
     return _conclude_case(_Open(workspace, settings, client, request, book, candidate, who, question), judge)
 
 
@@ -221,6 +221,7 @@ def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
         earlier_decisions=served,
         for_another=request.for_another or request.automatic,
         replace_unfit=request.override,
+        asked_as=case.who.kind,
     )
     try:
         judged = (judge or judging.judge)(case.workspace, case.settings, asked)
@@ -380,14 +381,21 @@ def _measured_on_valid(workspace: Workspace) -> bool:
     return evaluation_split(manifests.read(workspace.path(artifacts.MANIFEST))) != "test"
 
 
-def _question(workspace: Workspace, settings: Settings, candidate: Version, book: Ledger) -> str:
-    """The digest of all that a flow's answer depends on: both models, the images, the rules, a hold."""
+def _question(
+    workspace: Workspace, settings: Settings, candidate: Version, book: Ledger, who: people.Person
+) -> str:
+    """The digest of all that a flow's answer depends on: both models, the images, the rules, a hold.
+
+    Whether the server knows users is part of it, since `two_person` depends on that.
+    """
+    from vggflow.evaluation.promotion import EDITION
+
     gate = settings.validate_
     parts = [
         candidate.tags.get(registry.KEY, candidate.uri),
         f"{book.state} {'held' if book.hold else ''}",
         manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST))),
-        settings.promotion.model_dump_json(),
+        f"{EDITION} {settings.promotion.model_dump_json()} {who.kind}",
         f"{gate.near_hash_distance} {gate.near_similarity} {gate.near_min_detail}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

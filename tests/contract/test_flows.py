@@ -76,12 +76,15 @@ def test_the_parameters_of_a_deployment_are_accepted_by_its_flow(name: str) -> N
         flow.validate_parameters(given | asked | {"nonsense": 1})
 
 
-def test_forms_ask_for_a_reason() -> None:
-    for name in ("promote", "rollback"):
-        flow = _flow(DEPLOYMENTS[name])
-        assert "reason" in (flow.parameters.required or [])
-        with pytest.raises(Exception, match="reason"):
-            flow.validate_parameters({"reason": ""})
+@pytest.mark.parametrize("name", ["promote", "rollback"])
+def test_forms_ask_for_a_reason_and_for_the_name_of_a_person(name: str) -> None:
+    flow = _flow(DEPLOYMENTS[name])
+    assert {"reason", "by"} <= set(flow.parameters.required or [])
+    given = {"reason": "better on night shots", "by": "ann"}
+    flow.validate_parameters(given)
+    for key in given:
+        with pytest.raises(Exception, match=key):
+            flow.validate_parameters(given | {key: " "})
 
 
 def test_every_schedule_names_its_time_zone() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from mlflow import MlflowClient
 
 from vggflow.stack import programs
@@ -515,6 +516,23 @@ def test_what_a_trainer_may_not_do_is_recorded_as_failed(team: Team, own: Path) 
 def test_a_dry_run_needs_no_right_to_write(team: Team, own: Path, who: str) -> None:
     ran = _vggflow(team, own, who, "promote", "--reason", "only looking", "--dry-run")
     assert (ran.returncode, "already champion" in ran.stdout) == (0, True), ran.stderr
+
+
+def test_two_persons_are_two_users_whom_nobody_can_claim_to_be(team: Team, own: Path) -> None:
+    """The workspace was trained without a server, where names are only claimed: trained again, it has a trainer."""
+    params = yaml.safe_load((own / "params.yaml").read_text())
+    params["promotion"] |= {"two_person": True, "rule": "not_worse", "margin": 0.9}
+    params["train"]["seed"] = 1
+    (own / "params.yaml").write_text(yaml.safe_dump(params))
+    for stage in ("train", "evaluate", "register"):
+        ran = _vggflow(team, own, "trainer", stage)
+        assert ran.returncode == 0, ran.stderr
+    waits = _vggflow(team, own, "trainer", "promote", "--reason", "it is mine", "--dry-run")
+    assert "these must be two persons" in waits.stdout + waits.stderr
+    ran = _vggflow(team, own, "trainer", "promote", "--reason", "it is mine", "--by", "promoter")
+    assert (ran.returncode, "you are logged in to MLflow as trainer" in ran.stderr) == (2, True)
+    ran = _vggflow(team, own, "promoter", "promote", "--reason", "looked at it", "--dry-run")
+    assert "would promote" in ran.stdout, ran.stdout + ran.stderr
 
 
 def test_the_one_who_promoted_is_the_one_who_was_logged_in(team: Team, own: Path) -> None:

@@ -113,12 +113,16 @@ def test_a_person_finds_the_way_from_the_deployment_to_a_promotion(
 
     page.goto(f"{made.prefect_url}/deployments/deployment/{made.deployment('promote', 'promote')['id']}/run")
     # The form's labels belong to no field; what describes a parameter stands above its field.
-    page.get_by_text("Why, for the record.").locator("xpath=following::textarea[1]").fill("seen in a browser")
+    for says, filled in (
+        ("Why, for the record.", "seen in a browser"),
+        ("Your name, for the record.", "ann"),
+    ):
+        page.get_by_text(says).locator("xpath=following::textarea[1]").fill(filled)
     keep(page, "promote-form")
     page.get_by_role("button", name="Submit").click()
 
     promotions = wait(lambda: made.runs("promote"), 60, "the form starts a run")
-    assert promotions[0]["parameters"]["reason"] == "seen in a browser"
+    assert promotions[0]["parameters"] == {"reason": "seen in a browser", "by": "ann"}
     assert made.ended(promotions[0]["id"], 200)["state"]["name"] == "Promoted"
     page.goto(f"{made.mlflow_url}/#/models/tiny/versions/1")
     expect(page.get_by_text("champion").first).to_be_visible()

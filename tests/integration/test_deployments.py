@@ -71,7 +71,7 @@ def test_a_schedule_fires_on_a_worker_and_the_champion_changes(deployed: Team) -
     assert summary.startswith("# Promoted")
     assert f"]({deployed.mlflow_url}/#/experiments/" in summary
     assert all(page in summary for page in ("MLflow run", "evaluation report", "data report", "Data Docs"))
-    assert len(json.loads(shown["tiny-train"]["data"])) == 3
+    assert len(json.loads(shown["tiny-train"]["data"])) == 9
     assert shown["tiny-progress"]["type"] == "progress"
 
     status = deployed.vggflow("status")
@@ -91,6 +91,6 @@ def test_the_same_again_is_nothing_new_and_pulls_no_data(deployed: Team) -> None
 
 
 def test_a_promotion_by_form_asks_for_a_reason_and_says_what_the_gate_found(deployed: Team) -> None:
-    run = deployed.ended(deployed.request("promote", "promote", reason="to try the form"), 120)
+    run = deployed.ended(deployed.request("promote", "promote", reason="to try the form", by="ann"), 120)
     assert (run["state"]["type"], run["state"]["name"]) == ("COMPLETED", "Champion kept"), run["state"]
     assert "already" in run["state"]["message"]

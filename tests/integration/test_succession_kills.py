@@ -49,7 +49,7 @@ def served(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     workspace = find(root)
     path = workspace.path(artifacts.PARAMS)
     content = yaml.safe_load(path.read_text())
-    content["promotion"] = {"rule": "not_worse", "margin": 0.9}
+    content["promotion"] |= {"rule": "not_worse", "margin": 0.9}
     path.write_text(yaml.safe_dump(content))
     with servers.running(workspace, servers.mlflow(workspace, servers.free_ports(1)[0])) as server:
         os.environ["MLFLOW_TRACKING_URI"] = server.url

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vggflow.evaluation import calibration, intervals
-from vggflow.evaluation.evidence import Evidence, Joint, Scores
+from vggflow.evaluation.evidence import Constant, Evidence, Joint, Scores
 from vggflow.evaluation.seen import Near, Seen, find_seen
 from vggflow.prediction import table
 
@@ -98,6 +98,7 @@ def evidence(comparison: Comparison) -> Evidence:
         None if champion is None else _scores(champion),
         comparison.manifest_digest,
         images_left_out=len(comparison.seen.paths),
+        constant=constant(challenger),
     )
     if champion is None or not comparison.paired:
         return alone
@@ -143,6 +144,21 @@ def joint(challenger: NDArray[np.bool_], champion: NDArray[np.bool_]) -> Joint:
         int((~challenger & champion).sum()),
         int((~challenger & ~champion).sum()),
     )
+
+
+def constant(side: Side) -> Constant | None:
+    """A model beside the best constant answer, on the images of classes that it knows; None without images.
+
+    Of all constant answers the best is the one with most test images: what does not beat it may be a constant
+    itself, whatever training saw most of. Of equal classes the first one by name.
+    """
+    own = known(side)
+    if own.empty:
+        return None
+    counts = own["truth"].value_counts()
+    name = min(counts.index[counts == counts.max()])
+    correct, same = right(own), (own["truth"] == name).to_numpy()
+    return Constant(str(name), len(own), int((correct & ~same).sum()), int((~correct & same).sum()))
 
 
 def _scores(side: Side) -> Scores:

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from vggflow.evaluation.evidence import Evidence
 
 Number = float | int | str | bool | None
+Severity = Literal["refuse", "warn"]
+SIGNS = {"ok": "✓", "no": "✗", "but": "!"}
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,19 @@ class Check:
         passed: Whether the rule lets the challenger pass.
         says: One sentence with the numbers that matter.
         numbers: What the rule computed and what it was compared with.
+        severity: `refuse` keeps the champion where the rule does not pass, `warn` only says so.
     """
 
     rule: str
     passed: bool
     says: str
     numbers: Mapping[str, Number] = field(default_factory=dict)
+    severity: Severity = "refuse"
+
+    @property
+    def mark(self) -> str:
+        """`ok`, `no` where it refuses, `but` where it warns."""
+        return "ok" if self.passed else {"refuse": "no", "warn": "but"}[self.severity]
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Decision:
 
     @property
     def promoted(self) -> bool:
-        """Whether the challenger may become champion: every check passed."""
+        """Whether the challenger may become champion: no check refuses."""
         return not self.refusals
 
     @property
@@ -53,15 +62,21 @@ class Decision:
 
     @property
     def refusals(self) -> tuple[Check, ...]:
-        """The checks that did not pass."""
-        return tuple(check for check in self.checks if not check.passed)
+        """The checks that did not pass and keep the champion."""
+        return tuple(check for check in self.checks if check.mark == "no")
+
+    @property
+    def warnings(self) -> tuple[Check, ...]:
+        """The checks that did not pass and keep nothing."""
+        return tuple(check for check in self.checks if check.mark == "but")
 
     @property
     def summary(self) -> str:
-        """One line: the verdict and why."""
+        """One line: the verdict and why, then the warnings."""
+        warnings = "".join(f"; warning: {check.says}" for check in self.warnings)
         if self.refusals:
-            return "keep: " + "; ".join(check.says for check in self.refusals)
-        return "promote: " + (self.checks[-1].says if self.evidence.champion else _FIRST)
+            return "keep: " + "; ".join(check.says for check in self.refusals) + warnings
+        return "promote: " + (self.checks[-1].says if self.evidence.champion else _FIRST) + warnings
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON: verdict, summary, checks, evidence and settings."""
@@ -86,12 +101,12 @@ class Decision:
     def to_text(self) -> str:
         """The summary and a line per check, for a terminal or a log."""
         width = max((len(check.rule) for check in self.checks), default=0)
-        lines = [f"{'ok' if c.passed else 'no':<3} {c.rule:<{width}}  {c.says}" for c in self.checks]
+        lines = [f"{c.mark:<3} {c.rule:<{width}}  {c.says}" for c in self.checks]
         return "\n".join([self.summary, "", *lines]) + "\n"
 
     def to_markdown(self) -> str:
         """The summary and a table of the checks."""
-        rows = [f"| {'✓' if c.passed else '✗'} | `{c.rule}` | {_cell(c.says)} |" for c in self.checks]
+        rows = [f"| {SIGNS[c.mark]} | `{c.rule}` | {_cell(c.says)} |" for c in self.checks]
         return "\n".join(
             [f"**{_cell(self.summary)}**", "", "| | rule | what it found |", "|---|---|---|", *rows, ""]
         )

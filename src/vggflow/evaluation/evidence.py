@@ -68,6 +68,36 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Constant:
+    """The challenger beside the best of all constant answers: the class that most of the test images have.
+
+    Attributes:
+        class_name: What that answer is.
+        images: How many images were counted.
+        only_challenger: Images that the challenger alone got right, all of other classes.
+        only_constant: Images of that class that the challenger got wrong.
+    """
+
+    class_name: str
+    images: int
+    only_challenger: int
+    only_constant: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What training was worth: both accuracies, 0 to 1, on the images of valid, as training measured them.
+
+    Attributes:
+        accuracy: Of the model that training left.
+        without_training: Of a linear classifier on what the frozen layers give (`linear_probe_val_accuracy`).
+    """
+
+    accuracy: float
+    without_training: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that `promotion.decide` looks at.
 
@@ -82,11 +112,15 @@ class Evidence:
         accept_class_change: A person accepts that the classes differ from the champion's.
         dirty_tree: The challenger comes from uncommitted code or settings; None if unknown.
         trained_by: Who trained the challenger, as the tracking server knows them.
+        trained_as: How that name is known: `authenticated`, `claimed` or `local`; None where nobody wrote it down.
         asked_by: Who wants to promote it.
+        asked_as: How that name is known, likewise.
         for_another: Who asks will not act: a flow or a request, which a person answers. Then `two_person` only
             says that this must be another than the trainer.
         champion_unfit: Why the champion could not be scored, where somebody asks to replace it all the same.
         golden: How the challenger answers compared with its evaluation; None where nobody looked.
+        constant: The challenger beside a constant answer; None where nobody counted, as in older records.
+        probe: The challenger beside its frozen layers alone; None where training did not measure that.
     """
 
     challenger: Scores
@@ -103,6 +137,10 @@ class Evidence:
     for_another: bool = False
     champion_unfit: str | None = None
     golden: Golden | None = None
+    trained_as: str | None = None
+    asked_as: str | None = None
+    constant: Constant | None = None
+    probe: Probe | None = None
 
     @property
     def joint(self) -> Joint:
@@ -123,6 +161,8 @@ class Evidence:
         parts["per_class"] = {name: Joint(**counts) for name, counts in parts["per_class"].items()}
         parts["gain_interval"] = (interval[0], interval[1]) if interval else None
         parts["golden"] = Golden(**golden) if golden else None
+        for name, kind in (("constant", Constant), ("probe", Probe)):  # records of before have neither
+            parts[name] = kind(**parts[name]) if parts.get(name) else None
         return cls(**parts)
 
 

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
+from vggflow.evaluation import rules_alone, rules_compared
 from vggflow.evaluation.decision import Check, Decision, Number
-from vggflow.evaluation.evidence import Evidence, Golden, Joint, Scores
-from vggflow.evaluation.statistics import holm, mcnemar, not_worse
+from vggflow.evaluation.evidence import Evidence, Golden
 from vggflow.settings import PromotionSettings
 
-SIGNIFICANCE = 0.05
+# Counts up whenever a rule changes, so that no question is answered by a decision under other rules.
+EDITION = 2
 # Another machine's matrix multiplication differs in the last digits of float32; another model differs in the first.
 GOLDEN_TOLERANCE = 1e-3
+AUTHENTICATED = "authenticated"
 # Whoever overrides the gate answers for a worse model, not for another person's consent or for another file.
 NEVER_OVERRIDDEN = frozenset({"two_person", "golden_images"})
 
@@ -22,26 +22,24 @@ def overridable(decision: Decision) -> bool:
 
 
 def decide(evidence: Evidence, settings: PromotionSettings) -> Decision:
-    """Asks every rule; the challenger is promoted if all of them pass.
+    """Asks every rule; the challenger is promoted if none of them refuses.
 
-    Floors and conditions hold for everyone. With a champion, both models must have answered the same test
-    images; the rule on classes and the overall rule (`better` or `not_worse`) then look at the joint counts.
+    Conditions and floors hold for everyone, and so does that a constant answer is beaten. With a champion, both
+    models must have answered the same test images; the rules on classes and the overall rule (`better` or
+    `not_worse`) then look at the joint counts.
     """
-    checks = [*_conditions(evidence, settings), *_floors(evidence.challenger, settings)]
+    checks = [*_conditions(evidence, settings)]
+    if evidence.constant is not None:
+        checks.append(rules_alone.majority(evidence.constant))
+    checks += [rules_alone.linear_probe(evidence, settings.linear_probe)]
+    checks += rules_alone.floors(evidence.challenger, settings)
     if evidence.champion is not None:
-        checks += _comparison(evidence, evidence.champion, settings)
+        checks += rules_compared.compared(evidence, evidence.champion, settings)
     return Decision(tuple(checks), evidence, settings.model_dump())
 
 
 def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Check]:
-    images = evidence.challenger.images
-    left_out = evidence.images_left_out
-    yield Check(
-        "test_images",
-        images > 0,
-        f"{images} test images count, {left_out} were left out as seen in training",
-        {"images": images, "images_left_out": left_out},
-    )
+    yield rules_alone.test_images(evidence, settings.min_test_images)
     if evidence.golden is not None:
         yield _golden_images(evidence.golden)
     if not settings.allow_dirty_tree:
@@ -69,9 +67,18 @@ def _golden_images(golden: Golden) -> Check:
 
 
 def _two_person(evidence: Evidence) -> Check:
-    """Who acts must not be who trained; where somebody else will act, only that has to be possible."""
+    """Who acts must not be who trained; where somebody else will act, only that has to be possible.
+
+    A name that anybody can claim holds nothing: both have to be users of the tracking server.
+    """
     trainer, promoter = evidence.trained_by, evidence.asked_by
-    numbers: dict[str, Number] = {"trained_by": trainer, "asked_by": promoter}
+    numbers: dict[str, Number] = {"trained_by": trainer, "asked_by": promoter, "asked_as": evidence.asked_as}
+    if evidence.asked_as != AUTHENTICATED:
+        says = f"names are only claimed here, so two persons can't be told apart; {_USERS}"
+        return Check("two_person", False, says, numbers)
+    if evidence.trained_as not in (AUTHENTICATED, None):
+        says = f"trained by {trainer} where names are only claimed, which may be anybody; train it again here"
+        return Check("two_person", False, says, numbers)
     if evidence.for_another and trainer is not None:
         says = f"trained by {trainer}: another person has to promote"
         return Check("two_person", True, says, numbers)
@@ -80,117 +87,7 @@ def _two_person(evidence: Evidence) -> Check:
     return Check("two_person", known and trainer != promoter, f"{says}; these must be two persons", numbers)
 
 
-def _floors(scores: Scores, settings: PromotionSettings) -> Iterator[Check]:
-    yield _floor("min_accuracy", "accuracy", scores.accuracy, settings.min_accuracy)
-    yield _class_recall(scores, settings.min_class_recall)
-    error, size = scores.calibration_error, scores.megabytes
-    yield _ceiling("max_calibration_error", "calibration error", error, settings.max_calibration_error)
-    yield _ceiling("max_model_megabytes", "model file in MB:", size, settings.max_model_megabytes)
-
-
-def _class_recall(scores: Scores, least: float) -> Check:
-    """The floor of every class; of a class without test images nobody knows that it holds."""
-    unknown = [name for name in scores.class_names if name not in scores.recall]
-    if unknown and least:
-        says = (
-            f"no test image counts of {', '.join(unknown)}, so nobody knows whether its recall is {least:g}"
-        )
-        return Check("min_class_recall", False, says, {"value": None, "least": least})
-    if not scores.recall:
-        return Check("min_class_recall", True, "no floor is set", {"value": None, "least": least})
-    recall, worst = min((recall, name) for name, recall in scores.recall.items())
-    return _floor("min_class_recall", f"recall of {worst}", recall, least)
-
-
-def _floor(rule: str, what: str, value: float, least: float) -> Check:
-    passed = value >= least
-    compared = f"{'at least' if passed else 'below'} {least:g}" if least else "no floor is set"
-    return Check(rule, passed, f"{what} {value:.4g}, {compared}", {"value": value, "least": least})
-
-
-def _ceiling(rule: str, what: str, value: float, most: float | None) -> Check:
-    passed = most is None or value <= most
-    compared = "no limit is set" if most is None else f"{'at most' if passed else 'above'} {most:g}"
-    return Check(rule, passed, f"{what} {value:.4g}, {compared}", {"value": value, "most": most})
-
-
-def _comparison(evidence: Evidence, champion: Scores, settings: PromotionSettings) -> Iterator[Check]:
-    yield _same_test(evidence.challenger, champion, evidence.joint)
-    yield _same_classes(evidence.challenger, champion, evidence.accept_class_change)
-    yield _class_drop(evidence, settings.max_class_drop)
-    if settings.rule == "better":
-        yield _better(evidence.joint, settings.min_gain)
-    else:
-        yield _not_worse(evidence.joint, settings.margin)
-
-
-def _same_test(challenger: Scores, champion: Scores, joint: Joint) -> Check:
-    same = challenger.test_digest == champion.test_digest
-    passed = same and joint.images > 0
-    says = f"both models answered the same {joint.images} images"
-    if not same:
-        says = "the two models were scored on different test data; score both on the same manifest"
-    elif not joint.images:
-        says = "no test image is left to compare the two models on"
-    numbers: dict[str, Number] = {
-        "challenger": challenger.test_digest,
-        "champion": champion.test_digest,
-        "images": joint.images,
-    }
-    return Check("same_test", passed, says, numbers)
-
-
-def _same_classes(challenger: Scores, champion: Scores, accepted: bool) -> Check:
-    ours, theirs = challenger.class_names, champion.class_names
-    added = ", ".join(name for name in ours if name not in theirs)
-    removed = ", ".join(name for name in theirs if name not in ours)
-    changes = [f"new: {added}"] * bool(added) + [f"gone: {removed}"] * bool(removed)
-    if not changes and ours != theirs:
-        changes = [f"another order: {', '.join(ours)} instead of {', '.join(theirs)}"]
-    numbers: dict[str, Number] = {"added": added, "removed": removed, "accepted": accepted}
-    if not changes:
-        return Check("same_classes", True, f"both models know {', '.join(ours)}", numbers)
-    change = f"the classes changed ({'; '.join(changes)})"
-    if accepted:
-        says = f"{change}, which was accepted; the common ones are compared"
-        return Check("same_classes", True, says, numbers)
-    return Check("same_classes", False, f"{change}; accept it with --accept-class-change", numbers)
-
-
-def _class_drop(evidence: Evidence, most: float) -> Check:
-    counted = {name: joint for name, joint in evidence.per_class.items() if joint.images}
-    gained = np.array([joint.only_challenger for joint in counted.values()])
-    lost = np.array([joint.only_champion for joint in counted.values()])
-    corrected = dict(zip(counted, holm(mcnemar(gained, lost)).tolist(), strict=True))
-    real = [n for n, joint in counted.items() if -joint.gain > most and corrected[n] < SIGNIFICANCE]
-    numbers: dict[str, Number] = {"max_class_drop": most}
-    for name, joint in counted.items():
-        numbers |= {f"gain:{name}": joint.gain, f"p:{name}": corrected[name]}
-    if not real:
-        return Check("class_drop", True, f"no class lost more than {most:g} of its recall for real", numbers)
-    drops = ", ".join(f"{n} by {-counted[n].gain:.4f} (p = {corrected[n]:.3g})" for n in real)
-    return Check("class_drop", False, f"classes lost more than {most:g} of their recall: {drops}", numbers)
-
-
-def _better(joint: Joint, min_gain: float) -> Check:
-    p = float(mcnemar(joint.only_challenger, joint.only_champion))
-    real = p < SIGNIFICANCE and joint.gain > 0
-    passed = real and joint.gain >= min_gain
-    says = f"gain {joint.gain:+.4f} in accuracy, p = {p:.3g} (McNemar)"
-    if p < SIGNIFICANCE and joint.gain < 0:
-        says += ": the challenger is worse"
-    elif not real:
-        says += f": not shown to be better, that takes p < {SIGNIFICANCE:g}"
-    elif not passed:
-        says += f": real, but below min_gain {min_gain:g}"
-    return Check("better", passed, says, {"gain": joint.gain, "min_gain": min_gain, "p": p})
-
-
-def _not_worse(joint: Joint, margin: float) -> Check:
-    # One side at 2.5 % is what a 95 % interval above -margin says.
-    least = SIGNIFICANCE / 2
-    p = not_worse(joint.only_challenger, joint.only_champion, joint.images, margin) if joint.images else 1.0
-    passed = p < least
-    verb = "ruled out" if passed else f"not ruled out, that takes p < {least:g}"
-    says = f"gain {joint.gain:+.4f} in accuracy; a loss of {margin:g} is {verb} (p = {p:.3g}, Tango)"
-    return Check("not_worse", passed, says, {"gain": joint.gain, "margin": margin, "p": p})
+_USERS = (
+    "`vggflow up`, or MLflow with `--app-name basic-auth`, knows users; without them set two_person: false and "
+    "approval: required"
+)

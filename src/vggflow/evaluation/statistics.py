@@ -9,6 +9,9 @@ from scipy import special, stats
 
 Counts = NDArray[np.int64] | int
 
+SIGNIFICANCE = 0.05
+POWER = 0.8
+
 
 def mcnemar(only_challenger: Counts, only_champion: Counts) -> NDArray[np.float64]:
     """McNemar's exact test, two-sided: the p value of equal models, 0 to 1, for each pair of counts.
@@ -61,3 +64,57 @@ def _tango(only_challenger: int, only_champion: int, images: int, difference: fl
     if variance <= 0:
         return 0.0 if surplus == 0 else float(np.copysign(np.inf, surplus))
     return surplus / sqrt(variance)
+
+
+def unlike_the_others(lost: Counts, images: Counts) -> NDArray[np.float64]:
+    """Per class the one-sided p value of "its images are lost no more often than those of all other classes".
+
+    Where images of a class are few, McNemar's test can't find a loss among many classes, however complete it is;
+    the rate at which all other images are lost says what chance gives. A binomial test of the one class against
+    that rate (with one more image lost and one more kept, so that it is never 0).
+
+    Args:
+        lost: Images that only the champion got right, classes along the last axis.
+        images: All images of the class, of the same shape.
+    """
+    lost, images = np.asarray(lost, dtype=np.int64), np.asarray(images, dtype=np.int64)
+    others = images.sum(axis=-1, keepdims=True) - images
+    rate = (lost.sum(axis=-1, keepdims=True) - lost + 1) / (others + 2)
+    return np.asarray(np.where(lost > 0, special.bdtrc(lost - 1, np.maximum(images, 1), rate), 1.0))
+
+
+def images_for_a_drop(classes: int, significance: float) -> int:
+    """The least images of a class in which McNemar's test, Holm-corrected for all classes, can find a loss."""
+    return int(np.floor(np.log2(2 * max(1, classes) / significance))) + 1
+
+
+def smallest_gain(images: int, differing: float, significance: float, power: float = POWER) -> float | None:
+    """The least gain in accuracy that McNemar's exact test shows with this power; None if it can show none.
+
+    Args:
+        images: All images compared.
+        differing: The share of them that exactly one of the two models gets right; a larger gain needs more.
+        significance: The level of the test, two-sided.
+        power: The chance of showing it.
+    """
+    if _power(images, 1.0, 1.0, significance) < power:
+        return None
+    # Not a straight way down: the exact test has steps. The first of a thousand gains from which all are shown.
+    low, high = 0.0, 1.0
+    while high - low > 5e-4:
+        middle = (low + high) / 2
+        enough = _power(images, middle, max(differing, middle), significance) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _power(images: int, gain: float, differing: float, significance: float) -> float:
+    """How often the exact test shows a gain, where this share of all images is right for one model only."""
+    if images < 1 or gain <= 0.0:
+        return 0.0
+    spread = 8 * sqrt(images * differing * (1 - differing)) + 1
+    middle = images * differing
+    pairs = np.arange(max(0, int(middle - spread)), min(images, int(middle + spread)) + 1)
+    most_lost = stats.binom.ppf(significance / 2, pairs, 0.5) - 1
+    shown = stats.binom.cdf(most_lost, pairs, (1 - gain / differing) / 2)
+    return float((stats.binom.pmf(pairs, images, differing) * shown).sum())

@@ -29,7 +29,7 @@ def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
         **_packages(settings),
         **_evaluation(workspace),
         "data_gate": _verdict(workspace),
-        "trained_by": _trained_by(workspace),
+        **_trained_by(workspace),
         "flow_run_id": os.environ.get(FLOW_RUN, ""),
     }
     return {key: value for key, value in found.items() if value}
@@ -63,9 +63,11 @@ def person() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def _trained_by(workspace: Workspace) -> str:
+def _trained_by(workspace: Workspace) -> dict[str, str]:
     """Who trained, which may be somebody else than who registers; the model's run file travels with it."""
-    return str(files.read_json(workspace.path(artifacts.RUN)).get("trained_by", ""))
+    recorded = files.read_json(workspace.path(artifacts.RUN))
+    names = {"trained_by": "trained_by", "trained_by.kind": "trained_by_kind"}
+    return {tag: str(recorded.get(key, "")) for tag, key in names.items()}
 
 
 def _evaluation(workspace: Workspace) -> dict[str, str]:

@@ -234,6 +234,17 @@ def recorded_metrics(version: Version) -> dict[str, Any]:
         return content
 
 
+def measured(version: Version) -> dict[str, float]:
+    """The single numbers of a version's training run; none where the run is not there any more."""
+    with answering():
+        try:
+            return dict(MlflowClient().get_run(version.run_id).data.metrics)
+        except MlflowException as error:
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return {}
+            raise
+
+
 def download_lineage(version: Version, folder: Path) -> None:
     """Puts the files that a version was computed from (settings, pipeline, `.dvc` files) into a workspace."""
     with _downloaded(version, LINEAGE) as path:

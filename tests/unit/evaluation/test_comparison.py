@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from vggflow.evaluation.comparison import Side, compare, evidence, gather, right
-from vggflow.evaluation.evidence import Joint
+from vggflow.evaluation.comparison import Side, compare, constant, evidence, gather, right
+from vggflow.evaluation.evidence import Constant, Joint
 from vggflow.evaluation.promotion import decide
 from vggflow.settings import PromotionSettings
 
@@ -122,3 +124,40 @@ def test_right_takes_the_first_of_equal_classes():
     table[["p:cats", "p:dogs"]] = 0.5
     assert list(right(table)) == [True, False]
     assert right(table).dtype == np.bool_
+
+
+def test_a_model_is_counted_beside_the_answer_that_fits_most_of_its_images():
+    # Of seven images four are cats: always answering cats is right on those.
+    assert constant(Side(answers(TRUTH, FIRST), NAMES, 1.0)) == Constant("cats", 7, 2, 2)
+    always = constant(Side(answers(TRUTH, ["dogs"] * 7), NAMES, 1.0))
+    assert always == Constant("cats", 7, 3, 4)
+    assert constant(Side(answers(["hens"], ["cats"]), NAMES, 1.0)) is None
+
+
+@pytest.mark.parametrize("answer", NAMES)
+def test_no_constant_answer_is_ever_a_first_champion(answer):
+    for cats in (1, 50, 99):
+        truth = ["cats"] * cats + ["dogs"] * (100 - cats)
+        found = gather(Side(answers(truth, [answer] * 100), NAMES, 1.0), None, "digest")
+        assert [check.rule for check in decide(found, PromotionSettings()).refusals] == ["majority"]
+
+
+def test_a_rename_in_a_two_class_model_does_not_let_a_constant_in():
+    # The challenger knows `dog` for `dogs` and answers `cats` to everything, as it does on all common images.
+    truth = ["cats"] * 60 + ["dog"] * 60
+    challenger = Side(answers(truth, ["cats"] * 120, ("cats", "dog")), ("cats", "dog"), 1.0)
+    champion = Side(answers(truth, ["cats"] * 40 + ["dogs"] * 80), NAMES, 1.0)
+    found = replace(gather(challenger, champion, "digest"), accept_class_change=True)
+    refused = [check.rule for check in decide(found, PromotionSettings()).refusals]
+    assert refused == ["majority", "same_classes"]
+
+
+def test_the_floor_of_recall_holds_for_classes_that_only_the_challenger_knows():
+    truth = ["cats"] * 40 + ["dogs"] * 40 + ["hens"] * 40
+    names = ("cats", "dogs", "hens")
+    challenger = Side(answers(truth, ["cats"] * 40 + ["dogs"] * 80, names), names, 1.0)
+    champion = Side(answers(truth, ["dogs"] * 40 + ["dogs"] * 80), NAMES, 1.0)
+    found = replace(gather(challenger, champion, "digest"), accept_class_change=True)
+    assert decide(found, PromotionSettings()).promoted
+    refused = decide(found, PromotionSettings(min_class_recall=0.1)).refusals
+    assert [check.rule for check in refused] == ["min_class_recall"] and "hens" in refused[0].says

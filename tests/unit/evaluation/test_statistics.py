@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from vggflow.evaluation.statistics import holm, mcnemar, not_worse
+from vggflow.evaluation.statistics import (
+    holm,
+    images_for_a_drop,
+    mcnemar,
+    not_worse,
+    smallest_gain,
+    unlike_the_others,
+)
 
 COUNT = st.integers(0, 300)
 
@@ -74,3 +81,35 @@ def test_a_loss_of_just_the_margin_is_as_likely_as_not():
 def test_models_that_never_differ_are_not_worse_given_enough_images():
     assert not_worse(0, 0, 1000, 0.01) < 0.025
     assert not_worse(0, 0, 100, 0.01) > 0.025
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 100, 1000])
+def test_a_drop_can_be_found_in_just_as_many_images_as_are_said_to_be_needed(classes):
+    needed = images_for_a_drop(classes, 0.05)
+    for images, found in ((needed - 1, False), (needed, True)):
+        p_values = np.append(mcnemar(0, images), np.ones(classes - 1))
+        assert bool(holm(p_values)[0] < 0.05) is found
+
+
+def test_a_class_is_judged_by_how_often_all_others_are_lost():
+    lost, images = np.array([10, 0, 0, 20]), np.array([10, 100, 50, 100])
+    # Of the 250 others 20 are lost; one more image lost and one more kept.
+    expected = stats.binom.sf(9, 10, 21 / 252)
+    found = unlike_the_others(lost, images)
+    assert found[0] == pytest.approx(expected) and found[1] == 1.0
+    assert unlike_the_others(np.stack([lost, lost[::-1]]), np.stack([images, images[::-1]]))[1, 3] == found[0]
+
+
+@pytest.mark.parametrize(("images", "differing"), [(40, 0.0), (100, 0.1), (500, 0.2)])
+def test_the_smallest_gain_is_shown_in_four_of_five_draws(images, differing):
+    gain = smallest_gain(images, differing, 0.05)
+    share = max(differing, gain)
+    chances = [(share + gain) / 2, (share - gain) / 2, 1 - share]
+    drawn = np.random.default_rng(3).multinomial(images, chances, 20_000)
+    shown = (mcnemar(drawn[:, 0], drawn[:, 1]) < 0.05) & (drawn[:, 0] > drawn[:, 1])
+    assert shown.mean() == pytest.approx(0.8, abs=0.015)
+
+
+def test_five_images_show_no_gain_and_six_hardly_any():
+    assert smallest_gain(5, 0.0, 0.05) is None and smallest_gain(0, 0.0, 0.05) is None
+    assert smallest_gain(6, 0.0, 0.05) == pytest.approx(0.8 ** (1 / 6), abs=0.001)

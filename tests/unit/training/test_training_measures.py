@@ -100,6 +100,28 @@ def test_where_all_is_right_the_temperature_stays_finite():
     assert 0.3 < fit_temperature(logits, labels) < 1.0
 
 
+@pytest.mark.parametrize(("classes", "images"), [(2, 40), (10, 50), (100, 500), (1000, 1000)])
+def test_calibrated_probabilities_stay_as_they_are_where_classes_are_many_or_images_few(classes, images):
+    logits, labels = drawn(1.0, classes, images)
+    assert fit_temperature(logits, labels) == 1.0
+
+
+@pytest.mark.parametrize(("classes", "images"), [(10, 500), (100, 500), (1000, 1000)])
+def test_overconfidence_is_found_with_many_classes_too(classes, images):
+    logits, labels = drawn(3.0, classes, images)
+    assert fit_temperature(logits, labels) == pytest.approx(3.0, rel=0.25)
+
+
+def test_one_image_says_nothing_about_the_temperature():
+    assert fit_temperature(np.array([[5.0, 0.0]], np.float32), np.array([0])) == 1.0
+
+
+@pytest.mark.parametrize(("factor", "bound"), [(0.01, 0.1), (100.0, 10.0)])
+def test_a_temperature_beyond_its_bounds_is_the_bound_itself(factor, bound):
+    logits, labels = drawn(factor, 5, 2000)
+    assert fit_temperature(logits, labels) == bound
+
+
 def test_every_run_reports_the_probe_beside_its_training(make_job):
     listener = Listener()
     fit(make_job({"phases": [HEAD]}), listener)
