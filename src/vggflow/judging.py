@@ -118,7 +118,11 @@ def rules(workspace: Workspace, settings: Settings) -> dict[str, str]:
     else:
         committed = "no, changed here" if changed.strip() else "yes"
     digest = hashlib.sha256(settings.promotion.model_dump_json().encode()).hexdigest()
-    return {"sha256.promotion": digest, "rules.edition": str(EDITION), f"{artifacts.PARAMS.name} as committed": committed}
+    return {
+        "sha256.promotion": digest,
+        "rules.edition": str(EDITION),
+        f"{artifacts.PARAMS.name} as committed": committed,
+    }
 
 
 def test_images(manifest: pd.DataFrame) -> pd.DataFrame:
