@@ -36,7 +36,7 @@ def look(workspace: Workspace) -> tuple[str, str]:
         with turn(workspace):  # a retraining of this folder adds the data too
             for line in pipeline.prepare(workspace):
                 get_run_logger().info(line)
-            workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+            workspace.dvc("push", "data.dvc", "weights.dvc")
     data = lineage.data_hash(workspace)
     settled = importlib.import_module("vggflow.tracking.settled")
     if not data:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vggflow import repository
 from vggflow.credentials import without_password
 from vggflow.workspace import Workspace, find
 
@@ -49,13 +50,12 @@ class Identity:
 
 def identity(workspace: Workspace) -> Identity:
     """Reads the identity from git; a clone has the same one as the folder it comes from."""
-    remotes = workspace.git("remote", check=False).split()
+    remotes = repository.remotes(workspace)
     if not remotes:
         return Identity(_plain(workspace.name), "", "", str(workspace.root))
-    remote = "origin" if "origin" in remotes else remotes[0]
-    url = _absolute(without_password(workspace.git("remote", "get-url", remote).strip()), workspace.root)
-    branch = workspace.git("rev-parse", "--abbrev-ref", "HEAD", check=False).strip()
-    return Identity(_plain(Path(url).name.removesuffix(".git")), url, branch, "")
+    told = workspace.git("remote", "get-url", remotes[0]).strip()
+    url = _absolute(without_password(told), workspace.root)
+    return Identity(_plain(Path(url).name.removesuffix(".git")), url, repository.branch(workspace), "")
 
 
 def identify() -> dict[str, str]:

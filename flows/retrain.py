@@ -123,7 +123,7 @@ def publish(workspace: Workspace, promotion: "Promotion") -> "Pages":
     """Data, weights, models and the run cache are on the DVC remote, and the gate's pages in MLflow."""
     from vggflow.tracking import reports, settled
 
-    workspace.dvc("push", "--quiet", "--run-cache")
+    workspace.dvc("push", "--run-cache")
     pages = reports.publish(workspace, promotion.candidate.run_id)
     if promotion.outcome in FINAL:
         settled.mark(workspace, promotion.candidate)

@@ -56,7 +56,7 @@ def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(root)
     made = workspaces.init(root)
     draw_data(root / "data")
-    made.dvc("add", "--quiet", "data")
+    made.dvc("add", "data")
     workspaces.commit(made, ["data.dvc"], "Data")
     return root
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vggflow import __version__, artifacts
+from vggflow import __version__, artifacts, repository
 from vggflow.console import err, out, say, table, tell
 from vggflow.credentials import hidden_from_output
 from vggflow.errors import DataRefused, PromotionRefused, UsageError, VggflowError
@@ -105,10 +105,15 @@ def init_(
     sample: Annotated[
         bool, typer.Option("--sample", help="With the embedded digits and start weights.")
     ] = False,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="A repository of its own also inside another one.")
+    ] = False,
 ) -> None:
     """Makes a workspace: git, DVC, a DVC remote beside it, settings."""
     if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
+    if not nested:
+        repository.refuse_nesting(folder)
     if sample:
         from vggflow.sample import workspace as digits
 

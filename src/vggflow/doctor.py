@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from vggflow import artifacts
+from vggflow import artifacts, repository
 from vggflow import workspace as workspaces
 from vggflow.errors import VggflowError
 from vggflow.process import state_folder
@@ -155,19 +155,31 @@ def _version(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _git(workspace: Workspace) -> Iterator[Finding]:
-    remotes = workspace.git("remote", check=False).split()
+    try:
+        remotes = repository.remotes(workspace)
+        branch = repository.branch(workspace)
+        ahead = workspace.git("log", "--branches", "--not", "--remotes", "--oneline").splitlines()
+    except VggflowError as error:
+        yield Finding("git repository", "wrong", str(error), "until then no version knows its commit")
+        return
+    if not branch:
+        advice = "`git switch main` (or another branch): what is committed now would belong to none"
+        yield Finding("git branch", "warning", "none is checked out (detached HEAD)", advice)
     if not remotes:
         advice = "`git remote add origin URL && git push`: workers and other machines clone from there"
         yield Finding("git remote", "warning", "none", advice)
         return
-    ahead = workspace.git("log", "--branches", "--not", "--remotes", "--oneline", check=False).splitlines()
     advice = "`git push`: a version whose commit is only here can't be reproduced elsewhere" if ahead else ""
     found = f"{remotes[0]}, {len(ahead)} commits not pushed" if ahead else remotes[0]
     yield Finding("git remote", "warning" if ahead else "ok", found, advice)
 
 
 def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
-    listed = workspace.dvc("remote", "list", check=False).split()
+    try:
+        listed = workspace.dvc("remote", "list").split()
+    except VggflowError as error:
+        yield Finding("DVC", "wrong", str(error), "until then nothing can be versioned or trained")
+        return
     if not listed:
         yield Finding(
             "DVC remote", "wrong", "none", "`dvc remote add --default NAME URL`, then commit .dvc/config"
@@ -181,7 +193,7 @@ def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
     try:
         workspace.dvc("status", "--cloud", "--json", "weights.dvc")
     except VggflowError as error:
-        yield Finding("DVC remote", "wrong", str(error)[-160:], "check address, credentials and network")
+        yield Finding("DVC remote", "wrong", str(error), "check address, credentials and network")
     else:
         yield Finding("DVC remote", "ok", address or listed[0])
 

@@ -25,6 +25,7 @@ from vggflow.pipeline import evaluation_split
 from vggflow.prediction import table
 from vggflow.prediction.scoring import UNFIT
 from vggflow.process import last_words, run_module
+from vggflow.running import NoRepository
 from vggflow.settings import Settings
 from vggflow.tracking import registry
 from vggflow.tracking.registry import Version
@@ -113,7 +114,7 @@ def rules(workspace: Workspace, settings: Settings) -> dict[str, str]:
     """Which rules were asked, and whether they are those that the team committed: who asks could have edited them."""
     try:
         changed = workspace.git("status", "--porcelain", "--", str(artifacts.PARAMS))
-    except VggflowError:
+    except NoRepository:
         committed = "unknown"
     else:
         committed = "no, changed here" if changed.strip() else "yes"

@@ -59,7 +59,7 @@ def prepare(workspace: Workspace) -> list[str]:
             said.append(fetched)
             state = "changed"
         if state in ("changed", "untracked"):
-            workspace.dvc("add", "--quiet", tracked)
+            workspace.dvc("add", tracked)
             said.append(
                 f"{tracked}/ differs from {tracked}.dvc: added as it is now; "
                 f"`git commit {tracked}.dvc` keeps that for other clones"
@@ -222,9 +222,9 @@ def _import_data(
         return summary, False
     layout.refuse_obstacles(workspace.path(artifacts.DATA))
     console.tell("versioning data with DVC")
-    workspace.dvc("add", "--quiet", "data")
+    workspace.dvc("add", "data")
     _version_weights(workspace)
-    workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+    workspace.dvc("push", "data.dvc", "weights.dvc")
     if not commit:
         return summary, False
     message = f"Data: {summary.copied} files from {source.name}"
@@ -239,7 +239,7 @@ def _version_weights(workspace: Workspace) -> None:
     except WeightsUnreachable as error:
         console.tell(f"start weights are left for later: {error}")
     if workspaces.status(workspace, "weights") in ("changed", "untracked"):
-        workspace.dvc("add", "--quiet", "weights")
+        workspace.dvc("add", "weights")
 
 
 def sample_data(workspace: Workspace, per_class: int) -> dict[str, dict[str, int]]:

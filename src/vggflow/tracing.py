@@ -170,7 +170,7 @@ def _rebuilt(workspace: Workspace, version: Version, folder: Path | None) -> Ite
         registry.download_lineage(version, clone.root)
         _take_over_access(workspace, clone)
         workspaces.follow_version(clone)
-        clone.dvc("pull", "--quiet", "data.dvc", "weights.dvc")
+        clone.dvc("pull", "data.dvc", "weights.dvc")
         yield clone
 
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +9,9 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from vggflow import artifacts, settings, version
-from vggflow.errors import UsageError, VggflowError
+from vggflow.errors import UsageError
 from vggflow.files import write_text
+from vggflow.running import NoRepository, run
 
 COMMITTED = (
     *(".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
@@ -44,13 +43,22 @@ class Workspace:
         """`params.yaml`, checked."""
         return settings.load(self.path(artifacts.PARAMS))
 
-    def git(self, *arguments: str, check: bool = True) -> str:
-        """Runs git here and returns what it printed."""
-        return _run(["git", *arguments], self.root, os.environ | self._identity(), check=check)
+    def git(self, *arguments: str, none: int | None = None) -> str:
+        """Runs git here and returns what it printed; `none` is the exit code that means that there is nothing.
 
-    def dvc(self, *arguments: str, check: bool = True) -> str:
-        """Runs DVC here and returns what it printed."""
-        return _run(dvc_command(*arguments), self.root, self.environment(), check=check)
+        Raises:
+            NoRepository: the workspace is in no git repository.
+            VggflowError: git failed, for whatever other reason.
+        """
+        return run(["git", *arguments], self.root, os.environ | self._identity(), none=none)
+
+    def dvc(self, *arguments: str) -> str:
+        """Runs DVC here and returns what it printed.
+
+        Raises:
+            VggflowError: DVC failed, with its reason in one line.
+        """
+        return run(dvc_command(*arguments), self.root, self.environment())
 
     def environment(self) -> dict[str, str]:
         """The environment in which DVC and its stages run: this vggflow first on the path.
@@ -64,10 +72,7 @@ class Workspace:
 
     def _identity(self) -> dict[str, str]:
         """A committer for machines on which nobody told git who they are."""
-        known = subprocess.run(
-            ["git", "config", "user.email"], cwd=self.root, capture_output=True, text=True, check=False
-        )
-        if known.stdout.strip() or "GIT_AUTHOR_EMAIL" in os.environ:
+        if "GIT_AUTHOR_EMAIL" in os.environ or _asked(self.root, "config", "--get", "user.email"):
             return {}
         return {
             f"GIT_{role}_{part}": value
@@ -116,7 +121,7 @@ def init(folder: Path, recipe: str = "two-phase", remote: Path | None = None) ->
     _write_new(workspace.path(artifacts.WEIGHTS) / "README.md", WEIGHTS_README)
     follow_version(workspace)
     if not (workspace.root / "weights.dvc").exists():
-        workspace.dvc("add", "--quiet", "weights")
+        workspace.dvc("add", "weights")
     commit(workspace, COMMITTED, f"Workspace made by vggflow, recipe {recipe}")
     return workspace
 
@@ -221,17 +226,29 @@ def status(workspace: Workspace, tracked: str) -> str:
 
 def _start_repositories(workspace: Workspace, remote: Path) -> None:
     root = workspace.root
-    inside = _run(["git", "rev-parse", "--show-toplevel"], root, dict(os.environ), check=False).strip()
-    if not inside or Path(inside) != root:
+    if not _is_repository(root):
         workspace.git("init", "--quiet", "--initial-branch", "main")
     _append_lines(root / ".gitignore", GIT_IGNORED)
     _append_lines(root / ".dvcignore", DVC_IGNORED)
     if not (root / ".dvc" / "config").exists():
-        workspace.dvc("init", "--quiet")
+        workspace.dvc("init")
         workspace.dvc("config", "core.analytics", "false")
         workspace.dvc("config", "core.autostage", "false")
     if not workspace.dvc("remote", "list").strip():
-        workspace.dvc("remote", "add", "--quiet", "--default", "local", str(remote))
+        workspace.dvc("remote", "add", "--default", "local", str(remote))
+
+
+def _is_repository(root: Path) -> bool:
+    """Whether this is the root of a git repository, not only somewhere in one."""
+    try:
+        return Path(_asked(root, "rev-parse", "--show-toplevel")) == root
+    except NoRepository:
+        return False
+
+
+def _asked(folder: Path, *arguments: str) -> str:
+    """What git answers to a question whose exit code 1 means that there is nothing."""
+    return run(["git", *arguments], folder, dict(os.environ), none=1).strip()
 
 
 def _append_lines(path: Path, lines: Sequence[str]) -> None:
@@ -244,14 +261,3 @@ def _append_lines(path: Path, lines: Sequence[str]) -> None:
 def _write_new(path: Path, text: str) -> None:
     if not path.exists():
         write_text(path, text)
-
-
-def _run(command: Sequence[str], folder: Path, environment: dict[str, str], *, check: bool) -> str:
-    if shutil.which(command[0], path=environment.get("PATH")) is None:
-        raise UsageError(f"`{command[0]}` is not installed or not on the PATH: install it, then try again")
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if check and done.returncode != 0:
-        shown = " ".join([Path(command[0]).name, *command[1:]])
-        said = " ".join((done.stderr.strip() or done.stdout.strip()).split())
-        raise VggflowError(f"`{shown}` failed in {folder} with exit code {done.returncode}: {said}")
-    return done.stdout

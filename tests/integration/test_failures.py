@@ -248,8 +248,8 @@ def _mend(team: Team) -> None:
     """Takes the file out again, as a person would."""
     here = Workspace(team.root)
     (here.root / "data/train/red/notes.jpg").unlink()
-    here.dvc("add", "--quiet", "data")
-    here.dvc("push", "--quiet", "data.dvc")
+    here.dvc("add", "data")
+    here.dvc("push", "data.dvc")
     workspaces.commit(here, ["data.dvc"], "Data: without the note")
     workspaces.publish_commit(here)
 

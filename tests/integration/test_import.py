@@ -76,7 +76,7 @@ def test_a_retraining_that_adds_data_says_what_is_left_to_commit(workspace: Path
 
 def test_a_fresh_clone_pulls_what_its_sample_is_taken_from(workspace: Path) -> None:
     here = workspaces.find(workspace)
-    here.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+    here.dvc("push", "data.dvc", "weights.dvc")
     for tracked in ("data", "weights"):
         shutil.rmtree(workspace / tracked)
     rehearsal.workspace_of_sample(here, per_class=3)

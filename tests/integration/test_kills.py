@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(root, train={"phases": LONG})
     made = workspaces.init(root)
     draw_data(root / "data")
-    made.dvc("add", "--quiet", "data")
+    made.dvc("add", "data")
     return root
 
 

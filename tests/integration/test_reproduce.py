@@ -27,7 +27,7 @@ def test_a_version_of_the_sample_is_rebuilt_byte_for_byte(tmp_path: Path) -> Non
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", tmp_path / "digits.git"], check=True)
     made.git("remote", "add", "origin", str(tmp_path / "digits.git"))
     made.git("push", "--quiet", "origin", "HEAD")
-    made.dvc("push", "--quiet")
+    made.dvc("push")
     (tmp_path / "server").mkdir()
     server = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/server/mlflow.db"}
     for command in ("validate", "train", "evaluate", "register"):

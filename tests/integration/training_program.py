@@ -156,7 +156,7 @@ def make(root: Path, server: TrackingServer, train: dict[str, Any], model: dict[
     write_params(root, train=train, model=model)
     made = workspaces.init(root)
     draw_data(root / "data")
-    made.dvc("add", "--quiet", "data")
+    made.dvc("add", "data")
     pipeline.validate(made)
     return Program(root, server)
 

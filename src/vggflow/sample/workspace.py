@@ -18,8 +18,8 @@ def make(folder: Path) -> Workspace:
     data = workspace.path(artifacts.DATA)
     digits.write_delivery(data, digits.FIRST)
     digits.write_unlabelled(data)
-    workspace.dvc("add", "--quiet", "data", "weights")
-    workspace.dvc("push", "--quiet", "data.dvc", "weights.dvc")
+    workspace.dvc("add", "data", "weights")
+    workspace.dvc("push", "data.dvc", "weights.dvc")
     message = "Data: handwritten digits 5 to 9, start weights from 0 to 4"
     workspaces.commit(workspace, ["data.dvc", "weights.dvc"], message)
     return workspace

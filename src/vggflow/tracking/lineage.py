@@ -7,9 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from vggflow import artifacts, files, packages
-from vggflow.credentials import without_password
-from vggflow.errors import VggflowError
+from vggflow import artifacts, console, files, packages, repository
 from vggflow.models import imagenet
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
@@ -82,21 +80,19 @@ def _verdict(workspace: Workspace) -> str:
 
 
 def _git(workspace: Workspace) -> dict[str, str]:
-    """The commit, and whether the tree differed from it, `dvc.lock` aside: that is what a run writes.
+    """The commit, and whether the tree differed from it.
 
-    Where git can't tell, nothing is said, which no gate takes for clean.
+    Raises:
+        VggflowError: git failed, so nobody can tell what the model was made from.
     """
-    try:
-        changed = workspace.git("status", "--porcelain", "--untracked-files=normal").splitlines()
-    except VggflowError:
-        dirty = ""
-    else:
-        others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
-        dirty = "true" if others else "false"
+    commit = repository.commit_of(workspace)
+    if commit.missing:
+        console.tell(f"this version carries no git commit, so nobody can rebuild it: {commit.missing}")
     return {
-        "git.commit": workspace.git("rev-parse", "HEAD", check=False).strip(),
-        "git.remote": without_password(workspace.git("config", "remote.origin.url", check=False).strip()),
-        "git.dirty": dirty,
+        "git.commit": commit.digest,
+        "git.missing": commit.missing,
+        "git.remote": commit.remote,
+        "git.dirty": "" if commit.missing else str(commit.dirty).lower(),
     }
 
 
