@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
 from vggflow import artifacts, settings, version
-from vggflow.errors import UsageError
+from vggflow.errors import UsageError, VggflowError
 from vggflow.files import write_text
 from vggflow.running import NoRepository, run
 
@@ -186,9 +186,17 @@ def _backend(workspace: Workspace) -> str:
 def _recorded_by(workspace: Workspace) -> str:
     """Who recorded the packages: `committed by Ada on 2026-11-21`, or `written here` where git does not have that."""
     name = artifacts.VERSION.name
-    if workspace.git("status", "--porcelain", "--", name, check=False).strip():
+    try:
+        changed = workspace.git("status", "--porcelain", "--", name).strip()
+        who = (
+            ""
+            if changed
+            else workspace.git("log", "-1", "--format=committed by %an on %as", "--", name).strip()
+        )
+    except NoRepository:
         return "written here"
-    who = workspace.git("log", "-1", "--format=committed by %an on %as", "--", name, check=False).strip()
+    except VggflowError as error:  # the packages are the news; who recorded them only helps
+        return f"recorded by somebody whom git can't name ({error})"
     return who or "written here"
 
 
