@@ -18,14 +18,22 @@ from flows.retrain import bring_data, step, validate
 from flows.turns import turn
 from vggflow.credentials import hidden_from_logs
 from vggflow.errors import VggflowError
+from vggflow.tracking import limits
 from vggflow.workspace import Workspace, find
 
 if TYPE_CHECKING:
     from vggflow.succession import Promotion, Request
 
-Reason = Annotated[str, Field(min_length=3, title="Reason", description="Why, for the record.")]
+Reason = Annotated[
+    str,
+    Field(min_length=3, max_length=limits.REASON, title="Reason", description="Why, for the record."),
+]
 # A form is filled in by a person; the run that it starts has a name too, but is nobody.
-Who = Annotated[str, Field(pattern=r"\S", title="By", description="Your name, for the record.")]
+Who = Annotated[
+    str,
+    Field(pattern=r"\S", max_length=limits.PERSON, title="By", description="Your name, for the record."),
+]
+Number = Annotated[int, Field(ge=1, title="Version")]
 
 
 def only_requests(workspace: Workspace) -> bool:
@@ -51,7 +59,7 @@ def judge(workspace: Workspace, request: "Request") -> "Promotion":
 
 @flow(name="promote", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
 @hidden_from_logs()
-def promote(reason: Reason, by: Who, version: int | None = None, workspace: str = ".") -> State[Any]:
+def promote(reason: Reason, by: Who, version: Number | None = None, workspace: str = ".") -> State[Any]:
     """Lets a candidate become champion, if it is better on the same test images.
 
     Args:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vggflow.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+# Within the 250 characters of MLflow's keys and names, with what stands before and behind it there.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=200)]
 
 
 class Section(BaseModel):
@@ -236,7 +237,7 @@ class RegistrySettings(Section):
     """Where models and runs are kept: `name` holds champions, `name`-candidates the candidates."""
 
     name: Name = "image-classifier"
-    experiment: str = Field(min_length=1)
+    experiment: str = Field(min_length=1, max_length=250)
 
     @property
     def candidates(self) -> str:

@@ -13,7 +13,7 @@ from vggflow.data import manifest as manifests
 from vggflow.errors import PromotionRefused, UnfitModel, UsageError, VggflowError
 from vggflow.pipeline import evaluation_split
 from vggflow.settings import RegistrySettings, Settings
-from vggflow.tracking import connection, decisions, ledger, people, registry
+from vggflow.tracking import connection, decisions, ledger, limits, people, registry
 from vggflow.tracking.ledger import Ledger, Rollback
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
@@ -90,6 +90,7 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
         PromotionRefused: a person asked, and the gate said no. It is recorded all the same.
         UsageError: there is no such candidate, or what was asked for is switched off.
     """
+    _check_words(request.reason, request.by)
     settings = workspace.settings()
     names = settings.registry
     if request.override and not settings.promotion.allow_override:
@@ -118,6 +119,7 @@ def rollback(workspace: Workspace, reason: str, by: str | None = None) -> Rollba
         UsageError: there is no previous champion.
         PromotionRefused: another promotion or rollback was first, so the champion is another than was looked at.
     """
+    _check_words(reason, by)
     names = workspace.settings().registry
     client = connection.connect(workspace)
     who = people.asking(client, by)
@@ -154,6 +156,7 @@ def release(workspace: Workspace, reason: str, by: str | None = None) -> Rollbac
     Raises:
         UsageError: nothing is on hold.
     """
+    _check_words(reason, by)
     names = workspace.settings().registry
     client = connection.connect(workspace)
     why = _who_and_why(people.asking(client, by), reason)
@@ -169,6 +172,13 @@ def release(workspace: Workspace, reason: str, by: str | None = None) -> Rollbac
         ledger.release(client, names, why | {"run": run_id})
     decisions.conclude(client, run_id, decisions.RELEASED)
     return held
+
+
+def _check_words(reason: str, by: str | None) -> None:
+    """Before anything is written, so that no act ends halfway for the length of a text."""
+    limits.said(reason, "--reason", limits.REASON)
+    if by is not None:
+        limits.said(by, "--by", limits.PERSON)
 
 
 def _tidy(client: connection.Client, names: RegistrySettings) -> tuple[Ledger, dict[str, str]]:

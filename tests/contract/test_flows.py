@@ -121,3 +121,10 @@ def test_times_and_places_stand_in_prefect_yaml_only() -> None:
     sources = [*(ROOT / "flows").glob("*.py"), *(ROOT / "src").rglob("*.py")]
     pattern = re.compile(r"\bcron\s*=|CronSchedule|timezone=\"|\d+ \* \* \*")
     assert [path.name for path in sources if pattern.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("name", ["promote", "rollback"])
+def test_a_form_says_how_long_a_text_may_be(name: str) -> None:
+    fields = _flow(DEPLOYMENTS[name]).parameters.properties
+    assert (fields["reason"]["minLength"], fields["reason"]["maxLength"]) == (3, 2_000)
+    assert fields["by"]["maxLength"] == 200

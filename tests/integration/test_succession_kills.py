@@ -1,15 +1,17 @@
-"""Promoters and rollbacks that are killed after each single write, and twenty promoters at once."""
+"""Promotions, rollbacks and releases that are killed after each single write, on SQLite and on PostgreSQL."""
 
 import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import yaml
+from database import KINDS, over, postgresql
 from mlflow import MlflowClient
 
 from vggflow import artifacts, judging, pipeline, servers, succession
@@ -41,8 +43,10 @@ CLEAN = multiprocessing.get_context("forkserver")
 CLEAN.set_forkserver_preload(["vggflow.succession"])
 
 
-@pytest.fixture(scope="module")
-def served(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+@pytest.fixture(scope="module", params=KINDS)
+def served(
+    request: pytest.FixtureRequest, evaluated: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workspace]:
     """A workspace on a real server, with a champion and a second candidate that the gate would promote."""
     root = tmp_path_factory.mktemp("served") / "tiny"
     shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db"))
@@ -51,8 +55,11 @@ def served(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     content = yaml.safe_load(path.read_text())
     content["promotion"] |= {"rule": "not_worse", "margin": 0.9}
     path.write_text(yaml.safe_dump(content))
-    with servers.running(workspace, servers.mlflow(workspace, servers.free_ports(1)[0])) as server:
-        os.environ["MLFLOW_TRACKING_URI"] = server.url
+    with ExitStack() as stack:
+        database = stack.enter_context(postgresql()) if request.param == "postgresql" else None
+        server = servers.mlflow(workspace, servers.free_ports(1)[0])
+        server = over(server, database.create("mlflow")) if database else server
+        os.environ["MLFLOW_TRACKING_URI"] = stack.enter_context(servers.running(workspace, server)).url
         try:
             pipeline.register(workspace)
             assert succession.promote(workspace, ASKED).outcome == "promoted"

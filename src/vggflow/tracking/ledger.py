@@ -11,8 +11,10 @@ come twice, and are the only atomic counter there is, so they decide between pro
    the registered model, so that deleting a version loses neither the rollback nor its hold. Then the alias moves.
 
 Each step writes what any other process would write at that place, and can be repeated by anybody, so whoever comes
-next completes what a killed process began. Order is that of the numbers and times are the server's: no clock of a
-promoter's machine decides anything. A rollback *holds* automatic promotion until it is released.
+next completes what a killed process began. A claim whose act the server refuses for good, as where a text is longer
+than its database takes, is lost: else it would stand before every later one. Order is that of the numbers and times are
+the server's: no clock of a promoter's machine decides anything. A rollback *holds* automatic promotion until it is
+released.
 """
 
 import json
@@ -27,6 +29,7 @@ from mlflow.exceptions import MlflowException
 
 from vggflow.errors import UsageError
 from vggflow.settings import RegistrySettings
+from vggflow.tracking import limits
 from vggflow.tracking.connection import answering
 from vggflow.tracking.registry import CHAMPION, Version, ensure_registered_model, tags_of, versions
 
@@ -42,6 +45,8 @@ OURS = ("promotion.", "rollback.", "release.")
 ROLLBACK, RELEASE = "rollback.", "release."
 # How PostgreSQL, SQLite and MySQL say that a row is there already.
 TWICE = re.compile("UniqueViolation|UNIQUE constraint failed|Duplicate entry")
+# What the server says of a value that it will not take today or tomorrow, by MLflow's limits or the database's.
+NEVER = ("BAD_REQUEST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -162,7 +167,7 @@ def settle(client: MlflowClient, registry: RegistrySettings) -> Ledger:
     while ledger.claims or ledger.lost or not _alias_stands(ledger):
         with answering():
             if ledger.claims:
-                _do(client, ledger.claims[0])
+                _do_or_lose(client, ledger.claims[0])
             else:
                 for version in ledger.lost:
                     _delete_lost(client, version)
@@ -201,10 +206,14 @@ def withdraw(
 
     Returns:
         What was done, or nothing where a promotion or another rollback won.
+
+    Raises:
+        UsageError: who and why are longer than the registry takes.
     """
     previous, champion = book.stack[-2:]
-    about = {STATE: book.state, WITHDRAWS: str(champion.number), RETURNS: str(previous.number)}
-    mine = _claim(client, registry, champion, {**tags, **about})
+    about = {**tags, STATE: book.state, WITHDRAWS: str(champion.number), RETURNS: str(previous.number)}
+    _check(_written(about, at=_made(champion)))
+    mine = _claim(client, registry, champion, about)
     return next((each for each in settle(client, registry).rollbacks if each.number == mine), None)
 
 
@@ -212,8 +221,10 @@ def release(client: MlflowClient, registry: RegistrySettings, facts: Mapping[str
     """Lets automatic promotion go on after a rollback; returns the last one that held it.
 
     Raises:
-        UsageError: nothing is on hold.
+        UsageError: nothing is on hold, or who and why are longer than the registry takes.
     """
+    content = json.dumps(dict(facts), ensure_ascii=False)
+    _check(content)
     book = settle(client, registry)
     held = book.hold
     if held is None:
@@ -223,7 +234,6 @@ def release(client: MlflowClient, registry: RegistrySettings, facts: Mapping[str
     with answering():
         for each in book.rollbacks:
             if each.release is None:
-                content = json.dumps(dict(facts), ensure_ascii=False)
                 with _done_by_another():
                     client.set_registered_model_tag(registry.name, f"{RELEASE}{each.number}", content)
     return held
@@ -237,10 +247,30 @@ def _claim(client: MlflowClient, registry: RegistrySettings, model: Version, tag
             model.uri,
             run_id=model.run_id,
             model_id=model.model_id,
-            description=model.description,
+            description=limits.cut(model.description, limits.DESCRIPTION),
             tags=dict(tags),
         )
     return int(created.version)
+
+
+def _check(content: str) -> None:
+    """Before the claim: of what is longer SQLite thinks nothing, and PostgreSQL says so when the claim is there."""
+    most = limits.REGISTERED_MODEL_TAG
+    if len(content) > most:
+        raise UsageError(
+            f"who and why take {len(content):,} characters in the registry, at most {most:,}: say it shorter"
+        )
+
+
+def _do_or_lose(client: MlflowClient, claimed: Version) -> None:
+    """Does the act of a claim that won, or deletes the claim where the server will never take what the act writes."""
+    try:
+        _do(client, claimed)
+    except MlflowException as error:
+        if error.error_code not in NEVER:
+            raise
+        with _done_by_another():
+            client.delete_model_version(claimed.name, str(claimed.number))
 
 
 def _do(client: MlflowClient, claimed: Version) -> None:
@@ -250,13 +280,18 @@ def _do(client: MlflowClient, claimed: Version) -> None:
         with _done_by_another():
             client.set_model_version_tag(claimed.name, number, CROWNED, _made(claimed))
         return
-    about = {k.removeprefix(ROLLBACK): v for k, v in claimed.tags.items() if k.startswith(ROLLBACK)}
-    content = json.dumps({**about, "at": _made(claimed)}, ensure_ascii=False)
+    content = _written(claimed.tags, at=_made(claimed))
     with _done_by_another():
         client.set_registered_model_tag(claimed.name, f"{ROLLBACK}{number}", content)
     with _done_by_another():  # for people who look at the version
         for key in (tag for tag in claimed.tags if tag.startswith(ROLLBACK)):
             client.set_model_version_tag(claimed.name, claimed.tags[WITHDRAWS], key, claimed.tags[key])
+
+
+def _written(tags: Mapping[str, str], at: str) -> str:
+    """A rollback as it is written down, from the tags of its claim."""
+    about = {k.removeprefix(ROLLBACK): v for k, v in tags.items() if k.startswith(ROLLBACK)}
+    return json.dumps({**about, "at": at}, ensure_ascii=False)
 
 
 def _delete_lost(client: MlflowClient, version: Version) -> None:

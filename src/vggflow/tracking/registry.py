@@ -23,6 +23,7 @@ from vggflow.data import manifest as manifests
 from vggflow.errors import UnfitModel, UsageError, VggflowError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
+from vggflow.tracking import limits
 from vggflow.tracking.connection import answering
 from vggflow.tracking.lineage import FOLDER as LINEAGE
 
@@ -155,7 +156,7 @@ def create_candidate(
             run_id=run_id,
             model_id=logged.model_id,
             tags=dict(described.tags),
-            description=described.description,
+            description=limits.cut(described.description, limits.DESCRIPTION),
         )
         return _version(created, ())
 

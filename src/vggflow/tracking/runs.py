@@ -11,6 +11,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from vggflow import artifacts, files
+from vggflow.tracking import limits
 from vggflow.tracking.connection import answering
 from vggflow.tracking.points import MetricWriter
 from vggflow.workspace import Workspace
@@ -21,7 +22,8 @@ ORIGINAL = "vggflow.original_run_id"
 def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
     """Starts a run and returns its id."""
     with answering():
-        return str(client.create_run(experiment, run_name=name, tags=dict(tags)).info.run_id)
+        named = limits.cut(name, limits.RUN_NAME)
+        return str(client.create_run(experiment, run_name=named, tags=dict(tags)).info.run_id)
 
 
 def exists(client: MlflowClient, run_id: str) -> bool:
@@ -70,9 +72,10 @@ def log_numbers(client: MlflowClient, run_id: str, numbers: Mapping[str, float])
 def metric_key(name: str) -> str:
     """A name that MLflow takes for a metric: of class `c++` it makes `c_2B_2B_`, so that no two names become one.
 
-    MLflow allows letters, digits and `_-. :/`; class names are names of folders, which may hold anything.
+    MLflow allows letters, digits and `_-. :/`, 250 in all; class names are names of folders, which may hold anything.
     """
-    return re.sub(r"[^/\w.\- :]+", lambda found: "".join(f"_{ord(c):X}" for c in found[0]) + "_", name)
+    plain = re.sub(r"[^/\w.\- :]+", lambda found: "".join(f"_{ord(c):X}" for c in found[0]) + "_", name)
+    return limits.key(plain)
 
 
 def log_files(client: MlflowClient, run_id: str, paths: Sequence[Path], folder: str) -> None:
