@@ -19,6 +19,7 @@ import httpx
 from vggflow.credentials import hidden_from_output
 from vggflow.errors import VggflowError
 from vggflow.process import INTERRUPTED, ending_with_parents
+from vggflow.tracking.address import PATIENT
 from vggflow.workspace import find
 
 
@@ -62,6 +63,7 @@ def _do(arguments: argparse.Namespace) -> int:
     if verb == "retrain":
         from flows.retrain import run_here
 
+        os.environ[PATIENT] = "1"  # for this process and the stages that it starts
         return run_here(arguments.workspace, sample=arguments.sample)
     workspace = find(arguments.workspace)
     if verb == "clean":

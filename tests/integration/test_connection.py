@@ -1,6 +1,9 @@
 """What a connection to MLflow leaves behind in this process."""
 
 import os
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,3 +27,18 @@ def test_an_address_that_was_given_stays(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
     connection.connect(Workspace(tmp_path))
     assert os.environ["MLFLOW_TRACKING_URI"] == given
+
+
+def test_a_command_tells_of_a_server_that_hangs_within_ten_seconds(
+    workspace: Path, vggflow: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as hanging:
+        hanging.bind(("127.0.0.1", 0))
+        hanging.listen()
+        address = f"http://127.0.0.1:{hanging.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        began = time.monotonic()
+        ran = vggflow("-C", workspace, "models")
+        assert time.monotonic() - began < 10
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert f"MLflow at {address} does not answer within 8 s: start it" in ran.err

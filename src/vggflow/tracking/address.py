@@ -6,6 +6,8 @@ from vggflow import artifacts
 from vggflow.workspace import Workspace
 
 SQLITE = "sqlite:///"
+# Set by flows for what they start: they have time to wait until a server is back.
+PATIENT = "VGGFLOW_PATIENT"
 
 
 def tracking_uri(workspace: Workspace) -> str:

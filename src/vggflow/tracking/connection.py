@@ -15,6 +15,7 @@ from requests import HTTPError
 from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.errors import VggflowError
+from vggflow.tracking import reachable
 from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
 
@@ -22,7 +23,11 @@ Client = MlflowClient
 
 
 def connect(workspace: Workspace) -> MlflowClient:
-    """A client of this workspace's tracking server, which MLflow's own functions use from then on."""
+    """A client of this workspace's tracking server, which MLflow's own functions use from then on.
+
+    Raises:
+        VggflowError: it does not answer within seconds, which only a flow waits longer for.
+    """
     # Else bars and links appear between the lines of our own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -30,6 +35,10 @@ def connect(workspace: Workspace) -> MlflowClient:
     if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
     _tell_mlflow(uri)
+    if problem := reachable.problem(uri):
+        raise VggflowError(
+            f"MLflow at {_without_secret(uri)} {problem}: start it, or mend MLFLOW_TRACKING_URI"
+        )
     with answering():
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 

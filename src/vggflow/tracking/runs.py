@@ -118,6 +118,7 @@ def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorde
     with answering():
         found = client.search_runs([experiment], f"tags.`{ORIGINAL}` = '{original}'", max_results=1)
     if found:
+        log_evaluation(client, found[0].info.run_id, workspace)  # it may be another than that of then
         return str(found[0].info.run_id)
     run_id = open_run(client, experiment, f"{workspace.name} · restored", {"stage": "train"})
     log_facts(client, run_id, recorded.get("facts", {}), {})

@@ -1,0 +1,73 @@
+"""Whether MLflow answers at all, asked once and briefly: MLflow itself repeats for minutes, which suits a flow.
+
+A person who waits at a command learns within seconds that a server is down, hangs, or has lost its database.
+"""
+
+import os
+import threading
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from vggflow.tracking.address import PATIENT, SQLITE
+
+# What Prefect's workers tell the runs that they start.
+PREFECT_RUN = "PREFECT__FLOW_RUN_ID"
+SECONDS = 8
+# The cheapest request that needs the server's database.
+QUESTION = "/api/2.0/mlflow/registered-models/search"
+
+
+def problem(uri: str, seconds: float = SECONDS) -> str:
+    """What is wrong with MLflow there, as it goes on after "MLflow at …"; empty where it answers within seconds.
+
+    A flow does not ask: it has time to wait until a server is back.
+    """
+    if PATIENT in os.environ or PREFECT_RUN in os.environ:
+        return ""
+    said: list[str] = []
+    # A thread of its own: names that don't resolve and servers that send a byte a second know no other limit.
+    asking = threading.Thread(target=lambda: said.append(_ask(uri, seconds)), daemon=True, name="reachable")
+    asking.start()
+    asking.join(seconds + 1)
+    return said[0] if said else f"does not answer within {seconds:.0f} s"
+
+
+def _ask(uri: str, seconds: float) -> str:
+    """What is wrong; empty where an answer came, even one that says no."""
+    try:
+        if uri.startswith(("http://", "https://")):
+            return _ask_server(uri, seconds)
+        if not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists():
+            _ask_database(uri)
+    except Exception as error:  # noqa: BLE001  # of requests, of urllib3, of a database's driver: each has its own tree
+        said = str(error)
+        if "timed out" in said:
+            return f"does not answer within {seconds:.0f} s"
+        return (
+            f"can't be reached ({_short(said.rpartition('Caused by ')[2])})"  # requests says the cause last
+        )
+    return ""
+
+
+def _ask_server(uri: str, seconds: float) -> str:
+    credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
+    how: dict[str, Any] = {"max_retries": 0, "timeout": seconds, "raise_on_status": False}
+    answer = http_request(credentials, QUESTION, "GET", params={"max_results": 1}, **how)  # type: ignore[no-untyped-call]
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return f"fails (HTTP {answer.status_code}: {_short(answer.text)})"
+    return ""
+
+
+def _ask_database(uri: str) -> None:
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+    sqlalchemy.inspect(engine).has_table("registered_models")
+
+
+def _short(said: object) -> str:
+    """One line of what somebody else said."""
+    return " ".join(str(said).split())[:200]
