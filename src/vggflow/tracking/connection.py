@@ -37,7 +37,7 @@ def connect(workspace: Workspace) -> MlflowClient:
     _tell_mlflow(uri)
     if problem := reachable.problem(uri):
         raise VggflowError(
-            f"MLflow at {_without_secret(uri)} {problem}: start it, or mend MLFLOW_TRACKING_URI"
+            f"MLflow at {without_password(uri)} {problem}: start it, or mend MLFLOW_TRACKING_URI"
         )
     with answering():
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
