@@ -16,16 +16,45 @@ def exclusive(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
     """Holds a lock file, waiting for whoever has it; those who hold it `shared` only keep out who wants it alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    while True:
+        descriptor = _open(path)
+        try:
+            if not _took(descriptor, kind):
+                print(f"waiting: another vggflow process is at work on {what}", file=sys.stderr, flush=True)  # noqa: T201
+                fcntl.flock(descriptor, kind)
+            # Whoever had it may have removed the file meanwhile: then this is a lock that nobody else meets.
+            if _is_at(descriptor, path):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def if_free(path: Path) -> Iterator[bool]:
+    """Holds a lock file if nobody has it, and says so, without waiting. Only who got it may remove the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
     try:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"waiting: another vggflow process is at work on {what}", file=sys.stderr, flush=True)  # noqa: T201
-            fcntl.flock(descriptor, kind)
-        yield
+        yield _took(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path)
     finally:
         os.close(descriptor)
+
+
+def _took(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is still the one that lies there."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

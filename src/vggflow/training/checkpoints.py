@@ -5,9 +5,9 @@ A checkpoint lies in a folder named by all that the result depends on: one of ot
 
 import hashlib
 import json
+import os
 import shutil
 import time
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -18,18 +18,20 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow import files
+from vggflow import console
 from vggflow.errors import VggflowError
-from vggflow.locks import exclusive
+from vggflow.locks import exclusive, if_free
+from vggflow.training import array_files
+from vggflow.training.array_files import Arrays
 from vggflow.training.job import STEP_VALUES, Row
-
-Arrays = dict[str, NDArray[Any]]
 
 CHECKPOINT = "checkpoint.npz"
 PROGRESS, STEPS = "progress", "steps"
 DAYS_TO_KEEP = 14
 DAYS_UNTIL_ABANDONED = 1 / 24
 LOCKS = "locks"
+# What is put aside keeps its name with this after it, until the training's folder goes.
+DAMAGED = ".damaged"
 
 
 @dataclass
@@ -106,31 +108,59 @@ class Checkpoints:
 
     def held(self) -> AbstractContextManager[None]:
         """Within the block, another training of the same inputs waits: both would write the same files."""
-        lock = self.folder.parents[1] / LOCKS / f"training-{self.folder.name}.lock"
-        return exclusive(lock, f"the same training: its checkpoint is {self.folder}")
+        return exclusive(_lock(self.folder), f"the same training: its checkpoint is {self.folder}")
 
     def save(self, progress: Progress, arrays: Arrays) -> None:
         """Replaces the checkpoint, atomically."""
         text = json.dumps({name: value for name, value in vars(progress).items() if name != STEPS}).encode()
         told: Arrays = {PROGRESS: np.frombuffer(text, np.uint8), STEPS: progress.steps}
-        _write(self.folder / CHECKPOINT, {**arrays, **told})
+        array_files.write(self.folder / CHECKPOINT, {**arrays, **told})
         for path in self.folder.glob("best-*.npz"):
             if path != self._best(progress):
                 path.unlink(missing_ok=True)
 
     def load(self) -> tuple[Progress, Arrays] | None:
-        """The checkpoint, if there is a whole one with the best weights that it names."""
-        arrays = _read(self.folder / CHECKPOINT)
+        """The checkpoint, if there is a whole one with the best weights that it names.
+
+        One that can't be used, whatever the reason, is put aside and said in one line: that costs epochs, no result.
+        """
+        try:
+            return self._load()
+        except array_files.Damaged as error:
+            self._put_aside()
+            console.tell(
+                f"the checkpoint in {self.folder} can't be used ({error}): put aside as *{DAMAGED}, "
+                "the training starts afresh"
+            )
+            return None
+
+    def _load(self) -> tuple[Progress, Arrays] | None:
+        arrays = array_files.read(self.folder / CHECKPOINT)
         if arrays is None:
             return None
-        progress = Progress(**json.loads(arrays.pop(PROGRESS).tobytes()), steps=arrays.pop(STEPS))
-        if progress.best_epoch and _read(self._best(progress)) is None:
-            return None
+        with array_files.explaining_damage(self.folder / CHECKPOINT):
+            told = json.loads(arrays.pop(PROGRESS).tobytes())
+            progress = Progress(**told, steps=arrays.pop(STEPS))
+        best = array_files.read(self._best(progress)) if progress.best_epoch else {}
+        if best is None:
+            raise array_files.Damaged(f"{self._best(progress).name} is gone")
+        _refuse_not_finite(arrays)
+        _refuse_not_finite(best)
         return progress, arrays
+
+    def _put_aside(self) -> None:
+        try:
+            for path in [self.folder / CHECKPOINT, *self.folder.glob("best-*.npz")]:
+                if os.path.lexists(path):
+                    path.replace(path.with_name(path.name + DAMAGED))
+        except OSError as error:
+            raise VggflowError(
+                f"{error.filename} is damaged and can't be put aside ({error.strerror}): remove {self.folder}"
+            ) from error
 
     def save_best(self, progress: Progress, arrays: Arrays) -> None:
         """Keeps the weights of the epoch `progress.best_epoch`; before the checkpoint that names them."""
-        _write(self._best(progress), arrays)
+        array_files.write(self._best(progress), arrays)
 
     def load_best(self, progress: Progress) -> Arrays:
         """The weights that `save_best` kept.
@@ -138,7 +168,7 @@ class Checkpoints:
         Raises:
             VggflowError: they are damaged or gone.
         """
-        return _present(_read(self._best(progress)), self._best(progress))
+        return _present(self._best(progress))
 
     def load_arrays(self) -> Arrays:
         """The numbers that `save` kept last.
@@ -146,7 +176,7 @@ class Checkpoints:
         Raises:
             VggflowError: they are damaged or gone.
         """
-        return _present(_read(self.folder / CHECKPOINT), self.folder / CHECKPOINT)
+        return _present(self.folder / CHECKPOINT)
 
     def discard(self) -> None:
         """Removes everything: the training's result is written elsewhere."""
@@ -156,25 +186,46 @@ class Checkpoints:
         return self.folder / f"best-{progress.best_epoch}.npz"
 
 
-def _present(arrays: Arrays | None, path: Path) -> Arrays:
-    if arrays is None:
-        raise VggflowError(
-            f"{path} is damaged or gone: run the same command again, the training starts afresh"
-        )
-    return arrays
+def _present(path: Path) -> Arrays:
+    with suppress(array_files.Damaged):
+        if (arrays := array_files.read(path)) is not None:
+            return arrays
+    raise VggflowError(f"{path} is damaged or gone: run the same command again, the training starts afresh")
+
+
+def _refuse_not_finite(arrays: Arrays) -> None:
+    """Such numbers can only come from a version of vggflow, or a device, that let them pass."""
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise array_files.Damaged(f"{name} holds numbers that are not finite")
+
+
+def _lock(folder: Path) -> Path:
+    return folder.parents[1] / LOCKS / f"training-{folder.name}.lock"
 
 
 def prune(folder: Path, days: float = DAYS_TO_KEEP) -> None:
-    """Removes checkpoints below `folder` that nobody went on from for `days`, and what killed ones left."""
-    for checkpoint in folder.glob(f"*/{CHECKPOINT}"):
-        if _age_days(checkpoint) > days:
-            shutil.rmtree(checkpoint.parent, ignore_errors=True)
-    for half in folder.glob("*/.*"):
+    """Removes checkpoints below `folder` that nobody went on from for `days`, and what killed ones left.
+
+    What a training holds stays, whatever its age: its last epoch may have been long ago.
+    """
+    locks = (folder.parent / LOCKS).glob("training-*.lock")
+    held = {folder / lock.stem.removeprefix("training-") for lock in locks}
+    for checkpoint in sorted({*held, *(path for path in folder.glob("*") if path.is_dir())}):
+        with if_free(_lock(checkpoint)) as free:
+            if free:
+                _prune(checkpoint, days)
+
+
+def _prune(checkpoint: Path, days: float) -> None:
+    """Removes an old checkpoint with its lock, which is held now, or the halves of files in a newer one."""
+    for half in checkpoint.glob(".*"):
         if _age_days(half) > DAYS_UNTIL_ABANDONED:
             half.unlink(missing_ok=True)
-    for lock in (folder.parent / LOCKS).glob("training-*.lock"):
-        if _age_days(lock) > days:
-            lock.unlink(missing_ok=True)
+    if all(_age_days(path) > days for path in checkpoint.glob("*")):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    if not checkpoint.exists():
+        _lock(checkpoint).unlink(missing_ok=True)
 
 
 def _age_days(path: Path) -> float:
@@ -211,17 +262,3 @@ def restore_optimizer(optimizer: keras.optimizers.Optimizer, arrays: Arrays) -> 
     """Puts back what `optimizer_state` gave; the optimizer must be built."""
     for place, variable in enumerate(optimizer.variables):
         variable.assign(arrays[f"optimizer/{place}"])
-
-
-def _write(path: Path, arrays: Arrays) -> None:
-    with files.replacing(path) as beside, beside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-
-
-def _read(path: Path) -> Arrays | None:
-    """The arrays of a file; none where it is missing or damaged, which costs epochs but never a result."""
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError):
-        return None

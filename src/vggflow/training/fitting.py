@@ -11,8 +11,9 @@ from vggflow.data.batches import Rows
 from vggflow.models import heads
 from vggflow.models.files import ModelInfo
 from vggflow.training import checkpoints, phases, prefix
+from vggflow.training.array_files import Arrays
 from vggflow.training.calibration import fit_temperature
-from vggflow.training.checkpoints import Arrays, Checkpoints, Progress
+from vggflow.training.checkpoints import Checkpoints, Progress
 from vggflow.training.hardware import explaining_lack_of_memory
 from vggflow.training.job import TRAINING, Observer, Row, Trained, TrainingJob
 from vggflow.training.learner import Data, Learner, predict

@@ -1,6 +1,7 @@
 """The feature cache on disk, without a network."""
 
 import os
+import random
 import subprocess
 import sys
 from contextlib import suppress
@@ -267,3 +268,33 @@ def test_contents_and_clear_tell_what_is_there(store, tmp_path):
     assert feature_cache.clear(tmp_path) >= entry.size_bytes
     assert feature_cache.contents(tmp_path) == []
     assert feature_cache.clear(tmp_path) == 0
+
+
+def each_flip_costs_no_more_than_the_features(tmp_path: Path, count: int) -> None:
+    """Whatever bit flips in a shard, its listing or its kind: rows are computed again or are right."""
+    generator = random.Random(0)
+    write(Store(tmp_path, KIND), names(4), rows(4))
+    folder = Store(tmp_path, KIND).folder
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    assert len(whole) == 3
+    for _ in range(count):
+        path = generator.choice(sorted(whole))
+        content = bytearray(whole[path])
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        opened = Store(tmp_path, KIND)
+        if opened.missing(names(4)) == []:
+            np.testing.assert_array_equal(opened.rows(names(4)).gather(np.arange(4)), rows(4))
+        feature_cache.contents(tmp_path)
+        feature_cache.evict(tmp_path, 10**9)
+        for each, content in whole.items():
+            each.write_bytes(content)
+
+
+def test_a_flipped_bit_of_cached_features_is_never_learnt_from(tmp_path):
+    each_flip_costs_no_more_than_the_features(tmp_path, 300)
+
+
+@pytest.mark.slow
+def test_six_thousand_flipped_bits_of_cached_features_are_never_learnt_from(tmp_path):
+    each_flip_costs_no_more_than_the_features(tmp_path, 6000)
