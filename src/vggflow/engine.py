@@ -1,27 +1,100 @@
-"""Starting TensorFlow without its chatter."""
+"""Starting Keras as vggflow means it: without TensorFlow's chatter, and without what a user set for other programs.
 
+Keras reads a file in the user's home and variables of the environment at its import. None of them is in `params.yaml`,
+and all change results: a floating-point type, an order of axes, an epsilon, a limit on epochs made for trying things.
+"""
+
+import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+
+from vggflow.errors import UsageError
 
 REPEATABLE = "xla_gpu_deterministic_ops"
+BACKEND, HOME = "KERAS_BACKEND", "KERAS_HOME"
+BACKENDS = ("tensorflow", "jax")
+# What Keras reads of the environment besides: meant for debugging, and for an experiment with JAX.
+NOT_READ = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
 
 
 def start(backend: str | None = None) -> None:
     """Imports Keras and its backend, holding back what native code writes to stderr before it can be told not to.
 
-    `KERAS_BACKEND` of the environment goes before `backend`, and that before Keras' own settings.
+    `KERAS_BACKEND` of the environment goes before `backend`, and that before TensorFlow. `keras.json` in the user's
+    home is not read.
+
+    Raises:
+        UsageError: there is no such backend.
     """
-    if backend:
-        os.environ.setdefault("KERAS_BACKEND", backend)
+    with _native_output_held():
+        import_keras(backend)
+    _set_defaults()
+
+
+def import_keras(backend: str | None = None) -> None:
+    """Imports Keras if nobody did: in a program that is not vggflow's, whoever came first decides.
+
+    Raises:
+        UsageError: there is no such backend.
+    """
+    if "keras" in sys.modules:
+        return
+    os.environ[BACKEND] = _backend(backend)
     # TensorFlow's default takes the whole GPU, also from a training that is at work on it.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if os.environ.get("KERAS_BACKEND") == "jax":
+    if os.environ[BACKEND] == "jax":
         _set_up_jax()
-    with _native_output_held():
+    # Keras reads `keras.json` from this folder, and writes one where there is none.
+    with tempfile.TemporaryDirectory(prefix="vggflow-keras-") as empty, _environment({HOME: empty}, NOT_READ):
         import keras  # noqa: F401
+
+
+def keras_folder() -> Path:
+    """Where Keras keeps what it downloaded: `KERAS_HOME`, else `.keras` in the user's home."""
+    given = os.environ.get(HOME)
+    return Path(given) if given else Path("~/.keras").expanduser()
+
+
+def _backend(wanted: str | None) -> str:
+    given = os.environ.get(BACKEND)
+    name = given or wanted or BACKENDS[0]
+    what = BACKEND if given else "train.backend"
+    if name not in BACKENDS:
+        raise UsageError(f"{what} is {name}, expected {' or '.join(BACKENDS)}: set it to one of them")
+    if importlib.util.find_spec(name) is None:
+        raise UsageError(f"{what} is {name}, which is not installed: pip install 'vggflow[{name}]'")
+    return name
+
+
+def _set_defaults() -> None:
+    """Keras' own defaults, also where somebody imported it before with other ones."""
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_max_epochs(None)
+    keras.config.set_max_steps_per_epoch(None)
+
+
+@contextmanager
+def _environment(changed: Mapping[str, str], removed: tuple[str, ...]) -> Iterator[None]:
+    """Within the block, variables of the environment are others or not set."""
+    before = {name: os.environ.get(name) for name in (*changed, *removed)}
+    for name in removed:
+        os.environ.pop(name, None)
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _set_up_jax() -> None:

@@ -84,8 +84,9 @@ def explain(folder: Path, image: Path, model: str, destination: Path) -> tuple[s
         from vggflow.evaluation import explain as explaining
         from vggflow.evaluation import explain_plot
         from vggflow.models import files as models
+        from vggflow.models.full_precision import full_float32
 
-        with located(folder, model) as path:
+        with located(folder, model) as path, full_float32():
             found = explaining.explain(*models.load(path), picture)
         explain_plot.draw(found).savefig(beside, dpi=100, format="png")
     return found.class_names[found.predicted], float(found.probabilities[found.predicted])

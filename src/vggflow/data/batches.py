@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, repeat
@@ -158,9 +158,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         rows: Rows,
         batch_size: int,
         indices: NDArray[np.int64] | None = None,
-        targets: NDArray[np.float32] | None = None,
+        targets: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
         weights: NDArray[np.float32] | None = None,
     ) -> None:
+        """Rows in the order of `indices`; `targets` makes those of some rows, by their numbers, when they are due."""
         super().__init__()
         self._rows = rows
         self._batch_size = batch_size
@@ -180,5 +181,6 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             # TensorFlow replaces what is raised in its threads by an error of its own; this keeps the cause.
             self.error = error
             raise
-        parts = [part[chosen] for part in (self._targets, self._weights) if part is not None]
-        return (rows, *parts)
+        targets = () if self._targets is None else (self._targets(chosen),)
+        weights = () if self._weights is None else (self._weights[chosen],)
+        return (rows, *targets, *weights)

@@ -61,10 +61,12 @@ class Golden:
     Attributes:
         images: How many images were asked about then and now.
         difference: The largest difference of a probability, 0 to 1.
+        tolerance: The largest difference by which the arithmetic of the two machines explains it.
     """
 
     images: int
     difference: float
+    tolerance: float = 1e-3
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from vggflow.console import table
 from vggflow.data import images
 from vggflow.errors import DataError, UsageError
 from vggflow.models.files import ModelInfo
+from vggflow.models.full_precision import full_float32
 from vggflow.models.probabilities import class_probabilities
 
 BATCH_SIZE = 32
@@ -62,12 +63,13 @@ class Contestant:
 
     def answer(self, pixels: NDArray[np.uint8]) -> None:
         """Runs the network on a batch; a batch of a new size runs twice, since the first time compiles."""
-        if len(pixels) not in self._compiled_for:
-            self._network.predict_on_batch(pixels)
-            self._compiled_for.add(len(pixels))
-        began = time.perf_counter()
-        outputs = np.asarray(self._network.predict_on_batch(pixels))
-        self.seconds += time.perf_counter() - began
+        with full_float32():
+            if len(pixels) not in self._compiled_for:
+                self._network.predict_on_batch(pixels)
+                self._compiled_for.add(len(pixels))
+            began = time.perf_counter()
+            outputs = np.asarray(self._network.predict_on_batch(pixels))
+            self.seconds += time.perf_counter() - began
         self._outputs.append(outputs)
 
     def probabilities(self, class_names: Sequence[str]) -> NDArray[np.float64]:

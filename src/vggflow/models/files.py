@@ -1,6 +1,7 @@
 """Model files: `.keras` without code and without dates, with what the model was made for inside."""
 
 import json
+import math
 import shutil
 import tempfile
 import zipfile
@@ -11,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vggflow import engine
 from vggflow.errors import UsageError
 from vggflow.files import replacing
 
@@ -63,18 +65,32 @@ class ModelInfo:
         if (version := fields.pop("format", None)) != FORMAT:
             raise ModelFileError(f"{INFO_MEMBER} has format {version}, expected {FORMAT}: update vggflow")
         try:
-            return cls(**{**fields, "class_names": tuple(fields["class_names"])})
+            info = cls(**{**fields, "class_names": tuple(fields["class_names"])})
+            _refuse_temperature(info)
         except (KeyError, TypeError) as error:
             raise ModelFileError(f"{INFO_MEMBER} is incomplete or foreign: {error}") from None
+        return info
+
+
+def _refuse_temperature(info: ModelInfo) -> None:
+    if not 0.0 < info.temperature < math.inf:
+        raise ModelFileError(
+            f"{INFO_MEMBER} has temperature {info.temperature}, expected a finite number above 0: train again"
+        )
 
 
 def save(model: "keras.Model", info: ModelInfo, path: Path) -> None:
     """Writes an uncompiled copy of the model, atomically: equal weights and info give equal bytes.
 
     Keras' own `save` records the date, and lays the weights out by another way when memory is short.
+
+    Raises:
+        ModelFileError: a weight or the temperature is not a finite number.
     """
     import keras
 
+    _refuse_spoilt(model, f"the network for {path.name}")
+    _refuse_temperature(info)
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     texts = {
         "metadata.json": {"keras_version": keras.__version__},
@@ -115,19 +131,33 @@ def load(path: Path) -> tuple["keras.Model", ModelInfo]:
     """The uncompiled model and what it was made for; nothing in the file is run.
 
     Raises:
-        ModelFileError: the file is missing, damaged, not written by `save`, or has other layers than VGG16.
+        ModelFileError: the file is missing, damaged, not written by `save`, has other layers than VGG16, or a
+            weight that is not a finite number.
     """
     info = read_info(path)
     with _open(path) as archive:
         _refuse_code(json.loads(archive.read("config.json")))
 
+    engine.import_keras()
     import keras
 
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True), info
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, OSError, *_UNREADABLE) as error:
         first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelFileError(f"{path} is damaged or foreign: {first_line}") from error
+    _refuse_spoilt(model, str(path))
+    return model, info
+
+
+def _refuse_spoilt(model: "keras.Model", what: str) -> None:
+    from vggflow.models.finite import layers_not_finite
+
+    if spoilt := layers_not_finite(model):
+        raise ModelFileError(
+            f"{what}: layer {spoilt[0]} holds numbers that are not finite; "
+            "train again with a lower train.phases learning_rate"
+        )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from vggflow import engine
 from vggflow.errors import WeightsError, WeightsUnreachable
 from vggflow.files import replacing
 
@@ -73,13 +74,19 @@ def found(folder: Path, with_top: bool) -> Path | None:
 
 def _download(published: Published, folder: Path) -> Path:
     """Into Keras' cache, not into the workspace: a stage does not change what it depends on."""
+    engine.import_keras()
     import keras
 
+    folder_of_keras = str(engine.keras_folder())
     name, url, md5 = published.file_name, published.url, published.md5
     try:
         # Keras draws its bar on stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
-            return Path(keras.utils.get_file(name, url, cache_subdir="models", file_hash=md5))
+            return Path(
+                keras.utils.get_file(
+                    name, url, cache_dir=folder_of_keras, cache_subdir="models", file_hash=md5
+                )
+            )
     except Exception as error:  # Keras raises a plain Exception when there is no network
         raise WeightsUnreachable(
             f"can't fetch ImageNet's weights ({' '.join(str(error).split())}): put {name} from {url} "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vggflow.data.images import ImageError, Resize, open_image, pixels
 from vggflow.errors import DataError
 from vggflow.models import files, probabilities
+from vggflow.models.full_precision import full_float32
 
 Source = Path | bytes
 Progress = Callable[[int, int], None]
@@ -31,7 +32,7 @@ class Predictor:
     def predict(
         self, sources: Sequence[Source], batch_size: int = 32, progress: Progress | None = None
     ) -> NDArray[np.float64]:
-        """The probabilities of the classes, in the order of `info.class_names`.
+        """The probabilities of the classes, in the order of `info.class_names`, computed in true float32.
 
         Args:
             sources: Image files, or the encoded bytes of images.
@@ -43,6 +44,7 @@ class Predictor:
 
         Raises:
             DataError: an image can't be read; the message names its path.
+            ModelFileError: the model is damaged, or answers with something else than numbers.
         """
         if not sources:
             return np.empty((0, len(self.info.class_names)))
@@ -51,11 +53,18 @@ class Predictor:
         outputs: list[NDArray[Any]] = []
         done = 0
         for batch in self._batches(sources, batch_size):
-            outputs.append(np.asarray(self._network.predict_on_batch(batch)))
+            with full_float32():
+                outputs.append(np.asarray(self._network.predict_on_batch(batch)))
             done += len(batch)
             if progress is not None:
                 progress(done, len(sources))
-        return probabilities.class_probabilities(np.concatenate(outputs))
+        answers = probabilities.class_probabilities(np.concatenate(outputs))
+        if not np.isfinite(answers).all():
+            raise files.ModelFileError(
+                f"{self._model_path} answers with numbers that are not finite; "
+                "train again with a lower train.phases learning_rate"
+            )
+        return answers
 
     def _batches(self, sources: Sequence[Source], batch_size: int) -> Iterator[NDArray[np.uint8]]:
         """Batches of pixels, the next one being decoded while the network works on the last."""

@@ -12,6 +12,8 @@ from vggflow import files
 from vggflow.errors import DataError
 
 PREFIX = "p:"
+# In the file beside the rows: how the answers were computed. Tables of older versions don't say.
+ARITHMETIC, FULL_FLOAT32 = "arithmetic", "float32"
 
 
 def probability_column(class_name: str) -> str:
@@ -31,6 +33,7 @@ def make(images: pd.DataFrame, probabilities: NDArray[np.float64], names: Sequen
     )
     for column, name in enumerate(names):
         table[probability_column(name)] = probabilities[:, column]
+    table.attrs[ARITHMETIC] = FULL_FLOAT32  # `Predictor` computes in nothing else
     return table
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vggflow.data.batches import Examples, Shape, read_ahead
 from vggflow.data.images import Pixels
+from vggflow.errors import WeightsError
 from vggflow.training import prefix
 from vggflow.training.features import Store, Writer
 
@@ -31,7 +32,11 @@ class Extraction:
     xla: bool
 
     def fill(self, stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]], report: Report) -> int:
-        """Adds to each store, by cut, the images that it misses; returns how many images that took."""
+        """Adds to each store, by cut, the images that it misses; returns how many images that took.
+
+        Raises:
+            WeightsError: the layers give something else than finite numbers.
+        """
         wanted = {cut: set(images) for cut, images in missing.items() if images}
         union = set().union(*wanted.values())
         indices = [place for place, image in enumerate(self.images.hashes) if image in union]
@@ -67,6 +72,11 @@ class Extraction:
             outputs = keras.tree.flatten(network.predict_on_batch(np.concatenate([pixels, padding])))
             # Under several devices each computes the whole batch; the first one's rows come first.
             features = {cut: rows[: len(pixels)] for cut, rows in zip(cuts, outputs, strict=True)}
+            if not all(np.isfinite(rows).all() for rows in features.values()):
+                raise WeightsError(
+                    "the frozen layers give numbers that are not finite: take other start weights, or set "
+                    "train.precision to float32"
+                )
             return features | {PIXELS: pixels}
 
         return compute

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vggflow.data.batches import Batches, Rows, order
 from vggflow.errors import SettingsError
+from vggflow.models.finite import are_finite, layers_not_finite
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import Phase, TrainSettings
 from vggflow.training import augmentation, phases, precision
@@ -23,6 +24,8 @@ Report = Callable[[int, int, Row], None]
 
 # Keras' own bound, so that its loss and ours agree.
 SMALLEST_PROBABILITY = 1e-7
+# Outputs that are held at once while a split is measured: 16 MB of float32, several times that in float64.
+MOST_NUMBERS = 2**22
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Learner:
             measured = self._measure()
             # The last step may have spoilt the weights, which the loss before it does not show.
             self._refuse_nan(number, "val_loss", measured["val_loss"])
+            self._refuse_spoilt_weights(number)
         return {
             "phase": self._phase.name,
             "epoch": number,
@@ -123,20 +127,29 @@ class Learner:
     def _batches(self, indices: NDArray[np.int64], batch_size: int) -> Batches:
         labels = self._data.train_labels
         weights = self._data.class_weights[labels]
-        return Batches(self._data.train, batch_size, indices, self._targets(labels), weights)
+
+        def targets(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+            return self._targets(labels[chosen])
+
+        return Batches(self._data.train, batch_size, indices, targets, weights)
 
     def _targets(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """One number per class, for one batch: those of all images would take images × classes numbers."""
         units = int(self.network.outputs[0].shape[-1])
         if units == 1:
             return labels.astype(np.float32)[:, np.newaxis]
         return np.eye(units, dtype=np.float32)[labels]
 
     def _measure(self) -> dict[str, float]:
-        outputs = predict(self.network, self._data.valid, self._settings.batch_size)
-        probabilities = class_probabilities(outputs)
-        loss = log_loss(probabilities, self._data.valid_labels)
-        correct = probabilities.argmax(axis=1) == self._data.valid_labels
-        return {"val_loss": loss, "val_accuracy": float(correct.mean())}
+        labels = self._data.valid_labels
+        losses, correct, start = [], 0, 0
+        for outputs in predict_in_parts(self.network, self._data.valid, self._settings.batch_size):
+            probabilities = class_probabilities(outputs)
+            true = labels[start : start + len(outputs)]
+            losses.append(log_losses(probabilities, true))
+            correct += int((probabilities.argmax(axis=1) == true).sum())
+            start += len(outputs)
+        return {"val_loss": float(np.concatenate(losses).mean()), "val_accuracy": correct / len(labels)}
 
     def _refuse_nan(self, number: int, name: str, loss: float) -> None:
         if not math.isfinite(loss):
@@ -145,21 +158,45 @@ class Learner:
                 f"use a learning_rate below {self._phase.learning_rate}"
             )
 
+    def _refuse_spoilt_weights(self, number: int) -> None:
+        """Losses can be finite although weights are not: ReLU makes 0 of NaN."""
+        if not are_finite([*self.network.variables, *self.optimizer.variables]):
+            spoilt = layers_not_finite(self.network)
+            where = f"layer {spoilt[0]}" if spoilt else f"the optimizer {self._phase.optimizer}"
+            raise SettingsError(
+                f"phase {self._phase.name}: after epoch {number} {where} holds numbers that are not finite; "
+                f"use a learning_rate below {self._phase.learning_rate}"
+            )
+
 
 def predict(network: keras.Model, rows: Rows, batch_size: int) -> NDArray[np.float32]:
-    """The network's outputs for all rows, in their order."""
-    batches = Batches(rows, batch_size)
-    try:
-        return np.asarray(network.predict(batches, verbose=0))
-    except Exception:
-        _raise_cause(batches)
-        raise
+    """The network's outputs for all rows, in their order: rows × classes numbers."""
+    return np.concatenate(list(predict_in_parts(network, rows, batch_size)))
+
+
+def predict_in_parts(network: keras.Model, rows: Rows, batch_size: int) -> Iterator[NDArray[np.float32]]:
+    """The network's outputs for some rows after others, whole batches at a time, each part of bounded size."""
+    numbers = max(1, int(network.outputs[0].shape[-1])) * batch_size
+    rows_at_a_time = max(1, MOST_NUMBERS // numbers) * batch_size
+    for start in range(0, len(rows), rows_at_a_time):
+        indices = np.arange(start, min(start + rows_at_a_time, len(rows)))
+        batches = Batches(rows, batch_size, indices)
+        try:
+            yield np.asarray(network.predict(batches, verbose=0))
+        except Exception:
+            _raise_cause(batches)
+            raise
 
 
 def log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Mean of minus the logarithm of the true class's probability."""
+    return float(log_losses(probabilities, labels).mean())
+
+
+def log_losses(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Minus the logarithm of the true class's probability, for each row."""
     true = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)).mean())
+    return np.asarray(-np.log(np.clip(true, SMALLEST_PROBABILITY, 1.0)), np.float64)
 
 
 def anonymous_memory_mb() -> float:

@@ -20,7 +20,8 @@ def probe_accuracy(
     """The accuracy on valid of ridge regression onto the classes (Hoerl and Kennard 1970), fitted on train.
 
     Feature maps (H, W, C) are averaged over H and W. Classes weigh the same. Reads each split once or twice,
-    a few rows at a time, so memory grows with the square of the features, not with the images.
+    a few rows at a time, so memory grows with the square of the features and with features × classes, not with
+    the images.
     """
     weights, offset = _solve(train, train_labels)
     right = 0
@@ -35,14 +36,15 @@ def _solve(rows: Rows, labels: NDArray[np.int64]) -> tuple[Features, Features]:
     classes = int(labels.max()) + 1
     share = 1.0 / (classes * np.bincount(labels, minlength=classes))[labels]
     mean = _weighted_sum(rows, share)
-    targets = np.eye(classes)[labels] - 1.0 / classes
     width = len(mean)
     covariance, moments = np.zeros((width, width)), np.zeros((width, classes))
     for start, chunk in _chunks(rows):
         centred = chunk - mean
         weighted = centred * share[start : start + len(chunk), np.newaxis]
         covariance += weighted.T @ centred
-        moments += weighted.T @ targets[start : start + len(chunk)]
+        # Made for these rows only: all targets would take images × classes numbers.
+        targets = np.eye(classes)[labels[start : start + len(chunk)]] - 1.0 / classes
+        moments += weighted.T @ targets
     # A feature that never varies would else make the matrix singular.
     covariance[np.diag_indices(width)] += RIDGE * np.trace(covariance) / width + np.finfo(np.float64).tiny
     weights = np.asarray(np.linalg.solve(covariance, moments), np.float64)

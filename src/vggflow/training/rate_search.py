@@ -44,7 +44,7 @@ def find_learning_rate(
     Writes no checkpoint and no model; features that it computes stay in the cache. Tells `advance` how far it is.
 
     Raises:
-        SettingsError: there is no such phase.
+        SettingsError: there is no such phase, or the start weights give no finite loss.
     """
     setup = set_up(job)
     number = _number(setup, phase)
@@ -56,6 +56,8 @@ def find_learning_rate(
         )
         watch = _Watch(lambda done: advance(done, STEPS, "steps"))
         learner.run(growing, STEPS, watch)
+    if not watch.losses:
+        raise SettingsError("the first loss is not a finite number: look at model.weights and the images")
     losses = _smooth(np.array(watch.losses))
     rates = LOWEST_RATE * (HIGHEST_RATE / LOWEST_RATE) ** (np.arange(len(losses)) / (STEPS - 1))
     name = setup.plans[number].phase.name

@@ -242,3 +242,30 @@ def test_a_bit_flipped_in_the_weights_is_noticed(saved, tmp_path):
     (tmp_path / "flipped.keras").write_bytes(content)
     with pytest.raises(ModelFileError, match="damaged"):
         files.load(tmp_path / "flipped.keras")
+
+
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+def test_a_network_with_one_number_that_is_not_finite_is_neither_written_nor_loaded(tmp_path, spoilt):
+    """Written by hand, as by a version of vggflow that did not look."""
+    model = tiny()
+    files.save(model, INFO, tmp_path / "model.keras")
+    bias = np.zeros(model.get_layer("block3_conv2").bias.shape, np.float32)
+    bias[-1] = spoilt
+    model.get_layer("block3_conv2").bias.assign(bias)
+    with pytest.raises(ModelFileError, match=r"other\.keras: layer block3_conv2 holds numbers that are not"):
+        files.save(model, INFO, tmp_path / "other.keras")
+    assert not (tmp_path / "other.keras").exists()
+
+    model.save_weights(tmp_path / "model.weights.h5")
+    weights = {files.WEIGHTS_MEMBER: (tmp_path / "model.weights.h5").read_bytes()}
+    rewritten(tmp_path / "model.keras", tmp_path / "spoilt.keras", weights)
+    with pytest.raises(ModelFileError, match=r"spoilt\.keras: layer block3_conv2 holds .* learning_rate$"):
+        files.load(tmp_path / "spoilt.keras")
+
+
+@pytest.mark.parametrize("temperature", [np.nan, np.inf, 0.0, -1.0])
+def test_a_temperature_that_divides_nothing_is_refused(saved, tmp_path, temperature):
+    info = INFO.to_dict() | {"temperature": temperature}
+    path = rewritten(saved, tmp_path / "model.keras", {files.INFO_MEMBER: json.dumps(info).encode()})
+    with pytest.raises(ModelFileError, match=r"temperature .* expected a finite number above 0"):
+        files.read_info(path)

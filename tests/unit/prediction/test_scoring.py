@@ -2,12 +2,14 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
+from vggflow.models.files import WEIGHTS_MEMBER
 from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor
 from vggflow.prediction.scoring import UNFIT, score
@@ -75,3 +77,33 @@ def test_probabilities_of_a_class_that_the_table_lacks_are_refused(model_path, d
     predictions = table.make(images, np.full((2, 2), 0.5), ("cats", "dogs"))
     with pytest.raises(DataError, match="no class hens"):
         table.probabilities(predictions, ("cats", "hens"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [("weight", "holds numbers"), ("answer", "answers with numbers")]
+)
+def test_a_model_that_does_not_answer_with_numbers_is_unfit(model_path, data_folder, tmp_path, spoil, words):
+    """A weight that is NaN, in a file that an older version wrote; or weights so large that answers are none."""
+    import keras
+
+    model = keras.saving.load_model(model_path, compile=False)
+    if spoil == "weight":
+        kernel, bias = model.get_layer("block1_conv1").get_weights()
+        model.get_layer("block1_conv1").set_weights([np.full(kernel.shape, np.nan), bias])
+    else:
+        signs = np.resize([1e38, -1e38], (kernel := model.get_layer("predictions").get_weights()[0]).shape)
+        model.get_layer("predictions").set_weights([signs.astype(kernel.dtype), np.zeros(1)])
+        kernel, bias = model.get_layer("block5_conv3").get_weights()
+        model.get_layer("block5_conv3").set_weights([kernel, np.full(bias.shape, 1e38)])
+    model.save_weights(tmp_path / "model.weights.h5")
+    with zipfile.ZipFile(model_path) as before, zipfile.ZipFile(tmp_path / "model.keras", "w") as after:
+        for name in before.namelist():
+            weights = (tmp_path / "model.weights.h5").read_bytes()
+            after.writestr(name, weights if name == WEIGHTS_MEMBER else before.read(name))
+    manifests.write(manifests.scan(data_folder), tmp_path / "manifest.parquet")
+    arguments = [tmp_path / name for name in ("model.keras", "manifest.parquet", "data", "out.parquet")]
+    program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode == UNFIT, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1 and words in done.stderr
+    assert not (tmp_path / "out.parquet").exists()
