@@ -32,7 +32,10 @@ def load(
     path = find(settings, weights_folder)
     if path is None:
         return frozenset()
-    same_classes = _class_names(path, settings) == tuple(class_names)
+    class_names_of_file = _class_names(path, settings)
+    if class_names_of_file is None:
+        ask_preprocessing(path, settings)
+    same_classes = class_names_of_file == tuple(class_names)
     loaded = assign(model, path, BODY, optional=["predictions"] if same_classes else [])
     fresh = [name for name in vgg16.FC_NAMES if name not in loaded and _has(model, name)]
     if fresh:
@@ -74,6 +77,31 @@ def _class_names(path: Path, settings: ModelSettings) -> tuple[str, ...] | None:
             "set model.preprocessing to the same"
         )
     return info.class_names
+
+
+def ask_preprocessing(path: Path, settings: ModelSettings) -> None:
+    """Weights see other pixels than those they learned with, and nothing but accuracy shows it.
+
+    Raises:
+        WeightsError: the file says that it was made for another preprocessing.
+    """
+    made_for = "imagenet" if settings.weights == "imagenet" else weight_files.preprocessing(path)
+    if settings.preprocessing == made_for:
+        return
+    if settings.weights != "imagenet" and made_for is not None:
+        raise WeightsError(
+            f"{path} was made for preprocessing {made_for}, not {settings.preprocessing}: "
+            "set model.preprocessing to the same"
+        )
+    if settings.preprocessing == "rescale":
+        _log.warning(
+            "model.preprocessing is rescale, but %s %s: try `imagenet`; the linear probe that a training prints tells "
+            "which fits better",
+            path,
+            "learned with ImageNet's"
+            if made_for
+            else "may have learned with ImageNet's, as VGG16's weights do",
+        )
 
 
 def assign(

@@ -10,6 +10,7 @@ Three spellings lie in the world:
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,12 @@ from vggflow.models.vgg16 import CONVOLUTION_NAMES, FC_NAMES
 LAYER_NAMES = (*CONVOLUTION_NAMES, *FC_NAMES, "predictions")
 KERAS_WEIGHTS = "model.weights.h5"
 VARIABLES = "/vars"
+PREPROCESSING = "preprocessing"
+# What HDF5, h5py and zipfile raise over changed bytes; `MemoryError` where a size in the file is a wild number.
+UNREADABLE = (
+    *(OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError, OverflowError),
+    *(EOFError, zipfile.BadZipFile, zlib.error),
+)
 
 # A layer's name to its `kernel` and `bias`, still on disk.
 Layers = Mapping[str, Mapping[str, h5py.Dataset]]
@@ -37,19 +44,43 @@ def opened(path: Path) -> Iterator[Layers]:
     Raises:
         WeightsError: the file is damaged, of another kind, or holds no layer of VGG16.
     """
+    with _explaining(path), h5py.File(_content(path), "r") as file:
+        layers = _layers(file)
+        if not layers:
+            raise WeightsError(
+                f"{path} holds no layer of VGG16, only {', '.join(list(file)[:3]) or 'nothing'}; "
+                "expected layers named as in Keras, block1_conv1 to block5_conv3"
+            )
+        yield layers
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
     try:
-        with h5py.File(_content(path), "r") as file:
-            layers = _layers(file)
-            if not layers:
-                raise WeightsError(
-                    f"{path} holds no layer of VGG16, only {', '.join(list(file)[:3]) or 'nothing'}; "
-                    "expected layers named as in Keras, block1_conv1 to block5_conv3"
-                )
-            yield layers
-    except (OSError, RuntimeError, zipfile.BadZipFile) as error:
+        yield
+    except WeightsError:
+        raise
+    except UNREADABLE as error:
         raise WeightsError(
             f"{path} is damaged or no Keras weight file: {' '.join(str(error).split())}; fetch it again"
         ) from error
+
+
+def preprocessing(path: Path) -> str | None:
+    """What the weights were made for, where the file says so: `imagenet` or `rescale`. Files of Keras don't.
+
+    Raises:
+        WeightsError: the file is damaged or of another kind.
+    """
+    with _explaining(path), h5py.File(_content(path), "r") as file:
+        said = file.attrs.get(PREPROCESSING)
+        return said if isinstance(said, str) else None
+
+
+def say_preprocessing(path: Path, kind: str) -> None:
+    """Notes in an HDF5 file what its weights were made for."""
+    with h5py.File(path, "r+") as file:
+        file.attrs[PREPROCESSING] = kind
 
 
 def _content(path: Path) -> Path | io.BytesIO:

@@ -54,6 +54,7 @@ def write_start_weights(path: Path, settings: Settings) -> float:
     engine.start()
     import keras
 
+    from vggflow.models import weight_files
     from vggflow.models.builder import build
 
     images, labels = _load()
@@ -68,6 +69,7 @@ def write_start_weights(path: Path, settings: Settings) -> float:
     with replacing(path) as beside:
         named = beside.with_name(f"{beside.name}.weights.h5")
         model.save_weights(named)
+        weight_files.say_preprocessing(named, settings.model.preprocessing)
         named.replace(beside)
     return float(history.history["accuracy"][-1])
 

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import keras
 
 from vggflow.errors import SettingsError
 from vggflow.settings import TrainSettings
+from vggflow.training import arithmetic
 
 COMPILED, COMPILED_LIMIT_BYTES = "compiled", 2**30
 FULL_PRECISION = "float32"
@@ -48,7 +48,8 @@ class Hardware:
 
     def arithmetic(self) -> str:
         """What decides about the last digits of a result: on another one, features are computed anew."""
-        return f"{_backend()}, Keras {keras.version()}, {self.description}, {self.policy}"
+        here = {"device": self.description, "precision": self.policy, "xla": "on" if self.xla else "off"}
+        return arithmetic.written(here | arithmetic.parts(self.kind))
 
     def memory(self) -> dict[str, float]:
         """The most memory that the device held so far, in MB; nothing where it is the processor's own."""
@@ -147,11 +148,6 @@ def _policy(settings: TrainSettings, bfloat16: bool) -> str:
     if settings.precision == "float32":
         return FULL_PRECISION
     return "mixed_bfloat16" if bfloat16 else "mixed_float16"
-
-
-def _backend() -> str:
-    name = keras.backend.backend()
-    return f"{name} {version(name)}"
 
 
 def _processor() -> str:

@@ -3,22 +3,22 @@
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import PIL
 
-from vggflow import files
+from vggflow import console, files
 from vggflow.data import images as decoder
 from vggflow.data.batches import Decoding, Examples, Rows, Shape
 from vggflow.errors import VggflowError
 from vggflow.settings import FeatureSettings, Phase, TrainSettings
-from vggflow.training import augmentation, prefix
+from vggflow.training import arithmetic, augmentation, prefix
 from vggflow.training.checkpoints import digest
 from vggflow.training.extraction import PIXELS, Extraction, Report
-from vggflow.training.feature_cache import evict, held_bytes
+from vggflow.training.feature_cache import contents, evict, held_bytes
 from vggflow.training.features import Kind, Store
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.phases import Plan
@@ -141,8 +141,8 @@ class Inputs:
         shape, dtype = self._form(cut)
         network = "" if cut == PIXELS else digest(prefix.prefix(self._model, [cut]))
         size = self._cache.features.batch_size
-        arithmetic = "" if cut == PIXELS else f"{self._cache.hardware.arithmetic()}, {size} images at a time"
-        return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic)
+        computed = [] if cut == PIXELS else [self._cache.hardware.arithmetic(), f"{size} images at a time"]
+        return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic.SEPARATOR.join(computed))
 
     def _due(self, number: int) -> list[str]:
         """What this phase and later ones read that is final now: nothing before its cut learns until then."""
@@ -160,8 +160,22 @@ class Inputs:
         started = time.perf_counter()
         missing = {cut: store.missing(self._all.hashes) for cut, store in stores.items()}
         if any(missing.values()):
+            for cut, store in stores.items():
+                if len(missing[cut]) == len(self._all):
+                    self._tell_why_not(store.kind)
             self._compute(stores, missing, report)
         self.work.seconds += time.perf_counter() - started
+
+    def _tell_why_not(self, kind: Kind) -> None:
+        """Where the same features are there, but computed otherwise, by name what differs."""
+        held = [entry.kind for entry in contents(self._cache.state_folder)]
+        for other in held:
+            if other.key() != kind.key() and replace(other, arithmetic=kind.arithmetic) == kind:
+                differs = arithmetic.difference(kind.arithmetic, other.arithmetic)
+                console.tell(
+                    f"cached features of {kind.cut} were computed otherwise, these are new: {differs}"
+                )
+                return
 
     def _compute(self, stores: dict[str, Store], missing: dict[str, list[str]], report: Report) -> None:
         needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())

@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import http.server
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from vggflow.errors import WeightsError
-from vggflow.models import builder, files, imagenet, pretrained, vgg16
+from vggflow.models import builder, files, imagenet, pretrained, vgg16, weight_files
 from vggflow.models.files import ModelInfo
 from vggflow.models.imagenet import Published
 from vggflow.settings import ModelSettings
@@ -289,6 +291,71 @@ def test_a_missing_file_says_where_to_put_it_and_how_to_version_it(tmp_path):
     message = refusal(tmp_path / "weights", weights="weights/absent.h5")
     assert f"no start weights weights/absent.h5 in {tmp_path}" in message
     assert "`dvc add weights`" in message
+
+
+def test_rescaled_pixels_for_weights_that_say_nothing_of_theirs_are_warned_of(tmp_path, caplog):
+    write_classic(tmp_path / "start.h5", random_weights())
+    builder.build(settings(preprocessing="rescale"), ["cats", "dogs"], tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "preprocessing is rescale, but" in said and "start.h5 may have learned with ImageNet's" in said
+    assert "linear probe" in said
+
+
+def test_rescaled_pixels_for_imagenets_own_weights_are_warned_of(tmp_path, caplog):
+    pretrained.ask_preprocessing(
+        tmp_path / "vgg16.h5", settings("imagenet", preprocessing="rescale", width=1.0)
+    )
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "learned with ImageNet's" in said and "may have" not in said
+
+
+@pytest.mark.parametrize("kind", ["imagenet", "rescale"])
+def test_weights_that_say_what_they_were_made_for_are_taken_for_that_only(tmp_path, caplog, kind):
+    path = write_classic(tmp_path / "start.h5", random_weights())
+    weight_files.say_preprocessing(path, kind)
+    builder.build(settings(preprocessing=kind), ["cats", "dogs"], tmp_path)
+    assert not caplog.records
+    other = "rescale" if kind == "imagenet" else "imagenet"
+    with pytest.raises(WeightsError, match=rf"start\.h5 was made for preprocessing {kind}, not {other}: set"):
+        builder.build(settings(preprocessing=other), ["cats", "dogs"], tmp_path)
+
+
+def test_the_usual_preprocessing_needs_no_word(tmp_path, caplog):
+    write_classic(tmp_path / "start.h5", random_weights())
+    builder.build(settings(preprocessing="imagenet"), ["cats", "dogs"], tmp_path)
+    assert not caplog.records
+
+
+def test_a_flipped_bit_in_start_weights_is_one_line_or_changes_a_number(tmp_path):
+    """In a process of its own: what HDF5 makes of changed bytes might end it."""
+    write_classic(tmp_path / "start.h5", random_weights(top=False))
+    done = subprocess.run([sys.executable, "-c", FLIPS, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0 < int(done.stdout) < 500, "some flips change the file's structure, most a number only"
+
+
+FLIPS = """
+import random, sys
+from pathlib import Path
+from vggflow.errors import WeightsError
+from vggflow.models import weight_files
+path = Path(sys.argv[1]) / "start.h5"
+whole, generator, refused = path.read_bytes(), random.Random(0), 0
+# Half of the flips among the first bytes, where the structure of the file lies.
+for number in range(500):
+    content = bytearray(whole)
+    content[generator.randrange(len(whole) if number % 2 else 8192)] ^= 1 << generator.randrange(8)
+    path.write_bytes(content)
+    try:
+        with weight_files.opened(path) as layers:
+            for layer in layers.values():
+                for values in layer.values():
+                    values[()]
+    except WeightsError as error:
+        assert "\\n" not in str(error)
+        refused += 1
+print(refused)
+"""
 
 
 @pytest.mark.parametrize("name", ["weights/start.h5", "start.h5"])

@@ -1,0 +1,158 @@
+"""What decides about the last digits of a result besides settings, images and vggflow: libraries, switches, processor.
+
+Features and checkpoints are named by it. Two machines that differ in one of these compute the same network a little
+differently, and a training that goes on from the other's numbers is none that anybody can repeat.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from vggflow import packages
+
+# Variables of the environment, each with what it changes. Those that only log, trace or limit memory are left out.
+SWITCHES: Mapping[str, str] = {
+    "TF_ENABLE_ONEDNN_OPTS": "whether TensorFlow computes with oneDNN's kernels or with Eigen's",
+    "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "how oneDNN's buffers are aligned, and so which kernels take them",
+    "ONEDNN_MAX_CPU_ISA": "the instructions that oneDNN may use: others add up in another order",
+    "DNNL_MAX_CPU_ISA": "its older name",
+    "ONEDNN_CPU_ISA_HINTS": "the width of vectors that oneDNN prefers",
+    "DNNL_CPU_ISA_HINTS": "its older name",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "whether oneDNN may compute float32 with bfloat16 or TF32",
+    "DNNL_DEFAULT_FPMATH_MODE": "its older name",
+    "TF_SET_ONEDNN_FPMATH_MODE": "the same, asked of TensorFlow",
+    "NVIDIA_TF32_OVERRIDE": "0 keeps NVIDIA's libraries from computing float32 with 10 bits of fraction",
+    "TF_CUDNN_DETERMINISTIC": "which of cuDNN's algorithms may be taken",
+    "TF_DETERMINISTIC_OPS": "whether operations that add up in any order are replaced",
+    "TF_CUDNN_USE_AUTOTUNE": "whether cuDNN's algorithm is the fastest in a trial",
+    "TF_CUDNN_USE_FRONTEND": "which of cuDNN's interfaces chooses the algorithm",
+    "TF_USE_CUBLASLT": "which of NVIDIA's libraries multiplies matrices",
+    "TF_ENABLE_WINOGRAD_NONFUSED": "whether convolutions go by Winograd's algorithm",
+    "CUBLAS_WORKSPACE_CONFIG": "the memory by which cuBLAS chooses its algorithm",
+    "TF_XLA_FLAGS": "whether TensorFlow compiles by itself, and how",
+    "XLA_FLAGS": "what XLA may fuse, reorder and approximate",
+    "LIBTPU_INIT_ARGS": "the same, of XLA's part for TPUs",
+    "JAX_DEFAULT_MATMUL_PRECISION": "how many bits of float32 products take",
+    "JAX_ENABLE_X64": "whether float64 is float64",
+    "JAX_NUMPY_DTYPE_PROMOTION": "what type mixed operations have",
+    "JAX_DEFAULT_PRNG_IMPL": "how random numbers are drawn",
+    "JAX_THREEFRY_PARTITIONABLE": "in which order random numbers are drawn",
+    "JAX_CPU_ENABLE_FAST_MATH": "whether XLA may reorder sums",
+    "TF_NUM_INTRAOP_THREADS": "among how many threads a sum is divided",
+    "OMP_NUM_THREADS": "the same, of oneDNN and OpenBLAS",
+    "OPENBLAS_NUM_THREADS": "the same, of OpenBLAS, by which NumPy computes the linear probe",
+    "OPENBLAS_CORETYPE": "the kernels of OpenBLAS",
+    "NPY_DISABLE_CPU_FEATURES": "the instructions that NumPy may use",
+}
+# What JAX really goes by, however it was set: in the environment or by a program.
+JAX_SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64", "jax_threefry_partitionable")
+# Instructions by which kernels are chosen, as Linux calls them on x86 and on ARM.
+INSTRUCTIONS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "sme", "bf16", "i8mm", "fphp")
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+# Separates the parts in a kind of features, so that it can be said in which one two kinds differ.
+SEPARATOR = "; "
+
+
+def parts(kind: str) -> dict[str, str]:
+    """Names and values, sorted: of the libraries, of the switches that are set, and of the processor.
+
+    Args:
+        kind: `CPU` or `GPU`.
+    """
+    backend = keras.backend.backend()
+    names = ("keras", "numpy", *packages.BACKENDS[backend])
+    found = {name: packages.installed(name) for name in names} | _settings(backend) | _blas()
+    # Sums are divided among threads: the same training bound to one core of two ended in other bytes.
+    found |= {"cores": str(usable_cores()), "instructions": _instructions()}
+    found |= {name: _in_order(os.environ[name]) for name in SWITCHES if os.environ.get(name)}
+    if kind == "GPU":
+        found |= _nvidia(backend)
+    return dict(sorted(found.items()))
+
+
+def written(found: Mapping[str, str]) -> str:
+    """The parts as one line."""
+    return SEPARATOR.join(f"{name} {value}" for name, value in found.items())
+
+
+def difference(now: str, then: str) -> str:
+    """In what two such lines differ, by name: what is so now, and what was so then."""
+    ours, theirs = now.split(SEPARATOR), then.split(SEPARATOR)
+    new = [part for part in ours if part not in theirs]
+    old = [part for part in theirs if part not in ours]
+    return f"now {', '.join(new) or 'nothing more'}; then {', '.join(old) or 'nothing more'}"
+
+
+def _in_order(flags: str) -> str:
+    """Flags mean the same in every order, but for the last of two with one name, which this keeps the last."""
+    words = flags.split()
+    return " ".join(sorted(words, key=lambda word: word.partition("=")[0]))
+
+
+def _settings(backend: str) -> dict[str, str]:
+    """What a program may have set, which no variable shows."""
+    config = keras.config
+    found = {
+        "floatx": config.floatx(),
+        "epsilon": f"{config.epsilon():g}",
+        "image_data_format": config.image_data_format(),
+    }
+    if backend == "jax":
+        import jax
+
+        return found | {name: str(getattr(jax.config, name)) for name in JAX_SETTINGS}
+    import tensorflow as tf
+
+    return found | {
+        "tensor_float_32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
+        "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
+    }
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than there are where it is bound to some, as in a container."""
+    with suppress(AttributeError):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _instructions() -> str:
+    """A model's name does not tell which instructions its host lets a virtual machine use."""
+    words: set[str] = set()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.partition(":")[0].strip() in ("flags", "Features"):
+                words = {word for word in line.split() if word.startswith(INSTRUCTIONS)}
+                break
+    return " ".join(sorted(words)) or platform.machine()
+
+
+def _blas() -> dict[str, str]:
+    """What NumPy multiplies matrices with."""
+    built: Any = np.show_config(mode="dicts")
+    found = built.get("Build Dependencies", {}).get("blas", {}) if isinstance(built, dict) else {}
+    return {"blas": f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()}
+
+
+def _nvidia(backend: str) -> dict[str, str]:
+    """CUDA, cuDNN, cuBLAS and the others as packages bring them, those TensorFlow was built with, and the driver."""
+    found = {
+        name: package.version
+        for package in distributions()
+        if (name := str(package.metadata["Name"]).lower()).startswith(("nvidia-", "jax-cuda"))
+    }
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        built = tf.sysconfig.get_build_info()
+        found |= {name: str(built[name]) for name in ("cuda_version", "cudnn_version") if name in built}
+    with suppress(OSError):
+        found["driver"] = NVIDIA_DRIVER.read_text().splitlines()[0]
+    return found

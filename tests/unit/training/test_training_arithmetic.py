@@ -1,0 +1,121 @@
+"""Features and checkpoints are kept apart by all that changes the last digits of a result."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+from tiny_training import HEAD, Listener, settings
+
+from vggflow import packages
+from vggflow.training import arithmetic, feature_cache, hardware
+from vggflow.training.fitting import fit
+from vggflow.training.preparation import set_up
+
+tensorflow_only = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a matter of TensorFlow")
+jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="a matter of JAX")
+
+
+@pytest.fixture(autouse=True)
+def _no_switches(monkeypatch):
+    for name in arithmetic.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize("switch", arithmetic.SWITCHES)
+def test_every_switch_changes_what_features_and_checkpoints_are_named_by(tmp_path, monkeypatch, switch):
+    here = hardware.prepare(settings().train, tmp_path)
+    found = [here.arithmetic()]
+    for value in ("0", "1"):
+        monkeypatch.setenv(switch, value)
+        found.append(here.arithmetic())
+    assert len(set(found)) == 3
+    assert f"{switch} 1" in found[2].split(arithmetic.SEPARATOR)
+
+
+def test_the_libraries_that_compute_are_named_with_their_versions(tmp_path):
+    found = arithmetic.parts("CPU")
+    for name in ("keras", "numpy", *packages.BACKENDS[keras.backend.backend()]):
+        assert found[name] == packages.installed(name) != ""
+    assert found["blas"] and found["instructions"] and int(found["cores"]) >= 1
+    assert (found["floatx"], found["epsilon"]) == ("float32", "1e-07")
+
+
+@jax_only
+def test_jaxlib_and_its_settings_are_named_however_they_were_set():
+    import jax
+
+    before = arithmetic.parts("CPU")
+    assert before["jaxlib"] == packages.installed("jaxlib")
+    with jax.default_matmul_precision("bfloat16"):
+        assert arithmetic.parts("CPU")["jax_default_matmul_precision"] == "bfloat16"
+    assert before["jax_default_matmul_precision"] != "bfloat16"
+
+
+@tensorflow_only
+def test_tf32_that_a_program_switched_off_is_another_arithmetic():
+    import tensorflow as tf
+
+    before = arithmetic.parts("GPU")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        assert arithmetic.difference(
+            arithmetic.written(arithmetic.parts("GPU")), arithmetic.written(before)
+        ) == ("now tensor_float_32 False; then tensor_float_32 True")
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(True)
+    assert {"cuda_version", "cudnn_version"} <= set(before)
+
+
+def test_flags_in_another_order_are_the_same_and_the_last_of_two_wins(monkeypatch):
+    def named(flags):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        return arithmetic.parts("CPU")["XLA_FLAGS"]
+
+    assert named("--b=1 --a=2") == named("--a=2  --b=1") == "--a=2 --b=1"
+    assert named("--a=1 --a=2") != named("--a=2 --a=1")
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="binding to cores is Linux's")
+def test_a_process_bound_to_one_core_is_another_machine():
+    """Its threads divide sums otherwise: the same training ended in other bytes."""
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "from vggflow.training import arithmetic; print(arithmetic.usable_cores())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1\n", done.stderr[-2000:]
+
+
+def test_features_computed_under_another_switch_are_not_taken_and_the_line_names_it(
+    make_job, monkeypatch, capfd
+):
+    job = make_job({"phases": [HEAD]})
+    fit(job, Listener())
+    assert "computed otherwise" not in capfd.readouterr().err
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    again = Listener()
+    fit(job, again)
+    assert again.ends["feature_images"] == 40
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "computed otherwise" in line]
+    assert said.endswith("now ONEDNN_DEFAULT_FPMATH_MODE BF16; then nothing more")
+    assert len(feature_cache.contents(job.state_folder)) == 2
+    third = Listener()
+    fit(job, third)
+    assert third.ends["feature_images"] == 0
+
+
+def test_a_checkpoint_from_under_another_switch_is_not_gone_on_with(make_job, monkeypatch):
+    job = make_job({"phases": [HEAD]})
+    first = set_up(job).checkpoints.folder
+    assert set_up(job).checkpoints.folder == first
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert set_up(job).checkpoints.folder != first
+
+
+def test_a_line_of_parts_names_only_what_differs():
+    then = {"keras": "3.15.1", "numpy": "2.4.0"}
+    now = then | {"keras": "3.16.0", "cores": "2"}
+    said = arithmetic.difference(arithmetic.written(now), arithmetic.written(then))
+    assert said == "now keras 3.16.0, cores 2; then keras 3.15.1"
