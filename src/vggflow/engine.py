@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vggflow.errors import UsageError
@@ -43,20 +43,30 @@ def import_keras(backend: str | None = None) -> None:
     """
     if "keras" in sys.modules:
         return
-    os.environ[BACKEND] = _backend(backend)
+    name = _backend(backend)
+    if backend:
+        os.environ[BACKEND] = name
     # TensorFlow's default takes the whole GPU, also from a training that is at work on it.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    if os.environ[BACKEND] == "jax":
+    if name == "jax":
         _set_up_jax()
-    # Keras reads `keras.json` from this folder, and writes one where there is none.
-    with tempfile.TemporaryDirectory(prefix="vggflow-keras-") as empty, _environment({HOME: empty}, NOT_READ):
+    # Keras reads `keras.json` from its home, and writes one where there is none.
+    # Nothing of it stays: programs that this one starts may be told another backend by their settings.
+    with (
+        tempfile.TemporaryDirectory(prefix="vggflow-keras-") as empty,
+        _environment({HOME: empty, BACKEND: name}, NOT_READ),
+    ):
         import keras  # noqa: F401
 
 
 def keras_folder() -> Path:
     """Where Keras keeps what it downloaded: `KERAS_HOME`, else `.keras` in the user's home."""
     given = os.environ.get(HOME)
-    return Path(given) if given else Path("~/.keras").expanduser()
+    if given:
+        return Path(given)
+    with suppress(RuntimeError):  # a user without a home
+        return Path.home() / ".keras"
+    return Path(tempfile.gettempdir()) / ".keras"
 
 
 def _backend(wanted: str | None) -> str:

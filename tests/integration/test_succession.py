@@ -371,6 +371,35 @@ def test_a_model_that_needs_code_to_load_is_refused_and_recorded(here: Workspace
     assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
 
 
+def test_a_registered_model_with_weights_that_are_no_numbers_is_refused_and_recorded(here: Workspace) -> None:
+    """As an older vggflow may have registered it: this one writes no such file."""
+    import zipfile
+
+    import numpy as np
+
+    from vggflow import files as written
+    from vggflow.models import files
+
+    path, spoilt = here.path(artifacts.MODEL), here.root / "spoilt.keras"
+    model, _ = files.load(path)
+    first = next(layer for layer in model.layers if layer.weights)
+    first.set_weights([np.full(values.shape, np.nan) for values in first.get_weights()])
+    model.save_weights(here.root / "spoilt.weights.h5")
+    with zipfile.ZipFile(path) as before, zipfile.ZipFile(spoilt, "w") as after:
+        for name in before.namelist():
+            weights = (here.root / "spoilt.weights.h5").read_bytes()
+            after.writestr(name, weights if name == files.WEIGHTS_MEMBER else before.read(name))
+    client, names = connection.connect(here), here.settings().registry
+    known = registry.versions(client, names.candidates)[0]
+    made = client.create_run(client.get_run(known.run_id).info.experiment_id)
+    logged = _log_foreign(client, made.info.run_id, spoilt)
+    tags = {**known.tags, registry.KEY: "spoilt", "sha256.model": written.sha256(spoilt)}
+    version = client.create_model_version(names.candidates, logged, run_id=known.run_id, tags=tags)
+    with pytest.raises(PromotionRefused, match=f"layer {first.name} holds numbers that are not finite"):
+        succession.promote(here, replace(ASKED, number=int(version.version), override=True))
+    assert (champion(here), last_decision(here)[decisions.OUTCOME]) == (1, "kept")
+
+
 def _log_foreign(client: connection.Client, run_id: str, path: Path) -> str:
     client.log_artifact(run_id, str(path), "model/data")
     return f"{client.get_run(run_id).info.artifact_uri}/model"

@@ -106,6 +106,11 @@ def test_keras_that_was_imported_before_is_set_right(home: Path) -> None:
     assert json.loads(done.stdout) == DEFAULTS
 
 
+def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_own(tmp_path: Path) -> None:
+    code = "import os; from vggflow import engine; engine.start(); print(os.environ.get('KERAS_BACKEND'))"
+    assert ran(code, tmp_path).stdout == "None\n"
+
+
 @pytest.mark.parametrize("backend", ["torch", "numpy", "tensorflo"])
 def test_a_backend_that_vggflow_does_not_know_is_one_line(tmp_path: Path, backend: str) -> None:
     code = (

@@ -77,15 +77,15 @@ def _download(published: Published, folder: Path) -> Path:
     engine.import_keras()
     import keras
 
-    folder_of_keras = str(engine.keras_folder())
+    cache = engine.keras_folder()
+    with contextlib.suppress(OSError):  # where it can't be, Keras takes a temporary folder
+        cache.mkdir(parents=True, exist_ok=True)
     name, url, md5 = published.file_name, published.url, published.md5
     try:
         # Keras draws its bar on stdout, which belongs to the result.
         with contextlib.redirect_stdout(sys.stderr):
             return Path(
-                keras.utils.get_file(
-                    name, url, cache_dir=folder_of_keras, cache_subdir="models", file_hash=md5
-                )
+                keras.utils.get_file(name, url, cache_dir=str(cache), cache_subdir="models", file_hash=md5)
             )
     except Exception as error:  # Keras raises a plain Exception when there is no network
         raise WeightsUnreachable(
