@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from vggflow.credentials import hidden_from_output
-from vggflow.errors import VggflowError
+from vggflow.errors import UsageError, VggflowError
 from vggflow.process import INTERRUPTED, ending_with_parents
 from vggflow.tracking.address import PATIENT
 from vggflow.workspace import find
@@ -60,6 +60,7 @@ def _ended(message: str, code: int) -> int:
 
 def _do(arguments: argparse.Namespace) -> int:
     verb = arguments.verb
+    _require_server()
     if verb == "retrain":
         from flows.retrain import run_here
 
@@ -83,6 +84,17 @@ def _do(arguments: argparse.Namespace) -> int:
 
         _print({"data": announce_data(workspace)})
     return 0
+
+
+def _require_server() -> None:
+    """Prefect's own words for this are a traceback."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
+
+    if not PREFECT_API_URL.value() and not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        raise UsageError(
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE=false forbids a Prefect server for this run alone, and "
+            "PREFECT_API_URL names none: set PREFECT_API_URL, or unset the other"
+        )
 
 
 def _print(content: dict[str, Any]) -> None:

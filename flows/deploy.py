@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -17,7 +17,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from flows import automations
+from flows import automations, deployable
 from flows.events import NEW_DATA
 from flows.identity import TAG, Identity, identity
 from vggflow.errors import UsageError, VggflowError
@@ -31,13 +31,14 @@ QUEUES = ("cpu", "gpu")
 class Deployed:
     """What the server knows now: the workspace, a row per deployment, and the names of its automations.
 
-    `silent` names the automations that the file has and that tell nobody.
+    `silent` names the automations that the file has and that tell nobody; `note` says what workers will lack.
     """
 
     here: Identity
     rows: list[dict[str, Any]]
     automations: list[str]
     silent: list[str]
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -47,6 +48,7 @@ class Deployed:
             "deployments": self.rows,
             "automations": self.automations,
             "silent": self.silent,
+            "note": self.note,
         }
 
 
@@ -54,7 +56,8 @@ def deploy(workspace: Workspace) -> Deployed:
     """Applies deployments, triggers and automations; run again, it changes only what changed.
 
     Raises:
-        UsageError: no server is named, or another workspace of the same name is deployed there.
+        UsageError: no server is named, another workspace of the same name is deployed there, workers could not clone
+            the branch, or the file gives a flow what it does not take.
         VggflowError: Prefect refused what the file says.
     """
     if "PREFECT_API_URL" not in os.environ:
@@ -62,10 +65,13 @@ def deploy(workspace: Workspace) -> Deployed:
             "no Prefect server to deploy to: set PREFECT_API_URL, or start one with `vggflow up`"
         )
     content = yaml.safe_load((workspace.root / FILE).read_text("utf-8"))
+    deployable.check_file(content, workspace.root)
     here = identity(workspace)
+    deployable.check_branch(workspace, here)
     asyncio.run(_prepare(here, _pools(content)))
     _apply_file(workspace)
-    return asyncio.run(_finish(here, content.get("automations") or []))
+    made = asyncio.run(_finish(here, content.get("automations") or []))
+    return replace(made, note=deployable.not_pushed(workspace, here))
 
 
 def _pools(content: dict[str, Any]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The retrain flow: data → validate → train → evaluate → register → promote → publish, a task each."""
+"""The retrain flow: data → validate → train → evaluate → push → register → promote → publish, a task each."""
 
 import importlib
 import logging
@@ -101,6 +101,21 @@ def stage(name: str) -> Any:
 validate, train, evaluate = stage("validate"), stage("train"), stage("evaluate")
 
 
+@step("push")
+def push(workspace: Workspace) -> None:
+    """Data, weights, models and the run cache are on the DVC remote, before anybody can come to rely on them.
+
+    Raises:
+        VggflowError: the remote did not take them, so that nothing may be registered.
+    """
+    try:
+        workspace.dvc("push", "--run-cache")
+    except VggflowError as error:
+        stopped = VggflowError(f"nothing is registered before the DVC remote has data and model: {error}")
+        stopped.retry = error.retry
+        raise stopped from error
+
+
 @step("register")
 def register(workspace: Workspace, sample: bool) -> "tuple[Version, bool]":
     """The evaluated model is a candidate, registered once."""
@@ -120,10 +135,9 @@ def promote(workspace: Workspace, version: "Version", sample: bool) -> "Promotio
 
 @step("publish")
 def publish(workspace: Workspace, promotion: "Promotion") -> "Pages":
-    """Data, weights, models and the run cache are on the DVC remote, and the gate's pages in MLflow."""
+    """The gate's pages are in MLflow, and what was settled is known as such."""
     from vggflow.tracking import reports, settled
 
-    workspace.dvc("push", "--run-cache")
     pages = reports.publish(workspace, promotion.candidate.run_id)
     if promotion.outcome in FINAL:
         settled.mark(workspace, promotion.candidate)
@@ -205,6 +219,7 @@ def _go(here: Workspace, sample: bool, deadline: float | None, way: Way) -> Stat
     bring_data(here)
     for name, run in (("validate", validate), ("train", train), ("evaluate", evaluate)):
         way.ran[name] = run(here, deadline)
+    push(here)
     version, way.new = register(here, sample)
     way.promotion = promote(here, version, sample)
     way.pages = publish(here, way.promotion)

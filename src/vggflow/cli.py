@@ -445,7 +445,7 @@ def retrain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run, and why.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Runs the whole flow, now: data, validate, train, evaluate, register, promote, publish."""
+    """Runs the whole flow, now: data, validate, train, evaluate, push, register, promote, publish."""
     if dry_run:
         _print_plan(_here(context), as_json)
         return
@@ -495,6 +495,8 @@ def deploy(context: typer.Context, as_json: AsJson = False) -> None:
     out.print(table("", columns, [[str(row[column]) for column in columns] for row in found["deployments"]]))
     say(f"workspace {found['workspace']}: {found['place']}")
     say(f"automations: {', '.join(found['automations'])}")
+    if found["note"]:
+        say(found["note"])
     if found["silent"]:
         say(f"nobody is told of {', '.join(found['silent'])}: set VGGFLOW_NOTIFY_URL and deploy again")
 

@@ -115,7 +115,8 @@ def _registry(workspace: Workspace, settings: Settings, *, computes: bool) -> li
         candidate = Step("register", "a candidate", "if the model is another than those that are registered")
     else:
         candidate = Step("register", UP_TO_DATE, f"candidate {challenger.number} is the challenger")
-    return [candidate, _promotion(settings, champion, book.hold is not None), _publish()]
+    judged = _promotion(settings, champion, book.hold is not None)
+    return [_push(), candidate, judged, Step("publish", "add", "the gate's pages to the run in MLflow")]
 
 
 def _promotion(settings: Settings, champion: str, held: bool) -> Step:
@@ -127,5 +128,5 @@ def _promotion(settings: Settings, champion: str, held: bool) -> Step:
     return Step("promote", "judge", f"{rule}; once for the same models, images and rules")
 
 
-def _publish() -> Step:
-    return Step("publish", "push", "what the DVC remote does not have yet")
+def _push() -> Step:
+    return Step("push", "push", "what the DVC remote does not have yet")

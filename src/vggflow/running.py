@@ -34,6 +34,10 @@ ADVICE = {
 }
 
 
+# Nobody mends these by waiting.
+LASTING = ("dubious ownership", LOST)
+
+
 class NoRepository(UsageError):
     """git was asked about a folder that is in no git repository."""
 
@@ -71,7 +75,9 @@ def run(command: Sequence[str], folder: Path, environment: dict[str, str], *, no
     said = done.stderr if done.stderr.strip() else done.stdout
     if "not a git repository" in said:
         raise NoRepository(f"{folder} is in no git repository: run `vggflow init .` there")
-    raise VggflowError(_failure(command, folder, done.returncode, said))
+    failed = VggflowError(_failure(command, folder, done.returncode, said))
+    failed.retry = not any(sign in said for sign in LASTING)
+    raise failed
 
 
 def reason(said: str) -> str:

@@ -186,7 +186,7 @@ def test_an_unreachable_dvc_remote_is_tried_again(running: Team, worker: Program
     aside = remote.with_name("aside")
     remote.rename(aside)
     remote.write_text("not a folder")
-    wait(lambda: _retries(running, number), 300, "publishing is tried again")
+    wait(lambda: _retries(running, number), 300, "pushing is tried again")
     time.sleep(SECONDS_AWAY)
     remote.unlink()
     aside.rename(remote)

@@ -165,3 +165,66 @@ def test_the_sample_goes_the_whole_way_without_touching_an_alias(
     assert models(root, prefect_api) == before
     code, out = vggflow(root, prefect_api, "retrain")
     assert last_state(prefect_api)[1] == "Nothing new", out
+
+
+def _own_remote(origin: Path, folder: Path) -> tuple[Path, Path]:
+    """A copy of the workspace with a copy of its remote, and something new to learn."""
+    root, remote = folder / "tiny", folder / "remote"
+    shutil.copytree(origin, root)
+    shutil.copytree(origin.with_name("tiny.dvc-remote"), remote)
+    workspaces.Workspace(root).dvc("remote", "modify", "local", "url", str(remote))
+    write_params(root, train={"seed": 8})
+    return root, remote
+
+
+@pytest.mark.slow
+def test_a_remote_that_takes_nothing_holds_registration_and_promotion_up(
+    origin: Path, prefect_api: str, tmp_path: Path
+) -> None:
+    root, remote = _own_remote(origin, tmp_path)
+    before = models(root, prefect_api)
+    remote.rename(remote.with_name("aside"))
+    remote.write_text("not a folder")
+    command = [sys.executable, "-m", "vggflow.cli", "-C", str(root), "retrain"]
+    running = subprocess.Popen(
+        command,
+        env=os.environ | {"PREFECT_API_URL": prefect_api},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert running.stdout is not None
+    said = ""
+    for line in running.stdout:
+        said += line
+        if "Task run failed" in line or "Retr" in line:
+            break
+    else:
+        pytest.fail(said)
+    assert (
+        "nothing is registered before the DVC remote has data and model: `dvc push --run-cache` failed"
+        in said
+    )
+    assert "Not a directory" in said
+    assert models(root, prefect_api) == before
+    remote.unlink()
+    remote.with_name("aside").rename(remote)
+    said += running.communicate(timeout=300)[0]
+    assert running.returncode == 0, said
+    assert len(models(root, prefect_api)) > len(before)
+
+
+@pytest.mark.slow
+def test_a_model_whose_weights_are_nowhere_is_not_registered_and_not_tried_again(
+    origin: Path, prefect_api: str, tmp_path: Path
+) -> None:
+    root, remote = _own_remote(origin, tmp_path)
+    before = models(root, prefect_api)
+    for place in (root / ".dvc/cache", remote):
+        shutil.rmtree(place)
+        place.mkdir()
+    code, out = vggflow(root, prefect_api, "retrain")
+    assert (code, last_state(prefect_api)) == (1, ("FAILED", "Failed")), out
+    assert "nothing is registered before the DVC remote has data and model" in out.splitlines()[-1]
+    assert "neither locally nor on remote" in out.splitlines()[-1]
+    assert models(root, prefect_api) == before

@@ -20,7 +20,7 @@ def test_a_first_retraining_would_do_everything(workspace: Path) -> None:
         path for path in workspace.rglob("*") if ".vggflow" not in path.parts and ".dvc" not in path.parts
     )
     found = _would(workspace)
-    assert list(found) == ["data", "validate", "train", "evaluate", "register", "promote", "publish"]
+    assert list(found) == ["data", "validate", "train", "evaluate", "push", "register", "promote", "publish"]
     assert found["data"][0] == "up to date"
     assert [found[stage][0] for stage in ("validate", "train", "evaluate")] == ["run, or restore"] * 3
     assert "no champion yet" in found["promote"][1]
