@@ -71,8 +71,8 @@ class ModelSettings(Section):
 Expectation = Literal[
     "links", "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
     "missing_class", "vanished_class", "different_classes", "case_collisions", "too_few_classes", "too_few_images",
-    "imbalance", "label_shift", "relabelled", "near_duplicates", "known_unlabelled", "odd_shapes", "odd_sizes",
-    "dark", "blank", "blurred", "extension_mismatch", "foreign_files", "stray_files",
+    "imbalance", "label_shift", "shrunk", "relabelled", "near_duplicates", "known_unlabelled", "odd_shapes",
+    "odd_sizes", "dark", "blank", "blurred", "extension_mismatch", "foreign_files", "stray_files",
 ]  # fmt: skip
 Excludable = Literal[
     "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
@@ -95,7 +95,8 @@ class ValidateSettings(Section):
         max_aspect_ratio: of the longer side to the shorter one.
         max_size_ratio: of the longer side to the median of all pictures, or the other way round.
         max_imbalance: how many times more images the largest class of train may have than another.
-        max_label_shift: how far the share of a class in train may move from the data of the champion.
+        max_label_shift: how far the share of a class in its split may move from the data of the champion.
+        max_shrinkage: the part of its images that a class in a split may lose against the data of the champion.
         near_similarity: correlation of the pixels from which on two pictures are near copies.
         near_hash_distance: bits of 64 in which perceptual hashes of near copies may differ.
         near_min_detail: pictures with less to see than this are compared by their bytes only.
@@ -112,6 +113,7 @@ class ValidateSettings(Section):
     max_size_ratio: float = Field(default=10.0, ge=1.0)
     max_imbalance: float = Field(default=10.0, ge=1.0)
     max_label_shift: Fraction = 0.1
+    max_shrinkage: Fraction = 0.2
     near_similarity: Fraction = 0.9
     near_hash_distance: int = Field(default=8, ge=4, le=16)
     near_min_detail: float = Field(default=1.0, ge=0.0)

@@ -43,34 +43,50 @@ def class_table(
     """One row per labelled split and class, also for classes of train that another split lacks, and for those of
     the reference's train that are gone.
 
-    `images` can be learned from; `images_if_any` is null instead of 0; `part_of_largest` compares the classes
-    of train, `shift` their shares with those in the reference manifest; the rest is named like an
-    expectation.
+    `images` can be used; `images_if_any` is null instead of 0; `part_of_largest` compares the classes of train.
+    With the reference manifest are compared, in each split for itself: `shift`, how far the share of a class moved,
+    and `part_of_before`, the images to those of then. The rest is named like an expectation.
     """
-    counts, before = _counts(manifest), _trained(reference)
-    lost = set(before.index) - {folder.class_name for folder in folders if folder.split == "train"}
-    wanted = _sorted({*_wanted(folders), *(ClassFolder("train", name) for name in lost)})
+    counts, before = _counts(manifest), _labelled_counts(reference)
+    lost = _lost(folders, before)
+    wanted = _sorted({*_wanted(folders), *lost})
     classes = pd.DataFrame([(str(folder), folder.split, folder.class_name) for folder in wanted])
     classes.columns = pd.Index(["path", "split", "class_name"])
     places = pd.MultiIndex.from_frame(classes[["split", "class_name"]])
     classes["images"] = counts.reindex(places, fill_value=0).to_numpy()
     classes["images_if_any"] = classes["images"].astype("Int64").where(classes["images"] > 0)
+    classes["images_before"] = before.reindex(places).astype("Int64").to_numpy()
     _add_reasons(classes, folders)
-    gone = (classes["split"] == "train") & classes["class_name"].isin(lost)
-    told = [f"{before.get(name)} images there, no folder here" for name in classes["class_name"]]
+    gone = classes["path"].isin([str(folder) for folder in lost])
+    told = [f"{number} images there, no folder here" for number in classes["images_before"]]
     classes["vanished_class"] = pd.Series(told, index=classes.index, dtype="str").where(gone)
     classes.loc[gone, "missing_class"] = None
     in_train = classes["split"] == "train"
     largest = max(int(classes.loc[in_train, "images"].max()), 1)
     classes["part_of_largest"] = (classes["images_if_any"] / largest).where(in_train)
-    classes["shift"] = _shift(classes, counts, reference)
+    classes["part_of_before"] = classes["images_if_any"] / classes["images_before"]
+    classes["shift"] = _shift(classes)
     return classes
 
 
-def _wanted(folders: Sequence[ClassFolder]) -> set[ClassFolder]:
+def _lost(folders: Sequence[ClassFolder], before: "pd.Series[int]") -> set[ClassFolder]:
+    """Classes that train had and has no more, and those of a split that is gone, of which nothing else tells."""
+    here, trained = _trained(folders)
+    then = {ClassFolder(str(split), str(name)) for split, name in before.index}
+    of_train = {folder for folder in then if folder.split == "train" and folder.class_name not in trained}
+    return of_train | {each for each in then if each.split not in here and each.class_name in trained}
+
+
+def _trained(folders: Sequence[ClassFolder]) -> tuple[set[str], set[str]]:
+    """The splits with labels, and the classes of train."""
     labelled = [folder for folder in folders if folder.class_name != UNLABELLED]
     splits = {folder.split for folder in labelled}
-    trained = {folder.class_name for folder in labelled if folder.split == "train"}
+    return splits, {folder.class_name for folder in labelled if folder.split == "train"}
+
+
+def _wanted(folders: Sequence[ClassFolder]) -> set[ClassFolder]:
+    splits, trained = _trained(folders)
+    labelled = [folder for folder in folders if folder.class_name != UNLABELLED]
     return {ClassFolder(split, name) for split in splits for name in trained}.union(labelled)
 
 
@@ -78,13 +94,12 @@ def _sorted(folders: set[ClassFolder]) -> list[ClassFolder]:
     return sorted(folders, key=lambda folder: (SPLITS.index(folder.split), folder.class_name))
 
 
-def _trained(reference: pd.DataFrame | None) -> "pd.Series[int]":
-    """Images per class in the reference's train."""
+def _labelled_counts(reference: pd.DataFrame | None) -> "pd.Series[int]":
+    """Images per split and class in the reference."""
     if reference is None:
-        return pd.Series(dtype="int64")
+        return pd.Series(dtype="int64", index=pd.MultiIndex.from_arrays([[], []]))
     counts = _counts(reference)
-    train = counts[counts.index.get_level_values("split") == "train"].droplevel("split")
-    return train[train.index != UNLABELLED]
+    return counts[counts.index.get_level_values("class_name") != UNLABELLED]
 
 
 def _counts(manifest: pd.DataFrame) -> pd.Series:
@@ -123,13 +138,12 @@ def _unknown(folder: ClassFolder, trained: Sequence[str]) -> str:
     return f"train has no class {folder.class_name}{hint}"
 
 
-def _shift(classes: pd.DataFrame, counts: pd.Series, reference: pd.DataFrame | None) -> pd.Series:
-    if reference is None or "train" not in counts.index.get_level_values("split"):
-        return pd.Series(pd.NA, index=classes.index, dtype="Float64")
-    train = counts[counts.index.get_level_values("split") == "train"].droplevel("split")
-    now, before = (table / table.sum() for table in (train[train.index != UNLABELLED], _trained(reference)))
-    shift = (now.reindex(now.index.union(before.index), fill_value=0) - before).abs().fillna(now)
-    return classes["class_name"].map(shift).where(classes["split"] == "train").astype("Float64")
+def _shift(classes: pd.DataFrame) -> pd.Series:
+    """How far the share of each class in its split moved; null in a split that is new or gone."""
+    now, before = classes["images"].astype("Float64"), classes["images_before"].fillna(0).astype("Float64")
+    both = [numbers.groupby(classes["split"]).transform("sum") for numbers in (now, before)]
+    known = (both[0] > 0) & (both[1] > 0)
+    return (now / both[0] - before / both[1]).abs().where(known)
 
 
 def _extension_mismatch(images: pd.DataFrame) -> pd.Series:

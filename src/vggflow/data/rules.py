@@ -96,6 +96,7 @@ def _image_rules(settings: ValidateSettings) -> list[Rule]:
 
 def _class_rules(settings: ValidateSettings) -> list[Rule]:
     few, imbalance, shift = settings.min_images_per_class, settings.max_imbalance, settings.max_label_shift
+    kept = 1 - settings.max_shrinkage
     return [
         _told("missing_class", "critical", "without a readable image", "classes"),
         _told("vanished_class", "critical", "that the data compared with has and this lacks", "classes"),
@@ -124,10 +125,19 @@ def _class_rules(settings: ValidateSettings) -> list[Rule]:
             "label_shift",
             "classes",
             "warning",
-            f"whose share of train moved by more than {shift:.0%}",
+            f"whose share of their split moved by more than {shift:.0%}",
             "shift",
             "its share moved by {shift:.1%}" + f", expected at most {shift:.0%}",
             maximum=shift,
+        ),
+        Rule(
+            "shrunk",
+            "classes",
+            "warning",
+            f"with less than {kept:.0%} of the images in the data compared with",
+            "part_of_before",
+            f"{{images}} images, {{images_before}} there, expected at least {kept:.0%} of them",
+            minimum=kept,
         ),
     ]
 

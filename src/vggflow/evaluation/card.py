@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader
 
+from vggflow.models.probabilities import HIGHEST, LOWEST
+
 Facts = Mapping[str, Any]
 
 # Below this many test images a class's recall is hardly known: its 95 % interval is ± 10 % and more.
@@ -64,6 +66,12 @@ def limits(facts: Facts) -> Iterator[str]:
         yield f"Few test images, below {FEW_IMAGES}, speak for {_listed(few)}: the recall is hardly known."
     if evaluation.get("split", "test") != "test":
         yield "It was measured on images that also chose its best epochs, so expect less on new ones."
+    temperature = evaluation.get("calibration", {}).get("temperature", 1.0)
+    if not LOWEST < temperature < HIGHEST:
+        yield (
+            f"Its calibration temperature, {temperature:g}, is as far as it may go: something else than the sharpness "
+            "of its probabilities is wrong, so trust its answers, if at all, and not its confidence."
+        )
     error = evaluation["calibration_error"]
     yield f"Its confidence misses its accuracy by {100 * error:.1f} percentage points on average."
     yield "The measures hold for images like the test images: another camera or season is a new question."

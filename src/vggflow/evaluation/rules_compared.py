@@ -121,13 +121,18 @@ def collapsed(
     gained: NDArray[np.int64], lost: NDArray[np.int64], images: NDArray[np.int64], most: float
 ) -> NDArray[np.bool_]:
     """Which classes lost more than `most` of their recall, and more than chance gives where all others stand."""
-    p = holm(unlike_the_others(lost, images))
-    return np.asarray((lost - gained > most * images) & (p < SIGNIFICANCE))
+    less = lost - gained > most * images
+    return np.asarray(less & (holm(unlike_the_others(lost, images, less)) < SIGNIFICANCE))
+
+
+def shown_better(gained: NDArray[np.int64] | int, lost: NDArray[np.int64] | int) -> NDArray[np.bool_]:
+    """Where the challenger is really better, by McNemar's test, for each pair of counts."""
+    return np.asarray((mcnemar(gained, lost) < SIGNIFICANCE) & (np.asarray(gained) > np.asarray(lost)))
 
 
 def _better(joint: Joint, min_gain: float) -> Check:
     p = float(mcnemar(joint.only_challenger, joint.only_champion))
-    real = p < SIGNIFICANCE and joint.gain > 0
+    real = bool(shown_better(joint.only_challenger, joint.only_champion))
     passed = real and joint.gain >= min_gain
     says = f"gain {joint.gain:+.4f} in accuracy, p = {p:.3g} (McNemar)"
     if p < SIGNIFICANCE and joint.gain < 0:

@@ -11,6 +11,8 @@ Counts = NDArray[np.int64] | int
 
 SIGNIFICANCE = 0.05
 POWER = 0.8
+# Classes are never all equally hard: without a least difference a hard one looks like a lost one.
+LEAST_CORRELATION, MOST_CORRELATION = 0.05, 0.95
 
 
 def mcnemar(only_challenger: Counts, only_champion: Counts) -> NDArray[np.float64]:
@@ -66,21 +68,53 @@ def _tango(only_challenger: int, only_champion: int, images: int, difference: fl
     return surplus / sqrt(variance)
 
 
-def unlike_the_others(lost: Counts, images: Counts) -> NDArray[np.float64]:
-    """Per class the one-sided p value of "its images are lost no more often than those of all other classes".
+def unlike_the_others(lost: Counts, images: Counts, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Per class the one-sided p value of "its images are lost as those of the other classes are".
 
     Where images of a class are few, McNemar's test can't find a loss among many classes, however complete it is;
-    the rate at which all other images are lost says what chance gives. A binomial test of the one class against
-    that rate (with one more image lost and one more kept, so that it is never 0).
+    how often all the others are lost, and how much that differs between them, says what chance gives: a
+    beta-binomial distribution, fitted to the others by its moments. 1.0 where it is not asked.
 
     Args:
         lost: Images that only the champion got right, classes along the last axis.
         images: All images of the class, of the same shape.
+        asked: For which classes, of the same shape.
+
+    Source: J. Kleinman, Journal of the American Statistical Association 68 (1973), 46–54 (moments).
     """
-    lost, images = np.asarray(lost, dtype=np.int64), np.asarray(images, dtype=np.int64)
-    others = images.sum(axis=-1, keepdims=True) - images
-    rate = (lost.sum(axis=-1, keepdims=True) - lost + 1) / (others + 2)
-    return np.asarray(np.where(lost > 0, special.bdtrc(lost - 1, np.maximum(images, 1), rate), 1.0))
+    x, n = np.asarray(lost, dtype=np.float64), np.asarray(images, dtype=np.float64)
+
+    def others(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(values.sum(axis=-1, keepdims=True) - values)
+
+    # One more image lost and one more kept, so that the rate is never 0.
+    rate = (others(x) + 1) / (others(n) + 2)
+    scatter = (others(x * x) - 2 * rate * others(x * n) + rate**2 * others(n * n)) / (rate * (1 - rate))
+    alike = np.maximum(others(n * (n - 1)), 1)
+    correlation = np.clip((scatter - others(n)) / alike, LEAST_CORRELATION, MOST_CORRELATION)
+    p = np.ones(x.shape)
+    p[asked] = _beta_binomial_tail(x[asked], n[asked], rate[asked], correlation[asked])
+    return p
+
+
+def _beta_binomial_tail(
+    least: NDArray[np.float64],
+    images: NDArray[np.float64],
+    rate: NDArray[np.float64],
+    correlation: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """The chance of at least so many of the images, all of shape (N,)."""
+    if not len(least):
+        return np.ones(0)
+    first, second = (
+        share[:, np.newaxis] * (1 / correlation - 1)[:, np.newaxis] for share in (rate, 1 - rate)
+    )
+    count, n = np.arange(int(images.max()) + 1), images[:, np.newaxis]
+    left = np.maximum(n - count, 0)
+    ways = special.gammaln(n + 1) - special.gammaln(count + 1) - special.gammaln(left + 1)
+    chance = np.exp(ways + special.betaln(count + first, left + second) - special.betaln(first, second))
+    inside = (count >= least[:, np.newaxis]) & (count <= n)
+    return np.asarray(np.minimum(1.0, np.where(inside, chance, 0.0).sum(axis=1)))
 
 
 def images_for_a_drop(classes: int, significance: float) -> int:

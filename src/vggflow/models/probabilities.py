@@ -5,6 +5,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+# Of the calibration temperature: at a bound something else than the sharpness of the probabilities is wrong.
+LOWEST, HIGHEST = 0.1, 10.0
+
 
 def class_probabilities(outputs: Any) -> NDArray[np.float64]:
     """Probabilities (N, K), float64, from outputs (N, 1), the sigmoid of the second class, or (N, K)."""

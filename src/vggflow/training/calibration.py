@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-# Outside of this range something else than the sharpness of the probabilities is wrong.
-LOWEST, HIGHEST = 0.1, 10.0
+from vggflow.models.probabilities import HIGHEST, LOWEST
+
 # 81 temperatures, each 6 % above the one before; 1.0 is the middle one.
 GRID = np.geomspace(LOWEST, HIGHEST, 81)
 FOLDS = 10

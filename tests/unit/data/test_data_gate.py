@@ -53,7 +53,7 @@ def test_good_data_pass_and_leave_data_docs(data, tmp_path):
 
     assert judgement.verdict.passed
     assert judgement.verdict.problems == ()
-    assert judgement.verdict.message == "data passed 26 expectations"
+    assert judgement.verdict.message == "data passed 27 expectations"
     assert (tmp_path / "out" / "docs" / "index.html").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["docs"]
 
@@ -176,6 +176,58 @@ def test_a_class_that_vanished_from_all_splits_is_refused_unless_that_is_switche
     assert verdict.problems[0].paths == ("train/birds",)
     meant = ValidateSettings(severity={"vanished_class": "off"})
     assert gate.judge(data, meant, tmp_path / "docs", reference=reference).verdict.passed
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_a_split_that_shrank_is_told_against_a_reference(tmp_path, split):
+    data = grow(tmp_path / "data", per_class=10)
+    reference = scan(data)
+    for path in [*(data / split).glob("*/*")]:
+        if int(path.stem) >= 4:
+            path.unlink()
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+
+    assert verdict.passed
+    (problem,) = verdict.problems
+    assert (problem.expectation, problem.paths) == ("shrunk", (f"{split}/cats", f"{split}/dogs"))
+    assert problem.reasons[0] == "4 images, 10 there, expected at least 80% of them"
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_a_split_whose_shares_moved_is_told_against_a_reference(tmp_path, split):
+    data = grow(tmp_path / "data", per_class=4)
+    reference = scan(data)
+    for number in range(8):
+        (data / split / "dogs" / f"more{number}.jpg").write_bytes(jpeg(200 + number))
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+
+    (problem,) = verdict.problems
+    assert (problem.expectation, problem.paths) == ("label_shift", (f"{split}/cats", f"{split}/dogs"))
+    assert problem.reasons[0] == "its share moved by 25.0%, expected at most 10%"
+
+
+def test_a_test_split_that_is_gone_is_refused_unless_that_is_switched_off(tmp_path):
+    data = grow(tmp_path / "data")
+    reference = scan(data)
+    shutil.rmtree(data / "test")
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+
+    assert not verdict.passed
+    assert verdict.problems[0].expectation == "vanished_class"
+    assert verdict.problems[0].paths == ("test/cats", "test/dogs")
+    meant = ValidateSettings(severity={"vanished_class": "warning"})
+    assert gate.judge(data, meant, tmp_path / "docs", reference=reference).verdict.passed
+
+
+def test_a_split_that_is_new_or_lost_a_fifth_of_its_images_is_no_problem(tmp_path):
+    data = grow(tmp_path / "data", per_class=10)
+    reference = scan(data)
+    without_test = reference[reference["split"] != "test"]
+    for split in ("train", "valid"):
+        for path in [*(data / split).glob("*/[89].jpg")]:
+            path.unlink()
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs", reference=without_test).verdict
+    assert verdict.problems == ()
 
 
 def test_swapped_labels_are_told_against_a_reference(tmp_path):

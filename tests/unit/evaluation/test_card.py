@@ -70,6 +70,14 @@ def test_limits_follow_from_the_numbers(facts):
     assert any("also chose its best epochs" in sentence for sentence in said)
 
 
+@pytest.mark.parametrize(
+    ("temperature", "warned"), [(0.1, True), (10.0, True), (0.1059, False), (1.0, False)]
+)
+def test_a_temperature_at_its_bound_is_a_warning(facts, temperature, warned):
+    facts["evaluation"]["calibration"]["temperature"] = temperature
+    assert any("as far as it may go" in sentence for sentence in card.limits(facts)) is warned
+
+
 def test_many_classes_are_not_all_named():
     names = [f"class{number:02}" for number in range(40)]
     assert card._listed(names).endswith("class09 and 30 more classes")

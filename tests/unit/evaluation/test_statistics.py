@@ -92,12 +92,22 @@ def test_a_drop_can_be_found_in_just_as_many_images_as_are_said_to_be_needed(cla
 
 
 def test_a_class_is_judged_by_how_often_all_others_are_lost():
-    lost, images = np.array([10, 0, 0, 20]), np.array([10, 100, 50, 100])
-    # Of the 250 others 20 are lost; one more image lost and one more kept.
-    expected = stats.binom.sf(9, 10, 21 / 252)
-    found = unlike_the_others(lost, images)
-    assert found[0] == pytest.approx(expected) and found[1] == 1.0
-    assert unlike_the_others(np.stack([lost, lost[::-1]]), np.stack([images, images[::-1]]))[1, 3] == found[0]
+    # The others lose 5 % of their images, each the same part: as alike as they are ever taken to be.
+    lost, images = np.array([8, 5, 5, 5, 5]), np.array([10, 100, 100, 100, 100])
+    rate, alike = 21 / 402, 1 / 0.05 - 1
+    expected = stats.betabinom.sf(7, 10, rate * alike, (1 - rate) * alike)
+    asked = np.array([True, False, False, False, False])
+    found = unlike_the_others(lost, images, asked)
+    assert found.tolist() == [pytest.approx(expected), 1, 1, 1, 1] and expected < 0.001
+    both = unlike_the_others(*(np.stack([row, row[::-1]]) for row in (lost, images, asked)))
+    assert both[1, 4] == both[0, 0] == found[0]
+
+
+def test_the_more_the_others_differ_the_less_a_lost_class_stands_out():
+    images, asked = np.full(9, 10), np.arange(9) == 0
+    alike = unlike_the_others(np.array([10, 2, 2, 2, 2, 2, 2, 2, 2]), images, asked)[0]
+    unlike = unlike_the_others(np.array([10, 8, 8, 0, 0, 0, 0, 0, 0]), images, asked)[0]
+    assert alike < 1e-4 < 0.01 < unlike
 
 
 @pytest.mark.parametrize(("images", "differing"), [(40, 0.0), (100, 0.1), (500, 0.2)])
