@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -139,16 +139,38 @@ def data_import(
     group: Annotated[
         str | None, typer.Option(help="Regular expression: what it captures stays together.")
     ] = None,
+    labels: Annotated[Path | None, typer.Option(help="A CSV that names the class of each image.")] = None,
+    image_column: Annotated[str | None, typer.Option(help="Its column of images.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Its column of classes.")] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="What names in an archive are written in, such as cp1252.")
+    ] = None,
+    class_folder: Annotated[
+        Literal["first", "last"] | None,
+        typer.Option(help="Which of the folders that lie in each other is the class."),
+    ] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Folders called unknown hold images without a label.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the git commit to you.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copies images into data/ and versions them with DVC and git."""
     from vggflow import pipeline, servers
-    from vggflow.data.importers import ImportOptions
+    from vggflow.data.importers import ImportOptions, LabelFile
     from vggflow.data.splitting import Shares
 
-    options = ImportOptions(Shares(valid, test, group), dry_run=dry_run)
+    if labels is None and (image_column or label_column):
+        raise UsageError("--image-column and --label-column say what a table holds: name it with --labels")
+    options = ImportOptions(
+        Shares(valid, test, group),
+        dry_run=dry_run,
+        labels=LabelFile(labels, image_column, label_column, encoding) if labels else None,
+        encoding=encoding,
+        class_folder=class_folder,
+        unlabelled=unlabelled,
+    )
     summary, news = pipeline.import_data(_here(context), source, options, commit=not no_commit)
     if news:
         servers.announce(_here(context))
@@ -427,6 +449,9 @@ def submit(
     output: Annotated[Path, typer.Option("--output", "-o", help="The CSV file to write.")] = Path(
         "submission.csv"
     ),
+    id_column: Annotated[
+        str, typer.Option(help="What the column of images is called, where a class is called id.")
+    ] = "id",
 ) -> None:
     """Writes a CSV with the champion's probabilities, as competitions take it."""
     from vggflow import pipeline
@@ -434,7 +459,7 @@ def submit(
 
     workspace = _here(context)
     predictions = pipeline.predict(workspace, [folder or workspace.root / "data" / "test" / "unknown"])
-    submission.write(predictions.paths, predictions.probabilities, predictions.class_names, output)
+    submission.write(predictions.paths, predictions.probabilities, predictions.class_names, output, id_column)
     say(f"{output}: {len(predictions.paths)} rows from {predictions.model}")
 
 

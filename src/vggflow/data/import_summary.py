@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vggflow.data import layout
 from vggflow.data.sources import Skipped
 from vggflow.data.verdict import printable
+from vggflow.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 class ImportSummary:
     """What an import did, or with `dry_run` would do.
 
-    `images` counts per split and class what the source holds: `copied` of them, and `already_there`.
+    `images` counts per split and class what the source holds: `copied` of them, and `already_there`. `notes` say
+    what was guessed or changed on the way.
     """
 
     description: str
@@ -28,6 +30,7 @@ class ImportSummary:
     already_there: int
     skipped: tuple[Skipped, ...]
     dry_run: bool
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -43,7 +46,7 @@ class ImportSummary:
     def _notes(self) -> list[str]:
         verb = "to copy" if self.dry_run else "copied"
         there = f", {self.already_there} already there" if self.already_there else ""
-        return [f"{self.copied} {verb}{there}", *in_short(self.skipped)]
+        return [f"{self.copied} {verb}{there}", *self.notes, *in_short(self.skipped)]
 
 
 def in_short(skipped: Sequence[Skipped]) -> list[str]:
@@ -74,8 +77,8 @@ def counts_table(images: dict[str, dict[str, int]]) -> "Table":
 class Tally:
     """Counts while an import goes on."""
 
-    def __init__(self, skipped: list[Skipped]) -> None:
-        self.skipped = skipped
+    def __init__(self, skipped: list[Skipped], notes: list[str]) -> None:
+        self.skipped, self.notes = skipped, notes
         self.images: dict[str, dict[str, int]] = {}
         self.copied = self.already_there = 0
 
@@ -86,7 +89,28 @@ class Tally:
         self.copied += copied
         self.already_there += not copied
 
+    def refuse_loss(self, source: Path, expected: int = 0) -> None:
+        """Nobody should have to read closely to learn that most of a delivery did not come.
+
+        Args:
+            expected: images that may still come.
+
+        Raises:
+            DataError: nothing came, or more was lost than came.
+        """
+        brought = self.copied + self.already_there + expected
+        lost = sum(skip.lost for skip in self.skipped)
+        if not brought:
+            found = f": {'; '.join(in_short(self.skipped))}" if self.skipped else ""
+            raise DataError(f"no images to import from {source}{found}")
+        if lost > brought:
+            reasons = "; ".join(in_short([skip for skip in self.skipped if skip.lost]))
+            raise DataError(
+                f"{lost} images of {source} would be lost and only {brought} come: {reasons}; nothing was imported: "
+                "mend that, or import what is good from a folder of its own"
+            )
+
     def summary(self, description: str, *, dry_run: bool) -> ImportSummary:
         """What it came to."""
-        skipped = tuple(self.skipped)
-        return ImportSummary(description, self.images, self.copied, self.already_there, skipped, dry_run)
+        counts = (self.images, self.copied, self.already_there)
+        return ImportSummary(description, *counts, tuple(self.skipped), dry_run, tuple(self.notes))

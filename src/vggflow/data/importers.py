@@ -1,25 +1,26 @@
 """Bringing images into the data folder: copied one by one, resumable, and never over other bytes."""
 
-import hashlib
-import os
 import shutil
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from vggflow.data import shapes
+from vggflow.data import labels, layout, shapes
+from vggflow.data.class_folders import class_folders
 from vggflow.data.holdings import Holdings, Name
-from vggflow.data.import_summary import ImportSummary, Tally, in_short
-from vggflow.data.layout import UNLABELLED, why
-from vggflow.data.shapes import Place, Shape
+from vggflow.data.import_summary import ImportSummary, Tally
+from vggflow.data.intake import Intake, name_of
+from vggflow.data.labels import LabelFile, LabelledShape
+from vggflow.data.layout import why
+from vggflow.data.shapes import ClassFolder, Place, Shape, Ways
 from vggflow.data.sources import Item, Limits, Skipped, opened
-from vggflow.data.splitting import Shares, choose_split, group_of
+from vggflow.data.splitting import Shares
 from vggflow.errors import DataError, VggflowError
 
-__all__ = ["ImportOptions", "ImportSummary", "Limits", "Shares", "import_images"]
+__all__ = ["ImportOptions", "ImportSummary", "LabelFile", "Limits", "Shares", "import_images"]
 
 Progress = Callable[[int, int], None]
 
@@ -28,11 +29,33 @@ _UNFINISHED = ".importing"
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """How to import: what to divide, how much of an archive to accept, and whether only to look."""
+    """How to import: what to divide, how much of an archive to accept, and whether only to look.
+
+    Attributes:
+        shares: how images without a split are divided.
+        limits: of archives.
+        dry_run: whether to write nothing.
+        labels: a table that tells the classes.
+        encoding: of names in archives, and of the table, that don't say it themselves, such as `cp1252`.
+        class_folder: which folder is the class where folders lie in each other.
+        unlabelled: whether a folder `unknown` holds images without a label wherever it is.
+    """
 
     shares: Shares = field(default_factory=Shares)
     limits: Limits = field(default_factory=Limits)
     dry_run: bool = False
+    labels: LabelFile | None = None
+    encoding: str | None = None
+    class_folder: ClassFolder | None = None
+    unlabelled: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            "".encode(self.encoding or "utf-8")
+        except LookupError as error:
+            raise DataError(
+                f"--encoding {self.encoding} is none: such as cp1252, cp850, shift_jis"
+            ) from error
 
 
 def import_images(
@@ -45,137 +68,65 @@ def import_images(
 
     A labelled image whose bytes are in its class already stays where it is, whatever its name is, unless the
     source puts it into another split as a copy of another name. So a killed import can be repeated, and a later one
-    with other shares moves nothing. One import at a time may write to a data folder.
+    with other shares moves nothing. One import at a time may write to a data folder. An import that would lose more
+    than it brings takes back what it copied.
 
     Args:
         progress: called with the images done and the images in total.
 
     Raises:
-        DataError: the source is missing, empty, damaged or too large, or a file is there already with other
-            bytes.
+        DataError: the source is missing, empty, damaged, too large or of no known shape, more of it is lost than
+            comes, or a file is there already with other bytes.
         VggflowError: a file can't be written.
     """
     options = options or ImportOptions()
     _refuse_overlap(source, data_folder)
-    with opened(source, options.limits) as found:
-        items = [item for item in found if isinstance(item, Item)]
-        tally = Tally([skip for skip in found if isinstance(skip, Skipped)])
-        if not items and tally.skipped:
-            raise DataError(f"no images to import from {source}: {'; '.join(in_short(tally.skipped))}")
-        shape = shapes.recognise([item.path for item in items], options.shares)
-        placed = list(_placed(items, shape, tally))
-        names = Counter(_name(item, place) for item, place in placed)
-        there = Holdings(data_folder, names, options.shares.group)
-        _refuse_full_disk(names, there, data_folder)
-        shape = shapes.beside(shape, there.splits_of_others)
-        intake = _Intake(data_folder, names, there, shape.shares)
+    with opened(source, options.limits, options.encoding) as found:
+        tally = Tally(found.skipped, found.notes)
+        if tally.skipped:
+            tally.refuse_loss(source, len(found.items))
+        shape = _shape(found.items, data_folder, options, tally)
+        placed = _placed(found.items, shape, data_folder, tally)
+        tally.refuse_loss(source, len(placed))
+        coming = Counter(name_of(item, place) for item, place in placed)
+        there = Holdings(data_folder, coming, options.shares.group)
+        _refuse_full_disk(coming, there, data_folder)
+        shape = shapes.beside(shape, there.splits_of_others) if isinstance(shape, Shape) else shape
+        intake = Intake(data_folder, coming, there, shape.shares)
         with _workbench(data_folder, options.dry_run) as beside:
             for done, (item, place) in enumerate(placed, start=1):
                 intake.take(item, place, tally, beside)
                 if progress:
                     progress(done, len(placed))
+            with intake.taken_back_on_error():
+                tally.refuse_loss(source)
     return tally.summary(shape.description, dry_run=options.dry_run)
 
 
-def _placed(items: Iterable[Item], shape: Shape, tally: Tally) -> Iterator[tuple[Item, Place]]:
-    for item in items:
-        place = shape.place(item.path)
-        if isinstance(place, Skipped):
-            tally.skipped.append(place)
-        else:
-            yield item, place
+def _shape(
+    items: Sequence[Item], data_folder: Path, options: ImportOptions, tally: Tally
+) -> Shape | LabelledShape:
+    paths = [item.path for item in items]
+    if options.labels:
+        shape, notes = labels.labelled(paths, options.labels, options.shares)
+        tally.notes += notes
+        return shape
+    known = frozenset(layout.known_classes(data_folder))
+    return shapes.recognise(paths, options.shares, Ways(options.class_folder, options.unlabelled, known))
 
 
-def _name(item: Item, place: Place) -> Name:
-    return Name(place.class_name, place.rest, item.size)
-
-
-class _Intake:
-    """Takes images in one by one, each to where its bytes or its group are already, else to its place.
-
-    Args:
-        names: of all images that come; of copies among them each is taken, for the gate to judge.
-        shares: how train is divided; null where each image's place tells its split.
-    """
-
-    def __init__(
-        self, data_folder: Path, names: "Counter[Name]", there: Holdings, shares: Shares | None
-    ) -> None:
-        self._data_folder, self._names, self._there, self._shares = data_folder, names, there, shares
-        # Only what has one name twice can meet itself.
-        self._several = Counter(PurePosixPath(name.class_name, name.rest) for name in names.elements())
-        self._taken: dict[PurePosixPath, bytes] = {}
-
-    def take(self, item: Item, place: Place, tally: Tally, beside: Path | None) -> None:
-        """Copies an image by way of the file `beside`; without one it only looks."""
-        try:
-            content = item.read()
-        except (OSError, ValueError) as error:
-            tally.skipped.append(Skipped(str(item.path), why(error)))
-            return
-        name = _name(item, place)
-        alike = self._there.like(content, place.class_name)
-        # A file that another image of this source is called by is that one, not this one.
-        home = next((path for path in alike if self._is_of(name, path)), None)
-        if home and place.class_name != UNLABELLED and self._stays(place, home):
-            tally.count(home, copied=False)
-            return
-        split = place.split or self._split(place, content, alike)
-        target = PurePosixPath(split, place.class_name, place.rest)
-        tally.count(target, copied=self._copy(content, item, target, beside))
-
-    def _stays(self, place: Place, home: PurePosixPath) -> bool:
-        """Whether an image is the one that is there, rather than a copy that the source puts into another split.
-
-        Such a copy is taken: the gate shows it, nobody hides it.
-        """
-        said = place.split or ("train" if self._shares is None else None)
-        if said in (None, home.parts[0]):
-            return True
-        return place.split is None and place.rest == PurePosixPath(*home.parts[2:])
-
-    def _is_of(self, name: Name, path: PurePosixPath) -> bool:
-        other = name._replace(rest=PurePosixPath(*path.parts[2:]))
-        return other == name or other not in self._names
-
-    def _split(self, place: Place, content: bytes, alike: list[PurePosixPath]) -> str:
-        if self._shares is None:
-            return "train"
-        if alike:
-            return alike[0].parts[0]
-        path = PurePosixPath(place.class_name, place.rest)
-        group = group_of(path, self._shares.group)
-        known = self._there.split_of_group(group) if group is not None else None
-        return known or choose_split(path, content, self._shares)
-
-    def _copy(self, content: bytes, item: Item, target: PurePosixPath, beside: Path | None) -> bool:
-        """Puts a file in place whole, or tells that it is there already."""
-        path, digest = self._data_folder / target, hashlib.sha256(content).digest()
-        try:
-            there = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else self._taken.get(target)
-            if there is None and beside and not path.exists():
-                _write(content, beside, path)
-        except OSError as error:
-            raise VggflowError(
-                f"{path} can't be written: {why(error)}; mend that and import again: it goes on from there"
-            ) from error
-        if there not in (None, digest) or path.is_dir():
-            raise DataError(
-                f"{path} is there already with other bytes than {item.path}; nothing is overwritten: "
-                "remove or rename one of them"
-            )
-        if self._several[target.relative_to(target.parts[0])] > 1:
-            self._taken[target] = digest
-        return there is None
-
-
-def _write(content: bytes, beside: Path, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.rename(path)
+def _placed(
+    items: Iterable[Item], shape: Shape | LabelledShape, data_folder: Path, tally: Tally
+) -> list[tuple[Item, Place]]:
+    """Where each image belongs, in classes that are called one thing only."""
+    places = [(item, shape.place(item.path)) for item in items]
+    tally.skipped += [place for _, place in places if isinstance(place, Skipped)]
+    placed = [(item, place) for item, place in places if isinstance(place, Place)]
+    called, notes = class_folders(
+        {place.class_name for _, place in placed}, layout.known_classes(data_folder)
+    )
+    tally.notes += notes
+    return [(item, replace(place, class_name=called[place.class_name])) for item, place in placed]
 
 
 @contextmanager

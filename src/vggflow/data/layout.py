@@ -68,6 +68,12 @@ def class_folders(data_folder: Path) -> tuple[ClassFolder, ...]:
     return folders
 
 
+def known_classes(data_folder: Path) -> set[str]:
+    """The classes that have a folder, in whichever split; none where there is no data folder yet."""
+    present = [data_folder / split for split in SPLITS if (data_folder / split).is_dir()]
+    return {name for folder in present for name in _folder_names(folder)} - {UNLABELLED}
+
+
 def walk(data_folder: Path) -> Iterator[Entry]:
     """Everything below the data folder but ordinary folders and `sample/`, in no order; opens no file."""
     yield from _walk(data_folder, data_folder, "")

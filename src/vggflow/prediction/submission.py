@@ -11,9 +11,15 @@ from vggflow import files
 from vggflow.errors import DataError
 from vggflow.prediction.batch import natural_key
 
+ID, LABEL = "id", "label"
+
 
 def write(
-    paths: Sequence[Path], probabilities: NDArray[np.float64], class_names: Sequence[str], destination: Path
+    paths: Sequence[Path],
+    probabilities: NDArray[np.float64],
+    class_names: Sequence[str],
+    destination: Path,
+    id_column: str = ID,
 ) -> pd.DataFrame:
     """Writes a submission, whole or not at all, and returns its table.
 
@@ -23,11 +29,12 @@ def write(
         class_names: The K classes. Two give the columns `id,label` with the probability of the second one;
             more give `id` and a column per class.
         destination: The CSV file.
+        id_column: What the column of image names is called.
 
     Raises:
-        DataError: two images have the same id.
+        DataError: two images have the same id, or a class is called like the column of image names.
     """
-    table = submission(paths, probabilities, class_names)
+    table = submission(paths, probabilities, class_names, id_column)
     with files.replacing(destination) as beside:
         # Nine digits keep probabilities near 0 and 1 apart, which six decimals would not.
         table.to_csv(beside, index=False, float_format="%.9g", lineterminator="\n")
@@ -35,16 +42,19 @@ def write(
 
 
 def submission(
-    paths: Sequence[Path], probabilities: NDArray[np.float64], class_names: Sequence[str]
+    paths: Sequence[Path], probabilities: NDArray[np.float64], class_names: Sequence[str], id_column: str = ID
 ) -> pd.DataFrame:
     """The table that `write` writes, ids in numeric order."""
     ids = [path.stem for path in paths]
     _refuse_equal(ids)
     columns = {name: probabilities[:, column] for column, name in enumerate(class_names)}
     if len(class_names) == 2:
-        columns = {"label": probabilities[:, 1]}
+        columns = {LABEL: probabilities[:, 1]}
+    if id_column in columns:
+        taken = "the column of probabilities" if columns.keys() == {LABEL} else "a class"
+        raise DataError(f"{taken} is called {id_column} too: name the column of images with --id-column")
     order = sorted(range(len(ids)), key=lambda row: natural_key(ids[row]))
-    return pd.DataFrame({"id": ids, **columns}).iloc[order].reset_index(drop=True)
+    return pd.DataFrame({id_column: ids, **columns}).iloc[order].reset_index(drop=True)
 
 
 def _refuse_equal(ids: Sequence[str]) -> None:

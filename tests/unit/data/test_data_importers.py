@@ -209,7 +209,8 @@ def test_an_archive_writes_nowhere_else(tmp_path, target):
         link = zipfile.ZipInfo("cats/link.jpg")
         link.external_attr = 0o120777 << 16
         zipped.writestr(link, "/etc/passwd")
-        zipped.writestr("cats/1.jpg", b"x")
+        for number in range(1, 9):
+            zipped.writestr(f"cats/{number}.jpg", bytes([number]))
         zipped.writestr("__MACOSX/cats/._1.jpg", b"x")
     with tarfile.open(tmp_path / "evil.tar", "w") as taped:
         for name, kind in (
@@ -220,14 +221,14 @@ def test_an_archive_writes_nowhere_else(tmp_path, target):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             taped.addfile(member)
-        for name in ("../outside.jpg", "cats/1.jpg"):
+        for number, name in enumerate(("../outside.jpg", *(f"cats/{number}.jpg" for number in range(1, 9)))):
             member = tarfile.TarInfo(name)
             member.size = 1
-            taped.addfile(member, io.BytesIO(b"x"))
+            taped.addfile(member, io.BytesIO(bytes([number])))
     zipped_summary = import_images(tmp_path / "evil.zip", target)
     taped_summary = import_images(tmp_path / "evil.tar", target)
 
-    assert classes(target) == {"cats/1.jpg"}
+    assert classes(target) == {f"cats/{number}.jpg" for number in range(1, 9)}
     assert not list(tmp_path.rglob("outside.jpg"))
     assert [skip.reason for skip in zipped_summary.skipped] == [
         *["a path that leads out of the archive"] * 5,
@@ -347,18 +348,19 @@ def test_a_zip_member_whose_compressed_bytes_are_damaged_is_skipped(tmp_path, ta
 def test_names_that_no_disk_can_keep_are_skipped_with_their_reason(tmp_path, target):
     with tarfile.open(tmp_path / "odd.tar", "w") as taped:
         for name in (
-            "cats/a.jpg", "cats/a.jpg/b.jpg", "cats/good.jpg", f"cats/{'x' * 252}.jpg", "cats/caf\udce9.jpg", "."
+            "cats/a.jpg", "cats/a.jpg/b.jpg", "cats/good.jpg", "cats/better.jpg", f"cats/{'x' * 252}.jpg",
+            "cats/caf\udce9.jpg", ".",
         ):  # fmt: skip
             member = tarfile.TarInfo(name)
             member.size = len(name)
             taped.addfile(member, io.BytesIO(name.encode(errors="replace")))
     summary = import_images(tmp_path / "odd.tar", target)
 
-    assert classes(target) == {"cats/a.jpg", "cats/good.jpg"}
+    assert classes(target) == {"cats/a.jpg", "cats/good.jpg", "cats/better.jpg"}
     assert [skip.reason for skip in summary.skipped] == [
         "below a file, not a folder",
         "a name that no disk can keep",
-        "the name is not valid UTF-8",
+        "the name is not valid UTF-8: `--encoding` says what it is",
         "without a name",
     ]
     json.dumps(summary.to_dict(), ensure_ascii=False).encode()
