@@ -72,7 +72,7 @@ Expectation = Literal[
     "links", "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
     "missing_class", "vanished_class", "different_classes", "case_collisions", "too_few_classes", "too_few_images",
     "imbalance", "label_shift", "shrunk", "relabelled", "near_duplicates", "known_unlabelled", "odd_shapes",
-    "odd_sizes", "dark", "blank", "blurred", "extension_mismatch", "foreign_files", "stray_files",
+    "odd_sizes", "dark", "blank", "blurred", "name_collisions", "extension_mismatch", "foreign_files", "stray_files",
 ]  # fmt: skip
 Excludable = Literal[
     "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",

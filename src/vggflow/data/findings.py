@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from vggflow.data import names
 from vggflow.data.layout import SPLITS, UNLABELLED, ClassFolder
 
 COPY_COLUMNS = [
@@ -29,6 +30,7 @@ def image_table(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
         images[column] = images["error"].where(images["kind"] == kind)
     images["extension_mismatch"] = _extension_mismatch(images)
     images["relabelled"] = _relabelled(images, reference)
+    images["name_collisions"] = _name_collisions(images["path"])
     sides = images[["width", "height"]].astype("Float64")
     images["shorter_side"] = sides.min(axis=1)
     images["aspect_ratio"] = sides.max(axis=1) / sides.min(axis=1)
@@ -109,15 +111,13 @@ def _counts(manifest: pd.DataFrame) -> pd.Series:
 
 def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
     trained = sorted({folder.class_name for folder in folders if folder.split == "train"} - {UNLABELLED})
-    known = set(folders)
+    known, twins_of = set(folders), _twins(folders)
     reasons: dict[str, list[str | None]] = {
         name: [] for name in ("missing_class", "different_classes", "too_few_classes", "case_collisions")
     }
     for row in classes.itertuples():
         folder = ClassFolder(str(row.split), str(row.class_name))
-        others = [other for other in folders if other.split == folder.split and _is_twin(other, folder)]
-        twins = ", ".join(other.class_name for other in others) if folder in known else ""
-        reasons["case_collisions"].append(f"beside {twins}" if twins else None)
+        reasons["case_collisions"].append(twins_of.get(folder))
         strange = folder in known and folder.class_name not in trained
         reasons["different_classes"].append(_unknown(folder, trained) if strange else None)
         few = folder.split == "train" and len(trained) < 2
@@ -128,13 +128,30 @@ def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
         classes[column] = pd.array(values, dtype="str")
 
 
-def _is_twin(one: ClassFolder, other: ClassFolder) -> bool:
-    return one.class_name != other.class_name and one.class_name.casefold() == other.class_name.casefold()
+def _twins(folders: Sequence[ClassFolder]) -> dict[ClassFolder, str]:
+    """What to say of folders that another machine or a person takes for one with others of their split."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for folder in folders:
+        alike.setdefault((folder.split, names.key(folder.class_name)), []).append(folder.class_name)
+    return {
+        ClassFolder(
+            split, name
+        ): f"beside {', '.join(_told_apart(name, other) for other in group if other != name)}"
+        for (split, _), group in alike.items()
+        if len(group) > 1
+        for name in group
+    }
+
+
+def _told_apart(name: str, other: str) -> str:
+    """The other name; where it looks the same, with what makes it another one."""
+    difference = names.difference(other, name)
+    return other if difference == names.IN_CASE else f"{other!a}, which {difference}"
 
 
 def _unknown(folder: ClassFolder, trained: Sequence[str]) -> str:
-    twins = [name for name in trained if _is_twin(ClassFolder("train", name), folder)]
-    hint = f", only {twins[0]}, which differs in case" if twins else ""
+    twins = [name for name in trained if names.key(name) == names.key(folder.class_name)]
+    hint = f", only {twins[0]}, which {names.difference(twins[0], folder.class_name)}" if twins else ""
     return f"train has no class {folder.class_name}{hint}"
 
 
@@ -149,6 +166,18 @@ def _shift(classes: pd.DataFrame) -> pd.Series:
 def _extension_mismatch(images: pd.DataFrame) -> pd.Series:
     wrong = images["extension_fits"].eq(False).fillna(False).astype(bool)
     return ("a " + images["format"] + " by its content").where(wrong)
+
+
+def _name_collisions(paths: pd.Series) -> pd.Series:
+    """The other file of the same folder where both are one on Windows or macOS."""
+    keys = paths.map(lambda path: "/".join(map(names.key, path.split("/"))))
+    alike = paths[keys.duplicated(keep=False)].groupby(keys).agg(list)
+    others = {
+        path: f"one file with {next(other for other in group if other != path)!a} on Windows and macOS"
+        for group in alike
+        for path in group
+    }
+    return paths.map(others).astype("str")
 
 
 def _relabelled(images: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Series:

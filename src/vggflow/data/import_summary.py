@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
+_REASONS = 5  # an error is one line
+
 
 @dataclass(frozen=True)
 class ImportSummary:
@@ -101,10 +103,10 @@ class Tally:
         brought = self.copied + self.already_there + expected
         lost = sum(skip.lost for skip in self.skipped)
         if not brought:
-            found = f": {'; '.join(in_short(self.skipped))}" if self.skipped else ""
+            found = f": {'; '.join(in_short(self.skipped)[:_REASONS])}" if self.skipped else ""
             raise DataError(f"no images to import from {source}{found}")
         if lost > brought:
-            reasons = "; ".join(in_short([skip for skip in self.skipped if skip.lost]))
+            reasons = "; ".join(in_short([skip for skip in self.skipped if skip.lost])[:_REASONS])
             raise DataError(
                 f"{lost} images of {source} would be lost and only {brought} come: {reasons}; nothing was imported: "
                 "mend that, or import what is good from a folder of its own"

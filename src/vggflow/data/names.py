@@ -6,6 +6,8 @@ lower case for one, and Windows drops blanks and dots at the end.
 
 import unicodedata
 
+IN_CASE = "differs in case"
+
 
 def key(name: str) -> str:
     """What is equal for two names that some system takes for one."""
@@ -34,7 +36,7 @@ def difference(one: str, other: str) -> str:
     if tidy(one) == tidy(other):
         return "differs only in blanks or dots around it"
     if tidy(one).casefold() == tidy(other).casefold():
-        return "differs in case"
+        return IN_CASE
     return "differs only in marks that nobody sees"
 
 

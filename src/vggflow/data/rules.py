@@ -101,7 +101,12 @@ def _class_rules(settings: ValidateSettings) -> list[Rule]:
         _told("missing_class", "critical", "without a readable image", "classes"),
         _told("vanished_class", "critical", "that the data compared with has and this lacks", "classes"),
         _told("different_classes", "critical", "of a class that train does not have", "classes"),
-        _told("case_collisions", "critical", "with names that differ only in case", "classes"),
+        _told(
+            "case_collisions",
+            "critical",
+            "with names that are one name elsewhere, or look like it",
+            "classes",
+        ),
         _told("too_few_classes", "critical", "alone: there is nothing to tell apart", "classes"),
         Rule(
             "too_few_images",
@@ -169,6 +174,7 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
         _measured("dark", "brightness", settings.min_brightness, "too dark"),
         _measured("blank", "contrast", settings.min_contrast, "of one colour"),
         _measured("blurred", "sharpness", settings.min_sharpness, "blurred"),
+        _told("name_collisions", "warning", "with names that are one on Windows or macOS"),
         _told("extension_mismatch", "warning", "of another format than the name says"),
         _told("foreign_files", "warning", "of a kind that can't be read, left out"),
         _told("stray_files", "warning", "left out: no images in a class folder"),

@@ -111,4 +111,5 @@ def _read(zipped: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
             # Never more than was announced, whatever the compressed bytes would swell to.
             return file.read(MAX_BYTES)
     except DAMAGE as error:
-        raise ValueError(f"damaged in the archive: {error}") from error
+        # The name stands beside it already, and would make every reason another one.
+        raise ValueError(f"damaged in the archive: {str(error).split(' for file ')[0]}") from error

@@ -399,6 +399,60 @@ def test_class_folders_that_differ_only_in_case_are_refused(data):
     assert list(outcome["missing_class"]) == ["valid/Cats", "test/Cats"]
 
 
+@pytest.mark.parametrize(
+    ("twin", "told"),
+    [
+        ("cats ", "differs only in blanks or dots around it"),
+        ("cats.", "differs only in blanks or dots around it"),
+        ("cats\u200d", "differs only in marks that nobody sees"),
+    ],
+)
+def test_class_folders_that_look_alike_are_refused_with_what_makes_them_two(data, twin, told):
+    (data / "train" / twin).mkdir()
+    (data / "train" / twin / "1.jpg").write_bytes(jpeg(90))
+
+    assert look(data)["case_collisions"] == {
+        "train/cats": f"beside {twin!a}, which {told}",
+        f"train/{twin}": f"beside 'cats', which {told}",
+    }
+
+
+def test_composed_and_decomposed_letters_make_two_folders_that_are_refused(data):
+    for split in ("train", "valid", "test"):
+        (data / split / "cats").rename(data / split / "caf\u00e9")
+    assert "case_collisions" not in look(data)
+    (data / "train" / "cafe\u0301").mkdir()
+    (data / "train" / "cafe\u0301" / "1.jpg").write_bytes(jpeg(90))
+
+    assert look(data)["case_collisions"] == {
+        "train/caf\u00e9": "beside 'cafe\\u0301', which differs only in how its accents are written",
+        "train/cafe\u0301": "beside 'caf\\xe9', which differs only in how its accents are written",
+    }
+
+
+def test_a_class_with_decomposed_letters_alone_goes_on_working_and_its_twin_in_valid_is_told(data):
+    for split in ("train", "valid", "test"):
+        (data / split / "cats").rename(data / split / "cafe\u0301")
+    assert not look(data).keys() & {"case_collisions", "different_classes", "name_collisions"}
+    (data / "valid" / "cafe\u0301").rename(data / "valid" / "caf\u00e9")
+
+    assert look(data)["different_classes"] == {
+        "valid/caf\u00e9": "train has no class caf\u00e9, only cafe\u0301, which differs only in how its accents are "
+        "written"
+    }
+
+
+def test_files_that_are_one_file_on_other_machines_are_warned_of(data):
+    (data / "train" / "cats" / "IMG_1.JPG").write_bytes(jpeg(90))
+    (data / "train" / "cats" / "img_1.jpg").write_bytes(jpeg(91))
+    (data / "train" / "dogs" / "img_1.jpg").write_bytes(jpeg(92))
+
+    assert look(data)["name_collisions"] == {
+        "train/cats/IMG_1.JPG": "one file with 'train/cats/img_1.jpg' on Windows and macOS",
+        "train/cats/img_1.jpg": "one file with 'train/cats/IMG_1.JPG' on Windows and macOS",
+    }
+
+
 def test_a_class_that_differs_in_case_between_splits_is_told_as_that(data):
     (data / "valid" / "cats").rename(data / "valid" / "Cats")
 

@@ -33,3 +33,18 @@ def test_the_file_can_be_read_back_with_the_same_numbers(tmp_path):
     write(PATHS, np.stack([1 - second, second], axis=1), ("cats", "dogs"), tmp_path / "s.csv")
     read = pd.read_csv(tmp_path / "s.csv").set_index("id")["label"]
     np.testing.assert_allclose(read.loc[[10, 9, 1]], second, rtol=1e-8)
+
+
+def test_a_class_called_id_is_refused_until_the_other_column_has_another_name(tmp_path):
+    probabilities = np.array([[0.2, 0.3, 0.5]])
+    with pytest.raises(
+        DataError, match="a class is called id too: name the column of images with --id-column"
+    ):
+        write(PATHS[:1], probabilities, ("cats", "dogs", "id"), tmp_path / "s.csv")
+    write(PATHS[:1], probabilities, ("cats", "dogs", "id"), tmp_path / "s.csv", "image")
+    assert (tmp_path / "s.csv").read_text() == "image,cats,dogs,id\n10,0.2,0.3,0.5\n"
+
+
+def test_two_classes_of_which_one_is_called_id_or_label_have_the_usual_columns():
+    table = submission(PATHS[:1], np.array([[0.2, 0.8]]), ("id", "label"))
+    assert table.to_dict("records") == [{"id": "10", "label": 0.8}]
