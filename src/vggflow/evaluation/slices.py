@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vggflow.data import names
 from vggflow.data.schema import COLUMNS
 from vggflow.errors import UsageError
 from vggflow.evaluation.comparison import Comparison, right
@@ -16,6 +17,7 @@ PARTS = 4
 # A column with more values than this, such as a photographer's name, shows its most frequent ones.
 VALUES = 12
 NOT_KNOWN = "not known"
+SHORT_SIDE = "short side in px"
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,17 @@ def with_columns(images: pd.DataFrame, path: Path) -> pd.DataFrame:
         known = pd.read_csv(path)
     except (OSError, ValueError) as error:  # pandas' errors are of these kinds
         raise UsageError(f"{path} is no CSV: {' '.join(str(error).split())}") from error
-    taken = set(known.columns) & set(COLUMNS)
-    if taken != {"path"} or known["path"].duplicated().any():
+    taken = set(known.columns) & {*COLUMNS, SHORT_SIDE}
+    written = known["path"].astype("str").map(names.composed) if "path" in taken else known.index
+    if taken != {"path"} or written.duplicated().any():
         raise UsageError(
             f"{path} has columns {', '.join(map(str, known.columns))}: expected `path` as in the manifest, each "
             f"once, and no name of vggflow's own columns"
         )
-    return images.merge(known, on="path", how="left", validate="1:1")
+    # A table that was typed has composed accents, whatever the files' names have.
+    known = known.drop(columns="path").set_axis(pd.Index(written), axis=0)
+    added = known.reindex(images["path"].map(names.composed)).set_axis(images.index, axis=0)
+    return pd.concat([images, added], axis=1)
 
 
 def slices(comparison: Comparison, images: pd.DataFrame) -> tuple[Slice, ...]:
@@ -82,7 +88,7 @@ def slices(comparison: Comparison, images: pd.DataFrame) -> tuple[Slice, ...]:
 
 def _columns(images: pd.DataFrame) -> Iterator[tuple[str, pd.Series]]:
     short_side = images[["width", "height"]].min(axis=1)
-    yield "short side in px", short_side
+    yield SHORT_SIDE, short_side
     yield "brightness", images["brightness"]
     for name in images.columns:
         if name not in COLUMNS:

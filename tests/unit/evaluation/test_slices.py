@@ -93,3 +93,18 @@ def test_a_file_of_columns_that_is_none_is_told_in_one_line(predictions, tmp_pat
     with pytest.raises(UsageError) as error:
         with_columns(rows(predictions), path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_column_named_like_a_slice_of_our_own_is_refused(predictions, tmp_path):
+    (tmp_path / "columns.csv").write_text(f"path,short side in px\n{predictions['path'][0]},12\n")
+    with pytest.raises(UsageError, match="no name of vggflow's own columns"):
+        with_columns(rows(predictions), tmp_path / "columns.csv")
+
+
+def test_a_typed_path_names_the_image_whose_accents_are_decomposed(predictions, tmp_path):
+    images = rows(predictions)
+    images.loc[0, "path"] = "test/cafe\u0301/0.jpg"
+    (tmp_path / "columns.csv").write_text("path,site\ntest/caf\u00e9/0.jpg,north\n", encoding="utf-8")
+    found = with_columns(images, tmp_path / "columns.csv")
+    assert found["site"][0] == "north" and found["site"][1:].isna().all()
+    assert found["path"][0] == "test/cafe\u0301/0.jpg"
