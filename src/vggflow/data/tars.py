@@ -1,5 +1,6 @@
 """The members of a tar, in memory that does not grow with what its headers announce."""
 
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,8 @@ from vggflow.data.sources import Item, Limits, Skipped
 
 # Each takes three calls of tarfile into itself; honest writers need two or three.
 _HEADERS_OF_A_MEMBER = 16
+# tarfile before Python 3.11.10 takes time by the square of such a run (CVE-2024-6232); no name is as long.
+_DIGITS = re.compile(rb"[0-9]{256}")
 
 
 def listed(archive: Path, limits: Limits, encoding: str | None, stack: ExitStack) -> list[Item | Skipped]:
@@ -83,6 +86,8 @@ class _Stream:
             if self._header_bytes > self._limits.header_bytes:
                 self._count.refuse(f"has a header of more than {self._limits.header_bytes / 1024**2:g} MiB")
         content = self._file.read(size)
+        if self._headers and _DIGITS.search(content):
+            self._count.refuse("has a header of digits without an end")
         if not self.is_listed:
             self._count.reach(self._file.tell())
         return content

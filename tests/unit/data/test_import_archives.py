@@ -43,7 +43,7 @@ def header(kind: bytes, size: int, name: str = "cats/1.jpg") -> bytes:
 
 def zeros(mib: int) -> Iterator[bytes]:
     for _ in range(mib):
-        yield b"0" * MIB
+        yield b"a" * MIB
 
 
 IMAGE = header(tarfile.REGTYPE, 1) + b"x" + bytes(511)
@@ -52,9 +52,9 @@ END = bytes(1024)
 
 def one_pax_header() -> Iterator[bytes]:
     record = b"%d comment=" % (400 * MIB)
-    yield header(tarfile.XHDTYPE, 400 * MIB) + record + b"0" * (512 - len(record))
+    yield header(tarfile.XHDTYPE, 400 * MIB) + record + b"a" * (512 - len(record))
     yield from zeros(399)
-    yield b"0" * (MIB - 513) + b"\n" + IMAGE + END
+    yield b"a" * (MIB - 513) + b"\n" + IMAGE + END
 
 
 def one_long_name() -> Iterator[bytes]:
@@ -64,25 +64,30 @@ def one_long_name() -> Iterator[bytes]:
 
 
 def global_headers_that_every_member_keeps() -> Iterator[bytes]:
-    record = b"65500 comment=" + b"0" * (65500 - 15) + b"\n"
+    record = b"65500 comment=" + b"a" * (65500 - 15) + b"\n"
     yield header(tarfile.XGLTYPE, 65500) + record + bytes(36)
-    for number in range(15_000):
+    for number in range(3_000):
         short = b"17 mtime=1234567\n"
         yield header(tarfile.XHDTYPE, len(short)) + short + bytes(512 - len(short))
-        yield header(tarfile.REGTYPE, 0, f"cats/{number}.jpg")
-    yield END
+        yield header(tarfile.REGTYPE, 0, f"notes/{number}.txt")
+    yield IMAGE + END
 
 
 def pax_headers_of_many_members() -> Iterator[bytes]:
-    record = b"65500 comment=" + b"0" * (65500 - 15) + b"\n"
+    record = b"65500 comment=" + b"a" * (65500 - 15) + b"\n"
     for number in range(3_000):
         yield (
             header(tarfile.XHDTYPE, 65500)
             + record
             + bytes(36)
-            + header(tarfile.REGTYPE, 0, f"cats/{number}.jpg")
+            + header(tarfile.REGTYPE, 0, f"notes/{number}.txt")
         )
-    yield END
+    yield IMAGE + END
+
+
+def one_header_of_digits() -> Iterator[bytes]:
+    record = b"900000 comment=" + b"1" * (900_000 - 16) + b"\n"
+    yield header(tarfile.XHDTYPE, 900_000) + record + bytes(-900_000 % 512) + IMAGE + END
 
 
 def many_headers_of_one_member() -> Iterator[bytes]:
@@ -94,8 +99,8 @@ def many_headers_of_one_member() -> Iterator[bytes]:
 
 def many_members_that_are_skipped() -> Iterator[bytes]:
     yield IMAGE
-    for number in range(300_000):
-        yield header(tarfile.REGTYPE, 0, f"{'notes/' * 15}{number}.txt")
+    notes = b"".join(header(tarfile.REGTYPE, 0, f"{'notes/' * 15}{number}.txt") for number in range(1000))
+    yield from (notes for _ in range(300))
     yield END
 
 
@@ -125,8 +130,8 @@ def nothing_after_the_end() -> Iterator[bytes]:
 
 BOMBS = [
     one_pax_header, one_long_name, global_headers_that_every_member_keeps, pax_headers_of_many_members,
-    many_headers_of_one_member, many_members_that_are_skipped, one_skipped_member_that_is_large, a_map_of_holes,
-    nothing_after_the_end,
+    one_header_of_digits, many_headers_of_one_member, many_members_that_are_skipped,
+    one_skipped_member_that_is_large, a_map_of_holes, nothing_after_the_end,
 ]  # fmt: skip
 
 
@@ -163,7 +168,7 @@ def test_a_small_tar_takes_little_memory_whatever_it_announces(
 
     assert grown < FLAT_MIB
     if bomb in (global_headers_that_every_member_keeps, pax_headers_of_many_members):
-        assert said.strip().isdigit()
+        assert said == "1\n"
     else:
         assert "if that is right, unpack it and import the folder" in said
         assert not (tmp_path / "data").exists()
