@@ -76,10 +76,17 @@ def step(name: str) -> Callable[[Callable[..., Result]], Any]:
 
 
 @step("data")
-def bring_data(workspace: Workspace) -> None:
-    """Data and start weights are there and versioned, and the workspace knows this vggflow."""
+def bring_data(workspace: Workspace) -> str:
+    """Data and start weights are there and versioned, and the workspace knows this vggflow.
+
+    Returns:
+        The digest of all that the retraining starts from.
+    """
+    from vggflow.tracking import settled
+
     for line in pipeline.prepare(workspace):
         get_run_logger().info(line)
+    return settled.inputs(workspace)
 
 
 def stage(name: str) -> Any:
@@ -134,13 +141,13 @@ def promote(workspace: Workspace, version: "Version", sample: bool) -> "Promotio
 
 
 @step("publish")
-def publish(workspace: Workspace, promotion: "Promotion") -> "Pages":
+def publish(workspace: Workspace, promotion: "Promotion", began_with: str) -> "Pages":
     """The gate's pages are in MLflow, and what was settled is known as such."""
     from vggflow.tracking import reports, settled
 
-    pages = reports.publish(workspace, promotion.candidate.run_id)
+    pages = reports.publish(workspace, promotion.candidate)
     if promotion.outcome in FINAL:
-        settled.mark(workspace, promotion.candidate)
+        settled.mark(workspace, promotion.candidate, began_with)
     return pages
 
 
@@ -216,13 +223,13 @@ def _rehearsing(here: Workspace) -> Workspace:
 
 
 def _go(here: Workspace, sample: bool, deadline: float | None, way: Way) -> State[Any]:
-    bring_data(here)
+    began_with = bring_data(here)
     for name, run in (("validate", validate), ("train", train), ("evaluate", evaluate)):
         way.ran[name] = run(here, deadline)
     push(here)
     version, way.new = register(here, sample)
     way.promotion = promote(here, version, sample)
-    way.pages = publish(here, way.promotion)
+    way.pages = publish(here, way.promotion, began_with)
     return _state(way)
 
 

@@ -33,6 +33,7 @@ PREDICTIONS = EVALUATION / "predictions.parquet"
 METRICS = EVALUATION / "metrics.json"
 PLOTS = EVALUATION / "plots"
 EVALUATION_REPORT = EVALUATION / "report.html"
+EVALUATION_RUN = EVALUATION / "run.json"
 
 STATE = Path(".vggflow")
 OUTCOMES = STATE / "outcome"

@@ -7,6 +7,7 @@
     │   ├── WeightsError    2  start weights are missing or don't fit
     │   │   └── WeightsUnreachable  2  they can't be fetched
     │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
+    ├── InputsChanged       1  settings, data or packages changed while a stage ran
     ├── UnfitModel          1  a stored model is damaged, or needs code to load
     └── Refused             3  a gate said no
         ├── DataRefused     3  the data gate
@@ -53,6 +54,10 @@ class WeightsUnreachable(WeightsError):
     """Start weights can't be fetched: nothing answers where they are published."""
 
     retry = True
+
+
+class InputsChanged(VggflowError):
+    """What a stage depends on is another than when it started, so its result belongs to neither state."""
 
 
 class UnfitModel(VggflowError):

@@ -68,6 +68,16 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_text(path: Path) -> str:
+    """Reads UTF-8 text with the line ends that it has in git, whatever a clone on this machine gave it."""
+    return path.read_bytes().replace(b"\r\n", b"\n").decode("utf-8")
+
+
+def text_sha256(path: Path) -> str:
+    """The SHA-256 of a text, equal on machines whose git writes other line ends."""
+    return hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

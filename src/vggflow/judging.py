@@ -84,7 +84,7 @@ def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
     compared = comparison.compare(challenger, champion, manifests.digest(manifest), images, near)
     evidence = replace(
         comparison.evidence(compared),
-        dirty_tree={"true": True, "false": False}.get(case.candidate.tags.get("git.dirty", "")),
+        dirty_tree=_dirty_tree(case.candidate),
         trained_by=case.candidate.tags.get("trained_by"),
         trained_as=case.candidate.tags.get("trained_by.kind"),
         asked_by=case.asked_by,
@@ -108,6 +108,12 @@ def judge(workspace: Workspace, settings: Settings, case: Case) -> Judged:
     )
     sides = {"challenger": challenger, "champion": champion}
     return Judged(decision, page, {name: side.predictions for name, side in sides.items() if side})
+
+
+def _dirty_tree(candidate: Version) -> bool | None:
+    """Whether code, settings or data were uncommitted when it was trained or measured; None where nobody knows."""
+    told = [candidate.tags.get(name) for name in ("git.dirty", "evaluation.git.dirty")]
+    return True if "true" in told else {"false": False}.get(told[0] or "")
 
 
 def rules(workspace: Workspace, settings: Settings) -> dict[str, str]:

@@ -3,13 +3,14 @@
 Heavy packages are imported inside the functions, so that the command line answers at once.
 """
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggflow import artifacts, console, engine, files
+from vggflow import artifacts, console, engine, files, stage_inputs
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError, DataRefused, UsageError, VggflowError, WeightsUnreachable
 from vggflow.locks import alone_on_devices, exclusive
@@ -124,6 +125,11 @@ def validate(workspace: Workspace) -> Outcome:
         DataError: there is no data.
         DataRefused: something critical was found; the report shows it.
     """
+    with stage_inputs.unchanged(workspace, "validate"):
+        return _validate(workspace)
+
+
+def _validate(workspace: Workspace) -> Outcome:
     from vggflow.data import gate, report
     from vggflow.data import manifest as manifests
 
@@ -255,15 +261,21 @@ def train(workspace: Workspace) -> Outcome:
     Raises:
         DataRefused: the data gate has not passed this manifest.
     """
+    with stage_inputs.unchanged(workspace, "train") as inputs:
+        return _train(workspace, inputs)
+
+
+def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     settings = workspace.settings()
     engine.start(settings.train.backend)
     from vggflow.models import files as models
-    from vggflow.tracking import connection, people
+    from vggflow.tracking import connection, lineage, people
     from vggflow.tracking.training_run import TrainingRun
     from vggflow.training.bar import Bar
     from vggflow.training.fitting import discard_checkpoint, fit
 
     job = _training_job(workspace, settings)
+    snapshot = lineage.of_training(workspace, settings)
     began = time.monotonic()
     with alone_on_devices(), console.progress("train") as advance:
         client = connection.connect(workspace)
@@ -272,6 +284,7 @@ def train(workspace: Workspace) -> Outcome:
         observer = TrainingRun(client, settings, run_name(workspace), bar)
         with observer.closing():
             trained = fit(job, observer)
+            inputs.refuse_changes()  # here too, so that the run is not closed as finished
             for name in (artifacts.MODEL, artifacts.HISTORY, artifacts.RUN):
                 files.remove_halves(workspace.path(name))
             models.save(trained.model, trained.info, workspace.path(artifacts.MODEL))
@@ -285,6 +298,7 @@ def train(workspace: Workspace) -> Outcome:
                     "trained_by_kind": trainer.kind,
                     "facts": trained.facts,
                     "results": trained.results,
+                    lineage.FOLDER: snapshot.to_dict(),
                 },
             )
         # Not before the run has every point: where the server stays away, the next try has only that left to do.
@@ -349,14 +363,20 @@ def _compared(results: Mapping[str, float]) -> str:
 
 def evaluate(workspace: Workspace) -> Outcome:
     """Measures the trained model on test, or on valid where no test image has a label: into files and the run."""
+    with stage_inputs.unchanged(workspace, "evaluate"):
+        return _evaluate(workspace)
+
+
+def _evaluate(workspace: Workspace) -> Outcome:
     engine.start()
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import metrics, plots
     from vggflow.prediction import scoring, table
     from vggflow.prediction.predictor import Predictor
-    from vggflow.tracking import connection, runs
+    from vggflow.tracking import connection, lineage, runs
 
     settings = workspace.settings()
+    snapshot = lineage.of_evaluation(workspace)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     images = manifests.labelled(manifest, evaluation_split(manifest))
     predictor = Predictor(workspace.path(artifacts.MODEL))
@@ -368,6 +388,10 @@ def evaluate(workspace: Workspace) -> Outcome:
     numbers = {"split": evaluation_split(manifest)}
     numbers |= metrics.measure(predictions, info.class_names, info.temperature)
     files.write_json(workspace.path(artifacts.METRICS), numbers)
+    files.write_json(
+        workspace.path(artifacts.EVALUATION_RUN),
+        {"evaluated": lineage.evaluated(workspace), lineage.FOLDER: snapshot.to_dict()},
+    )
     plots.draw_all(predictions, info.class_names, history, workspace.path(artifacts.PLOTS), info.temperature)
     _write_page(workspace, manifest, predictions, info)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
@@ -415,20 +439,30 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     model = workspace.path(artifacts.MODEL)
     if not model.exists() or not workspace.path(artifacts.METRICS).exists():
         raise DataError(f"no evaluated model in {workspace.root}: run `vggflow retrain` first")
+    recorded = lineage.read(workspace)
     client = connection.connect(workspace)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
-    digest = manifests.digest(manifest)
     # Unlabelled images make no other candidate of a model, other test images do.
     measured = manifests.digest(manifest[manifest["class_name"] != layout.UNLABELLED])
     key = f"{files.sha256(model)[:32]}-{measured[:32]}"
     version = registry.find_candidate(client, settings.registry, key)
     new = version is None
     if version is None:
+        if not recorded.training.tags:
+            console.tell(
+                f"{artifacts.RUN} does not say what this model was trained from (a vggflow of before did not keep "
+                "that): its version carries no commit, data or settings; `vggflow retrain` trains one that does"
+            )
         run_id = _run_on_this_server(workspace, client, settings)
-        runs.log_files(client, run_id, lineage.lineage_files(workspace), lineage.FOLDER)
-        tags = lineage.tags(workspace, settings) | {registry.KEY: key, "manifest.digest": digest}
-        facts = card_facts.gather(workspace, tags)
-        runs.log_text(client, run_id, card.render(facts), MODEL_CARD)
+        tags = lineage.tags(workspace, recorded)
+        if missing := tags.get("git.missing"):
+            console.tell(f"this version carries no git commit, so nobody can rebuild it: {missing}")
+        tags |= {registry.KEY: key, registry.EVIDENCE: f"versions/{key}"}
+        facts = card_facts.gather(workspace, tags, recorded.training.files.get(artifacts.PARAMS.name))
+        with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+            lineage.write_files(workspace, recorded, Path(folder) / lineage.FOLDER)
+            files.write_text(Path(folder) / MODEL_CARD, card.render(facts))
+            runs.log_evidence(client, run_id, workspace, Path(folder), tags[registry.EVIDENCE])
         described = registry.Described(tags, card.summary(facts))
         version = registry.create_candidate(client, settings.registry, run_id, model, described)
     if alias:

@@ -25,10 +25,10 @@ STAGES = ("validate", "train", "evaluate")
 # How the tags of a version are grouped for people: heading → beginnings of the tags' names.
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "promotion": ("promotion.", "rollback.", "release."),
-    "evaluation": ("accuracy", "log_loss", "evaluated_on"),
+    "evaluation": ("accuracy", "log_loss", "evaluated_on", "evaluation."),
     "training": ("trained_by", "flow_run_id", "sha256.model", "sha256.start_weights"),
     "data": ("data.", "data_gate", "sha256.manifest", "manifest."),
-    "code and settings": ("git.", "sha256.params"),
+    "code and settings": ("git.", "sha256.params", "lineage"),
     "packages": ("package.",),
 }
 

@@ -2,12 +2,18 @@
 
 import getpass
 import os
+import shutil
 import socket
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import yaml
 
-from vggflow import artifacts, console, files, packages, repository
+from vggflow import artifacts, files, packages, repository
+from vggflow.data import manifest as manifests
+from vggflow.errors import DataError
 from vggflow.models import imagenet
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
@@ -15,35 +21,120 @@ from vggflow.workspace import Workspace
 # Beside those that can change a result: what carried it.
 CARRIERS = ("vggflow", "mlflow", "prefect", "dvc", "pandas", "pyarrow")
 FOLDER = "lineage"
+EVALUATION = "evaluation."
+RECORDED, NOT_RECORDED = "as of the training", "not recorded at the training"
+KEPT_OF_TRAINING = (artifacts.PARAMS, artifacts.PIPELINE, artifacts.VERSION)
+KEPT_OF_EVALUATION = (artifacts.PIPELINE_LOCK,)
+NAMES = {
+    "sha256.model": "the model",
+    "manifest.digest": "the manifest of the images",
+    "sha256.metrics": "the measures",
+}
 FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"
 
 
-def tags(workspace: Workspace, settings: Settings) -> dict[str, str]:
-    """Where a model came from, as tags. What does not exist is left out."""
-    found = {
+@dataclass(frozen=True)
+class Snapshot:
+    """What a stage was computed from, as of when it started: tags, and the texts of small files by name."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"tags": dict(self.tags), "files": dict(self.files)}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a model was trained from, and what it was evaluated from."""
+
+    training: Snapshot
+    evaluation: Snapshot
+
+
+def of_training(workspace: Workspace, settings: Settings) -> Snapshot:
+    """What a training that starts now is made from; train keeps it beside its model, with which it travels."""
+    tags = {
         **_git(workspace),
         **_data(workspace),
-        **_digests(workspace, settings),
+        "sha256.params": files.text_sha256(workspace.path(artifacts.PARAMS)),
+        "sha256.start_weights": _start_weights_digest(workspace, settings),
         **_packages(settings),
-        **_evaluation(workspace),
         "data_gate": _verdict(workspace),
-        **_trained_by(workspace),
         "flow_run_id": os.environ.get(FLOW_RUN, ""),
     }
-    return {key: value for key, value in found.items() if value}
+    return Snapshot(_without_empty(tags), _texts(workspace, KEPT_OF_TRAINING))
 
 
-def lineage_files(workspace: Workspace) -> list[Path]:
-    """The files that say how to compute a version again."""
-    names = (
-        artifacts.PARAMS,
-        artifacts.PIPELINE,
-        artifacts.PIPELINE_LOCK,
-        artifacts.VERSION,
-        artifacts.MANIFEST,
+def of_evaluation(workspace: Workspace) -> Snapshot:
+    """What an evaluation that starts now is made from: its test images may be newer than the training's data."""
+    tags = {
+        **_git(workspace),
+        **_data(workspace),
+        "sha256.params": files.text_sha256(workspace.path(artifacts.PARAMS)),
+        "flow_run_id": os.environ.get(FLOW_RUN, ""),
+    }
+    named = {f"{EVALUATION}{key}": value for key, value in tags.items()}
+    return Snapshot(_without_empty(named), _texts(workspace, KEPT_OF_EVALUATION))
+
+
+def evaluated(workspace: Workspace) -> dict[str, str]:
+    """Which model was measured on which images, and how it did: digests that tell whether files belong together."""
+    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    return {
+        "sha256.model": files.sha256(workspace.path(artifacts.MODEL)),
+        "manifest.digest": manifests.digest(manifest),
+        "sha256.metrics": files.text_sha256(workspace.path(artifacts.METRICS)),
+    }
+
+
+def tags(workspace: Workspace, recorded: Recorded) -> dict[str, str]:
+    """Where the evaluated model came from, as tags. What does not exist or was not recorded is left out."""
+    return _without_empty(
+        {
+            **recorded.evaluation.tags,
+            **recorded.training.tags,
+            "lineage": RECORDED if recorded.training.tags else NOT_RECORDED,
+            **evaluated(workspace),
+            "sha256.manifest": files.sha256(workspace.path(artifacts.MANIFEST)),
+            **_measures(workspace),
+            **_trained_by(workspace),
+        }
     )
-    paths = [workspace.path(name) for name in names] + sorted(workspace.root.glob("*.dvc"))
-    return [path for path in paths if path.is_file()]
+
+
+def read(workspace: Workspace) -> Recorded:
+    """What the model here was trained and evaluated from, as it was then; empty where that was not recorded.
+
+    Raises:
+        DataError: model, manifest and measures are not those of one evaluation.
+    """
+    return Recorded(_snapshot(files.read_json(workspace.path(artifacts.RUN))), _read_evaluation(workspace))
+
+
+def _read_evaluation(workspace: Workspace) -> Snapshot:
+    path = workspace.path(artifacts.EVALUATION_RUN)
+    recorded = files.read_json(path) if path.exists() else {}
+    then, now = recorded.get("evaluated", {}), evaluated(workspace)
+    other = [name for name in then if then[name] != now[name]]
+    if not other:
+        return _snapshot(recorded)
+    # A dvc.yaml of before neither keeps nor removes this file, so it may be left from another evaluation.
+    if str(artifacts.EVALUATION_RUN) not in workspace.path(artifacts.PIPELINE).read_text("utf-8"):
+        return Snapshot()
+    raise DataError(
+        f"{' and '.join(NAMES[name] for name in other)} changed since the model was evaluated: "
+        "run `vggflow retrain`, or `vggflow evaluate`, then register"
+    )
+
+
+def write_files(workspace: Workspace, recorded: Recorded, folder: Path) -> None:
+    """Writes the files that say how to compute the version again, as they were then, and the manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in {**recorded.evaluation.files, **recorded.training.files}.items():
+        files.write_text(folder / name, text)
+    shutil.copyfile(workspace.path(artifacts.MANIFEST), folder / artifacts.MANIFEST.name)
 
 
 def data_version(workspace: Workspace) -> str:
@@ -68,7 +159,7 @@ def _trained_by(workspace: Workspace) -> dict[str, str]:
     return {tag: str(recorded.get(key, "")) for tag, key in names.items()}
 
 
-def _evaluation(workspace: Workspace) -> dict[str, str]:
+def _measures(workspace: Workspace) -> dict[str, str]:
     metrics = files.read_json(workspace.path(artifacts.METRICS))
     measures = {key: f"{metrics[key]:.6f}" for key in ("accuracy", "log_loss")}
     return measures | {"evaluated_on": metrics["split"]}
@@ -86,8 +177,6 @@ def _git(workspace: Workspace) -> dict[str, str]:
         VggflowError: git failed, so nobody can tell what the model was made from.
     """
     commit = repository.commit_of(workspace)
-    if commit.missing:
-        console.tell(f"this version carries no git commit, so nobody can rebuild it: {commit.missing}")
     return {
         "git.commit": commit.digest,
         "git.missing": commit.missing,
@@ -108,16 +197,23 @@ def _data(workspace: Workspace) -> dict[str, str]:
     }
 
 
-def _digests(workspace: Workspace, settings: Settings) -> dict[str, str]:
-    named = {
-        "sha256.params": artifacts.PARAMS,
-        "sha256.manifest": artifacts.MANIFEST,
-        "sha256.model": artifacts.MODEL,
-    }
-    paths = {key: workspace.path(name) for key, name in named.items()}
-    if (start := _start_weights(workspace, settings)) is not None:
-        paths["sha256.start_weights"] = start
-    return {key: files.sha256(path) for key, path in paths.items() if path.is_file()}
+def _snapshot(recorded: Mapping[str, Any]) -> Snapshot:
+    found = recorded.get(FOLDER, {})
+    return Snapshot(found.get("tags", {}), found.get("files", {}))
+
+
+def _texts(workspace: Workspace, names: Sequence[PurePosixPath]) -> dict[str, str]:
+    paths = [workspace.path(name) for name in names] + sorted(workspace.root.glob("*.dvc"))
+    return {path.name: files.read_text(path) for path in paths if path.is_file()}
+
+
+def _without_empty(tags: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in tags.items() if value}
+
+
+def _start_weights_digest(workspace: Workspace, settings: Settings) -> str:
+    path = _start_weights(workspace, settings)
+    return files.sha256(path) if path is not None and path.is_file() else ""
 
 
 def _start_weights(workspace: Workspace, settings: Settings) -> Path | None:

@@ -30,6 +30,8 @@ from vggflow.tracking.lineage import FOLDER as LINEAGE
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 KEY = "vggflow.key"
+# Where in its run a version's evidence lies: several versions may share a run, their evidence they don't.
+EVIDENCE = "vggflow.evidence"
 # One page holds them all: a list in several pages may miss one that moves between them.
 MOST_VERSIONS = 10_000
 LOADER = "vggflow.prediction.pyfunc"
@@ -300,11 +302,15 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
 
 @contextlib.contextmanager
 def _downloaded(version: Version, name: str) -> Iterator[Path]:
-    """A file or folder of the version's run, there for the time of the block."""
+    """A file or folder of the version's evidence, there for the time of the block.
+
+    Versions of before this was kept for each lack the tag: theirs lies at the top of their run.
+    """
+    place = version.tags.get(EVIDENCE)
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         with answering():
             path = mlflow.artifacts.download_artifacts(
-                run_id=version.run_id, artifact_path=name, dst_path=folder
+                run_id=version.run_id, artifact_path=f"{place}/{name}" if place else name, dst_path=folder
             )
         yield Path(path)
 

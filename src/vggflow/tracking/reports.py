@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.tracking import connection, runs
+from vggflow.tracking.registry import EVIDENCE, Version
 from vggflow.workspace import Workspace
 
 FOLDER = "validation"
@@ -23,11 +24,12 @@ class Pages:
     evaluation: str = ""
 
 
-def publish(workspace: Workspace, run_id: str) -> Pages:
-    """Puts the gate's report and Data Docs beside a training in MLflow, once; returns where the pages are."""
+def publish(workspace: Workspace, version: Version) -> Pages:
+    """Puts the gate's report and Data Docs beside a version in MLflow, once; returns where its pages are."""
     client = connection.connect(workspace)
-    _upload(client, workspace, run_id)
-    return _pages(client, run_id)
+    place = f"{version.tags[EVIDENCE]}/" if EVIDENCE in version.tags else ""
+    _upload(client, workspace, version.run_id, place)
+    return _pages(client, version.run_id, place)
 
 
 def publish_refusal(workspace: Workspace, name: str) -> Pages:
@@ -35,9 +37,9 @@ def publish_refusal(workspace: Workspace, name: str) -> Pages:
     client = connection.connect(workspace)
     place = connection.experiment_id(client, workspace.settings().registry.experiment)
     run_id = runs.open_run(client, place, name, {"stage": "validate", "data_gate": "refused"})
-    _upload(client, workspace, run_id)
+    _upload(client, workspace, run_id, "")
     runs.end_run(client, run_id, "FAILED")
-    return _pages(client, run_id)
+    return _pages(client, run_id, "")
 
 
 def address_for_people() -> str:
@@ -49,23 +51,23 @@ def address_for_people() -> str:
     return without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else ""
 
 
-def _upload(client: MlflowClient, workspace: Workspace, run_id: str) -> None:
+def _upload(client: MlflowClient, workspace: Workspace, run_id: str, place: str) -> None:
     with connection.answering():
-        if client.list_artifacts(run_id, FOLDER):
+        if client.list_artifacts(run_id, f"{place}{FOLDER}"):
             return
     names = (artifacts.DATA_DOCS, artifacts.REPORT, artifacts.VALIDATION_RESULT)
     there = [workspace.path(name) for name in names if workspace.path(name).exists()]
-    runs.log_files(client, run_id, there, FOLDER)
+    runs.log_files(client, run_id, there, f"{place}{FOLDER}")
 
 
-def _pages(client: MlflowClient, run_id: str) -> Pages:
+def _pages(client: MlflowClient, run_id: str, place: str) -> Pages:
     base = address_for_people()
     if not base:
         return Pages()
     with connection.answering():
         experiment = client.get_run(run_id).info.experiment_id
     run = f"{base}/#/experiments/{experiment}/runs/{run_id}"
-    files = f"{run}/artifacts"
+    files = f"{run}/artifacts/{place}".rstrip("/")
     return Pages(
         run,
         f"{files}/{FOLDER}/{artifacts.REPORT.name}",

@@ -16,6 +16,7 @@ from vggflow.tracking.connection import answering
 from vggflow.tracking.points import MetricWriter
 from vggflow.workspace import Workspace
 
+EVALUATION = "evaluation"
 ORIGINAL = "vggflow.original_run_id"
 
 
@@ -108,8 +109,24 @@ def log_evaluation(client: MlflowClient, run_id: str, workspace: Workspace) -> N
             if value is not None
         }
     log_numbers(client, run_id, numbers)
+    log_files(client, run_id, evaluation_files(workspace), EVALUATION)
+
+
+def log_evidence(client: MlflowClient, run_id: str, workspace: Workspace, folder: Path, place: str) -> None:
+    """Uploads what a version rests on to a place of its own: later versions of the same training have another.
+
+    Args:
+        folder: What is to lie there beside the evaluation.
+        place: A folder of the run's artifacts, `versions/KEY`.
+    """
+    log_files(client, run_id, sorted(folder.iterdir()), place)
+    log_files(client, run_id, evaluation_files(workspace), f"{place}/{EVALUATION}")
+
+
+def evaluation_files(workspace: Workspace) -> list[Path]:
+    """What an evaluation left for people and for later comparisons."""
     names = (artifacts.PLOTS, artifacts.METRICS, artifacts.PREDICTIONS, artifacts.EVALUATION_REPORT)
-    log_files(client, run_id, [workspace.path(name) for name in names], "evaluation")
+    return [workspace.path(name) for name in names]
 
 
 def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorded: Mapping[str, Any]) -> str:

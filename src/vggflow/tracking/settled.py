@@ -9,6 +9,7 @@ from mlflow import MlflowClient
 from vggflow import artifacts, files, version
 from vggflow.tracking import ledger, registry
 from vggflow.tracking.connection import answering, connect
+from vggflow.tracking.lineage import EVALUATION
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
@@ -27,8 +28,15 @@ def inputs(workspace: Workspace) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def mark(workspace: Workspace, candidate: Version) -> None:
-    """Remembers that a retraining from these inputs ended with this candidate, under the champion of now."""
+def mark(workspace: Workspace, candidate: Version, began_with: str) -> None:
+    """Remembers that a retraining from these inputs ended with this candidate, under the champion of now.
+
+    Args:
+        began_with: The `inputs` when it began. Where they are others by now nothing is remembered: of what stands
+            in the files now nobody knows what it would have given.
+    """
+    if inputs(workspace) != began_with:
+        return
     client = connect(workspace)
     value = _value(client, workspace)
     if candidate.tags.get(SETTLED) != value:
@@ -45,9 +53,10 @@ def find(workspace: Workspace) -> Version | None:
 
 
 def trained_on(workspace: Workspace) -> set[str]:
-    """The DVC hashes of all data that a candidate was trained on."""
+    """The DVC hashes of all data that a candidate was trained or measured on."""
     found = registry.versions(connect(workspace), workspace.settings().registry.candidates)
-    return {each.tags.get("data.hash", "") for each in found}
+    names = ("data.hash", f"{EVALUATION}data.hash")
+    return {each.tags[name] for each in found for name in names if name in each.tags}
 
 
 def _value(client: MlflowClient, workspace: Workspace) -> str:
@@ -55,4 +64,4 @@ def _value(client: MlflowClient, workspace: Workspace) -> str:
 
 
 def _digest(workspace: Workspace, name: Path) -> str:
-    return files.sha256(workspace.path(name))
+    return files.text_sha256(workspace.path(name))
