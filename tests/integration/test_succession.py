@@ -142,7 +142,8 @@ def test_a_version_has_a_card_and_its_summary_as_description(here: Workspace) ->
     assert found is not None
     assert found.description.startswith("Tells blue and red apart")
     client = connection.connect(here)
-    assert "model_card.md" in [file.path for file in client.list_artifacts(found.run_id)]
+    kept = client.list_artifacts(found.run_id, found.tags[registry.EVIDENCE])
+    assert "model_card.md" in [Path(file.path).name for file in kept]
 
 
 def test_a_tie_keeps_the_champion_is_an_error_for_a_person_and_recorded(here: Workspace) -> None:

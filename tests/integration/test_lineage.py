@@ -1,0 +1,133 @@
+"""What a version says about where it came from: of its training and its evaluation, not of its registration."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import COLOURS, draw
+
+from vggflow import artifacts, files, judging, pipeline
+from vggflow import workspace as workspaces
+from vggflow.errors import DataError
+from vggflow.tracking import connection, registry
+from vggflow.tracking.registry import Version
+from vggflow.workspace import Workspace, find
+
+
+@pytest.fixture
+def here(evaluated: Path, tmp_path: Path) -> Workspace:
+    """A workspace that trained and evaluated, everything committed."""
+    root = tmp_path / "tiny"
+    shutil.copytree(evaluated, root, symlinks=True)
+    return find(root)
+
+
+def _commit(here: Workspace) -> str:
+    return here.git("rev-parse", "HEAD").strip()
+
+
+def _move_on(here: Workspace) -> None:
+    """Other settings, other data, another commit."""
+    content = yaml.safe_load((here.root / "params.yaml").read_text())
+    content["train"]["seed"] = 99
+    (here.root / "params.yaml").write_text(yaml.safe_dump(content))
+    draw(here.root / "data/train/red/new.png", COLOURS["red"], 4711)
+    here.dvc("add", "--quiet", "data")
+    workspaces.commit(here, ["params.yaml", "data.dvc"], "Other settings and data")
+
+
+def _lineage_file(here: Workspace, version: Version, name: str) -> str:
+    folder = here.root / "downloaded"
+    folder.mkdir(exist_ok=True)
+    connection.connect(here)
+    registry.download_lineage(version, folder)
+    return (folder / name).read_text()
+
+
+def test_a_version_names_commit_data_and_settings_of_its_training(here: Workspace) -> None:
+    commit = _commit(here)
+    params, data = (here.root / "params.yaml").read_text(), (here.root / "data.dvc").read_text()
+    trained_on = yaml.safe_load(data)["outs"][0]
+    _move_on(here)
+    assert _commit(here) != commit
+    version, _ = pipeline.register(here)
+    assert version.tags["git.commit"] == commit
+    assert version.tags["git.dirty"] == "false"
+    assert version.tags["data.hash"] == trained_on["md5"]
+    assert version.tags["data.files"] == str(trained_on["nfiles"])
+    assert version.tags["sha256.params"] == hashlib.sha256(params.encode()).hexdigest()
+    assert version.tags["evaluation.data.hash"] == trained_on["md5"]
+    assert _lineage_file(here, version, "params.yaml") == params
+    assert _lineage_file(here, version, "data.dvc") == data
+
+
+def test_what_was_trained_from_uncommitted_settings_stays_so_when_they_are_committed(here: Workspace) -> None:
+    recorded = files.read_json(here.path(artifacts.RUN))
+    recorded["lineage"]["tags"]["git.dirty"] = "true"
+    files.write_json(here.path(artifacts.RUN), recorded)
+    _move_on(here)
+    version, _ = pipeline.register(here)
+    assert version.tags["git.dirty"] == "true"
+    assert judging._dirty_tree(version) is True
+
+
+def test_a_model_of_before_is_registered_as_unknown_and_says_so(
+    here: Workspace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recorded = files.read_json(here.path(artifacts.RUN))
+    del recorded["lineage"]
+    files.write_json(here.path(artifacts.RUN), recorded)
+    version, _ = pipeline.register(here)
+    assert "does not say what this model was trained from" in capfd.readouterr().err
+    assert version.tags["lineage"] == "not recorded at the training"
+    assert not {"git.commit", "git.dirty", "data.hash", "sha256.params"} & version.tags.keys()
+    assert version.tags["sha256.model"] == files.sha256(here.path(artifacts.MODEL))
+    assert judging._dirty_tree(version) is None
+
+
+def test_measures_of_another_model_are_not_registered(here: Workspace) -> None:
+    path = here.path(artifacts.METRICS)
+    path.write_text(json.dumps(files.read_json(path) | {"accuracy": 1.0}))
+    with pytest.raises(DataError, match=r"the measures changed since .* `vggflow retrain`"):
+        pipeline.register(here)
+
+
+def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here: Workspace) -> None:
+    first, _ = pipeline.register(here)
+    manifest, answers, measures = (
+        registry.training_manifest(first),
+        registry.recorded_predictions(first),
+        registry.recorded_metrics(first),
+    )
+    before = _lineage_file(here, first, "data.dvc")
+    for colour, rgb in COLOURS.items():
+        draw(here.root / f"data/test/{colour}/new.png", rgb, 4711)
+    here.dvc("add", "--quiet", "data")
+    pipeline.validate(here)
+    pipeline.evaluate(here)
+    second, new = pipeline.register(here)
+    assert (new, second.run_id, second.number) == (True, first.run_id, 2)
+    assert len(registry.training_manifest(second)) == len(manifest) + 2
+    assert registry.training_manifest(first).equals(manifest)
+    assert registry.recorded_predictions(first).equals(answers)
+    assert registry.recorded_metrics(first) == measures
+    assert _lineage_file(here, first, "data.dvc") == before
+    assert second.tags["data.hash"] == first.tags["data.hash"]
+    assert second.tags["evaluation.data.hash"] != first.tags["evaluation.data.hash"]
+    card = connection.connect(here).list_artifacts(first.run_id, first.tags[registry.EVIDENCE])
+    assert "model_card.md" in [Path(file.path).name for file in card]
+
+
+def test_a_version_of_before_is_read_from_where_its_evidence_lies(here: Workspace) -> None:
+    version, _ = pipeline.register(here)
+    client = connection.connect(here)
+    for name in (artifacts.MANIFEST, artifacts.PARAMS):
+        client.log_artifact(version.run_id, str(here.path(name)), "lineage")
+    old = Version(
+        **vars(version) | {"tags": {k: v for k, v in version.tags.items() if k != registry.EVIDENCE}}
+    )
+    assert registry.training_manifest(old).equals(registry.training_manifest(version))
+    assert registry.recorded_metrics(old) == registry.recorded_metrics(version)
