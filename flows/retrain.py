@@ -96,6 +96,8 @@ def stage(name: str) -> Any:
     def run(workspace: Workspace, deadline: float | None = None) -> Outcome | None:
         """Lets DVC bring the stage up to date."""
         frame = Frame(str(flow_run.id or ""), deadline)
+        if name == "validate":
+            pipeline.reference(workspace)
         try:
             with progress.shown(workspace, showing.key(workspace, "progress")):
                 return run_dvc_stage(workspace, name, get_run_logger().info, frame)
@@ -260,7 +262,7 @@ def _nothing_new() -> State[Any]:
 def _state(way: Way) -> State[Any]:
     promotion = way.promotion
     if promotion is None or (
-        not any(way.ran.values()) and not way.new and promotion.outcome not in ("promoted", *OPEN)
+        not any(way.ran.get(name) for name in ("train", "evaluate")) and not way.new and promotion.outcome not in ("promoted", *OPEN)
     ):
         return _nothing_new()
     return Completed(name=STATES.get(promotion.outcome, "Champion kept"), message=promotion.message)

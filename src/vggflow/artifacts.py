@@ -19,6 +19,10 @@ WEIGHTS = Path("weights")
 VALIDATION = Path("validation")
 MANIFEST = VALIDATION / "manifest.parquet"
 TRAINING_IMAGES = VALIDATION / "training.parquet"
+# Stages depend on these, not on the tables: another pandas or pyarrow writes equal tables in other bytes.
+MANIFEST_DIGEST = VALIDATION / "manifest.json"
+TRAINING_DIGEST = VALIDATION / "training.json"
+REFERENCE = VALIDATION / "reference.json"
 VALIDATION_RESULT = VALIDATION / "result.json"
 DATA_DOCS = VALIDATION / "data_docs"
 REPORT = VALIDATION / "report.html"

@@ -244,6 +244,9 @@ def validate(context: typer.Context, as_json: AsJson = False) -> None:
     _print_json(read_json(workspace.path(artifacts.VALIDATION_RESULT)))
 
 
+reference = _stage(
+    "reference", "Asks the registry which data validate compares with: the champion's, else a candidate's."
+)
 evaluate = _stage("evaluate", "Measures the trained model on the test images.")
 
 

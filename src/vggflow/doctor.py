@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from vggflow import artifacts, repository
+from vggflow import artifacts, repository, stage_inputs
 from vggflow import workspace as workspaces
 from vggflow.errors import VggflowError
 from vggflow.process import state_folder
@@ -64,7 +64,7 @@ def examine(workspace: Workspace | None) -> list[Finding]:
     checks: list[Callable[[], Iterator[Finding]]] = [_packages, _programs, _gpu, _caches]
     if workspace is not None:
         here = workspace
-        about_it = (_settings, _version, _git, _dvc_remote, _mlflow, _prefect, _secrets)
+        about_it = (_settings, _version, _pipeline, _line_ends, _git, _dvc_remote, _mlflow, _prefect, _secrets)
         checks += [lambda check=check: check(here) for check in about_it]  # type: ignore[misc]
     folders = [state_folder(), *([workspace.root] if workspace else [])]
     return [finding for check in checks for finding in check()] + [_disk(folder) for folder in folders]
@@ -152,6 +152,24 @@ def _version(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("vggflow.version", "warning", str(error), "`vggflow retrain` follows by itself")
     else:
         yield Finding("vggflow.version", "ok", workspace.path(artifacts.VERSION).read_text("utf-8").strip())
+
+
+def _pipeline(workspace: Workspace) -> Iterator[Finding]:
+    name = artifacts.PIPELINE.name
+    if stage_inputs.depends_on(workspace, "validate", str(artifacts.REFERENCE)):
+        yield Finding(name, "ok", "names what every stage depends on")
+        return
+    advice = "`vggflow init .` follows where nobody changed the file; else take the stages over from a new workspace"
+    yield Finding(name, "warning", f"validate does not depend on {artifacts.REFERENCE}", advice)
+
+
+def _line_ends(workspace: Workspace) -> Iterator[Finding]:
+    path = workspace.root / ".gitattributes"
+    if path.exists() and set(workspaces.GIT_ATTRIBUTES) <= set(path.read_text("utf-8").splitlines()):
+        yield Finding("line ends", "ok", "the same on every machine")
+        return
+    advice = "`vggflow init .` makes .gitattributes; commit it"
+    yield Finding("line ends", "warning", "git may write others elsewhere, and stages run again", advice)
 
 
 def _git(workspace: Workspace) -> Iterator[Finding]:

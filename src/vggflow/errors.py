@@ -8,6 +8,7 @@
     │   │   └── WeightsUnreachable  2  they can't be fetched
     │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
     ├── InputsChanged       1  settings, data or packages changed while a stage ran
+    ├── EvidenceLost        1  what a version rests on is damaged or gone from the artifact store
     ├── UnfitModel          1  a stored model is damaged, or needs code to load
     └── Refused             3  a gate said no
         ├── DataRefused     3  the data gate
@@ -58,6 +59,12 @@ class WeightsUnreachable(WeightsError):
 
 class InputsChanged(VggflowError):
     """What a stage depends on is another than when it started, so its result belongs to neither state."""
+
+
+class EvidenceLost(VggflowError):
+    """A file that a registered version rests on is damaged, or gone although the server answers."""
+
+    retry = False
 
 
 class UnfitModel(VggflowError):

@@ -52,9 +52,12 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Writes JSON for people and programs alike, whole or not at all."""
-    write_text(
-        path, json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n"
-    )
+    write_text(path, json_text(content))
+
+
+def json_text(content: Any) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:

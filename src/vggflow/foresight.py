@@ -1,10 +1,13 @@
 """What `vggflow retrain` would do and why, without computing anything."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
 
-from vggflow import artifacts, version
+import yaml
+
+from vggflow import artifacts, files, stage_inputs, version
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError
 from vggflow.settings import Settings
@@ -62,6 +65,10 @@ def _stages(workspace: Workspace) -> list[Step]:
     for stage in STAGES:
         reasons = [stale] if stale else []
         reasons += [reason for reason in _reasons(said.get(stage, [])) if reason not in reasons]
+        if stage == "validate":
+            # DVC looks at what was asked last time; a retraining asks again.
+            reasons = [reason for reason in reasons if not reason.startswith(str(artifacts.REFERENCE))]
+            reasons += _other_reference(workspace)
         if reasons:
             steps.append(Step(stage, "run, or restore", "; ".join(reasons)))
         elif above:
@@ -70,6 +77,21 @@ def _stages(workspace: Workspace) -> list[Step]:
             steps.append(Step(stage, UP_TO_DATE, "same data, code and settings"))
         above = above or (stage if reasons else "")
     return steps
+
+
+def _other_reference(workspace: Workspace) -> list[str]:
+    """Whether validate would compare with other data than when it ran last."""
+    from vggflow import champion_data
+
+    name, lock = str(artifacts.REFERENCE), workspace.path(artifacts.PIPELINE_LOCK)
+    if not lock.exists() or not stage_inputs.depends_on(workspace, "validate", name):
+        return []
+    stages = (yaml.safe_load(lock.read_text("utf-8")) or {}).get("stages", {})
+    recorded = [dep.get("md5") for dep in stages.get("validate", {}).get("deps", []) if dep["path"] == name]
+    now = files.json_text(champion_data.look(workspace)).encode()
+    if not recorded or recorded == [hashlib.md5(now, usedforsecurity=False).hexdigest()]:
+        return []
+    return ["the champion, thus the data to compare with, is another than last time"]
 
 
 def _another_version(workspace: Workspace) -> str:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vggflow import artifacts, console, engine, files, stage_inputs
@@ -43,6 +43,8 @@ def prepare(workspace: Workspace) -> list[str]:
     if workspace.path(artifacts.DATA).exists():
         layout.refuse_obstacles(workspace.path(artifacts.DATA))
         _refuse_empty_classes(workspace.path(artifacts.DATA))
+    if workspaces.follow_pipeline(workspace):
+        said.append(f"{artifacts.PIPELINE} is this vggflow's now, in place of an earlier one's: commit it")
     if differences := workspaces.follow_version(workspace):
         said.append(f"stages run again, since results depend on it: {differences}")
     for tracked in ("data", "weights"):
@@ -125,23 +127,42 @@ def validate(workspace: Workspace) -> Outcome:
         DataError: there is no data.
         DataRefused: something critical was found; the report shows it.
     """
+    from vggflow import champion_data
+
+    if not champion_data.given_by_dvc(workspace):
+        champion_data.fetch(workspace)
     with stage_inputs.unchanged(workspace, "validate"):
         return _validate(workspace)
 
 
+def reference(workspace: Workspace) -> Outcome:
+    """Asks the registry which data validate compares with; DVC does this every time, before validate.
+
+    Raises:
+        VggflowError: the tracking server does not answer.
+    """
+    from vggflow import champion_data
+
+    return Outcome(0, champion_data.fetch(workspace))
+
+
 def _validate(workspace: Workspace) -> Outcome:
+    from vggflow import champion_data
     from vggflow.data import gate, report
     from vggflow.data import manifest as manifests
 
     data = workspace.path(artifacts.DATA)
     settings = workspace.settings().validate_
-    reference, whose = _data_of_champion(workspace)
+    reference, whose = champion_data.read(workspace)
     cache, docs = workspace.path(artifacts.STATE) / "scan", workspace.path(artifacts.DATA_DOCS)
     judged = gate.judge(data, settings, docs, cache=cache, reference=reference, bars=console.progress)
     verdict, manifest = judged.verdict, judged.manifest
     manifests.write(manifest, workspace.path(artifacts.MANIFEST))
     learned = manifests.training(manifest)
     manifests.write(learned, workspace.path(artifacts.TRAINING_IMAGES))
+    for table, name in ((manifest, artifacts.MANIFEST_DIGEST), (learned, artifacts.TRAINING_DIGEST)):
+        content = {"sha256": manifests.content_digest(table), "rows": len(table)}
+        files.write_json(workspace.path(name), content)
     digests = {"manifest": manifests.digest(manifest), "training": manifests.digest(learned)}
     result = {"verdict": PASSED if verdict.passed else REFUSED, **digests}
     files.write_json(workspace.path(artifacts.VALIDATION_RESULT), result | judged.to_dict())
@@ -162,7 +183,10 @@ def data_diff(workspace: Workspace) -> "Changes":
     """
     from vggflow.data import gate
 
-    reference, _ = _data_of_champion(workspace)
+    from vggflow import champion_data
+
+    champion_data.fetch(workspace)
+    reference, _ = champion_data.read(workspace)
     if reference is None:
         raise UsageError("no champion and no candidate to compare with: `vggflow retrain` makes the first")
     data, cache = workspace.path(artifacts.DATA), workspace.path(artifacts.STATE) / "scan"
@@ -175,25 +199,6 @@ def changed_data(before: Any, now: Any) -> "Changes":
     from vggflow.data import changes
 
     return changes.compare(before, now)
-
-
-def _data_of_champion(workspace: Workspace) -> tuple[Any, str]:
-    """The manifest of the champion's data, else of the newest candidate's, and whose it is; else none.
-
-    A tracking server that does not answer costs this comparison, not the validation.
-    """
-    from vggflow.tracking import connection, ledger, registry
-
-    names = workspace.settings().registry
-    try:
-        client = connection.connect(workspace)
-        champion = ledger.read(client, names).champion
-        version = champion or next(reversed(registry.versions(client, names.candidates)), None)
-        whose = "the champion's data" if champion else "the newest candidate's data"
-        return (registry.training_manifest(version) if version else None), whose
-    except VggflowError as error:
-        console.tell(f"not compared with the champion's data: {error}")
-        return None, ""
 
 
 def import_data(
@@ -341,6 +346,7 @@ def _training_job(workspace: Workspace, settings: Settings) -> "TrainingJob":
     from vggflow.training.job import TrainingJob
 
     images = manifests.read(workspace.path(artifacts.TRAINING_IMAGES))
+    _refuse_other_table(workspace, "train", images, artifacts.TRAINING_DIGEST)
     _ask_gate(workspace, manifests.digest(images))
     return TrainingJob(
         settings,
@@ -378,6 +384,7 @@ def _evaluate(workspace: Workspace) -> Outcome:
     settings = workspace.settings()
     snapshot = lineage.of_evaluation(workspace)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    _refuse_other_table(workspace, "evaluate", manifest, artifacts.MANIFEST_DIGEST)
     images = manifests.labelled(manifest, evaluation_split(manifest))
     predictor = Predictor(workspace.path(artifacts.MODEL))
     with console.progress("evaluate") as advance:
@@ -530,6 +537,22 @@ def evaluation_split(manifest: Any) -> str:
     from vggflow.data import manifest as manifests
 
     return "test" if len(manifests.labelled(manifest, "test")) else "valid"
+
+
+def _refuse_other_table(workspace: Workspace, stage: str, table: Any, name: PurePosixPath) -> None:
+    """DVC knows of the digest only, so the table itself is held to it.
+
+    Raises:
+        DataError: it is another one.
+    """
+    from vggflow.data import manifest as manifests
+
+    # A dvc.yaml of before does not name the digest: then DVC has digested the table.
+    if not stage_inputs.depends_on(workspace, stage, str(name)):
+        return
+    path = workspace.path(name)
+    if not path.exists() or files.read_json(path)["sha256"] != manifests.content_digest(table):
+        raise DataError(f"{name} does not belong to {name.with_suffix('.parquet')}: run `vggflow validate` first")
 
 
 def _ask_gate(workspace: Workspace, digest: str) -> None:

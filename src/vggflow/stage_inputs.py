@@ -115,8 +115,12 @@ def _settings(workspace: Workspace, key: str) -> dict[str, str]:
 
 
 def _values(value: Any, name: str) -> dict[str, str]:
+    parts: list[dict[str, str]] = []
     if isinstance(value, dict):
         parts = [_values(each, f"{name}.{key}") for key, each in value.items()]
+    elif isinstance(value, list):
+        parts = [_values(each, f"{name}[{number}]") for number, each in enumerate(value)]
+    if parts:
         return {key: text for part in parts for key, text in part.items()}
     return {name: json.dumps(value, default=str)}
 

@@ -10,18 +10,33 @@ from pathlib import Path, PurePosixPath
 
 from vggflow import artifacts, settings, version
 from vggflow.errors import UsageError, VggflowError
-from vggflow.files import write_text
+from vggflow.files import text_sha256, write_text
 from vggflow.running import NoRepository, run
 
 COMMITTED = (
-    *(".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
+    *(".gitignore", ".gitattributes", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
     *("params.yaml", "dvc.yaml", "prefect.yaml", "vggflow.version", "weights.dvc"),
+)
+# DVC digests bytes: with other line ends on one machine, two of a team would run every stage in turns.
+GIT_ATTRIBUTES = tuple(
+    f"{name} text eol=lf"
+    for name in ("params.yaml", "dvc.yaml", "dvc.lock", "*.dvc", "vggflow.version", "prefect.yaml", "columns.csv")
 )
 GIT_IGNORED = ("/data", "/weights", "/validation", "/model", "/evaluation", "/.vggflow/", "__pycache__/")
 DVC_IGNORED = ("__pycache__/", ".DS_Store", "/data/sample", "/.vggflow", "/.venv")
 WEIGHTS_README = """Start weights lie here and are versioned by DVC: after a change run `dvc add weights`.
 `model.weights` in params.yaml names the file that training starts from, for example `weights/mine.h5`.
 """
+
+
+# Of every dvc.yaml that `vggflow init` has written before: who changed theirs keeps it.
+FORMER_PIPELINES = (
+    "1bf29633e82ca5aa0c91b6f9c1998fe76d4d1721f46e43b5fc9d9dcc1609a9f3",
+    "249dd40ca56d18db3e8ebf8026979ea602e8cee2c712d339a71c9ee3f9f825a5",
+    "2cf489033387c5a435f113117126b64534f58d9154aff7ebbbdb8ff1647fa6b2",
+    "40398fb17737cec5b775cf6cae8fa27e00847217a004796299c42dcbc14e228f",
+    "ba4424ade96eda25ff3c67aeee7aedad5be61e6d249fd35fb4fb1778ede034c3",
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,7 @@ def init(folder: Path, recipe: str = "two-phase", remote: Path | None = None) ->
     for name in (artifacts.PIPELINE, PurePosixPath("prefect.yaml")):
         _write_new(workspace.path(name), (files("vggflow") / "template" / name.name).read_text("utf-8"))
     _write_new(workspace.path(artifacts.WEIGHTS) / "README.md", WEIGHTS_README)
+    follow_pipeline(workspace)
     follow_version(workspace)
     if not (workspace.root / "weights.dvc").exists():
         workspace.dvc("add", "weights")
@@ -144,6 +160,15 @@ def recipes() -> tuple[str, ...]:
 def default_remote(root: Path) -> Path:
     """The DVC remote of a single machine: a folder beside the workspace."""
     return root.with_name(f"{root.name}.dvc-remote")
+
+
+def follow_pipeline(workspace: Workspace) -> bool:
+    """Puts this vggflow's `dvc.yaml` in place of one that an earlier vggflow wrote and nobody changed; tells if it did."""
+    path = workspace.path(artifacts.PIPELINE)
+    if not path.exists() or text_sha256(path) not in FORMER_PIPELINES:
+        return False
+    write_text(path, (files("vggflow") / "template" / path.name).read_text("utf-8"))
+    return True
 
 
 def follow_version(workspace: Workspace) -> str:
@@ -237,6 +262,7 @@ def _start_repositories(workspace: Workspace, remote: Path) -> None:
     if not _is_repository(root):
         workspace.git("init", "--quiet", "--initial-branch", "main")
     _append_lines(root / ".gitignore", GIT_IGNORED)
+    _append_lines(root / ".gitattributes", GIT_ATTRIBUTES)
     _append_lines(root / ".dvcignore", DVC_IGNORED)
     if not (root / ".dvc" / "config").exists():
         workspace.dvc("init")

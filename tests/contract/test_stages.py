@@ -16,8 +16,19 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 STAGES = ["validate", "train", "evaluate"]
 
 
-def test_dvc_has_exactly_the_stages() -> None:
-    assert list(PIPELINE) == STAGES
+def test_dvc_has_exactly_the_stages_after_what_asks_the_registry() -> None:
+    assert list(PIPELINE) == ["reference", *STAGES]
+
+
+def test_what_validate_compares_with_is_asked_every_time_and_digested() -> None:
+    assert PIPELINE["reference"]["always_changed"] is True
+    assert PIPELINE["reference"]["outs"] == [{str(artifacts.REFERENCE): {"cache": False}}]
+    assert str(artifacts.REFERENCE) in PIPELINE["validate"]["deps"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_stage_depends_on_the_bytes_of_a_table(stage: str) -> None:
+    assert not [name for name in PIPELINE[stage]["deps"] if name.endswith(".parquet")]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -124,8 +124,8 @@ def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here
 def test_a_version_of_before_is_read_from_where_its_evidence_lies(here: Workspace) -> None:
     version, _ = pipeline.register(here)
     client = connection.connect(here)
-    for name in (artifacts.MANIFEST, artifacts.PARAMS):
-        client.log_artifact(version.run_id, str(here.path(name)), "lineage")
+    client.log_artifact(version.run_id, str(here.path(artifacts.MANIFEST)), "lineage")
+    client.log_artifact(version.run_id, str(here.path(artifacts.METRICS)), "evaluation")
     old = Version(
         **vars(version) | {"tags": {k: v for k, v in version.tags.items() if k != registry.EVIDENCE}}
     )

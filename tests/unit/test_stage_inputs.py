@@ -50,6 +50,15 @@ def test_a_setting_that_changes_is_named_with_both_values(here: Workspace) -> No
     assert (caught.value.exit_code, caught.value.retry) == (1, True)
 
 
+def test_a_phase_that_changes_is_named_by_its_place(here: Workspace) -> None:
+    _change_settings(here, "train", phases=[{"name": "all", "epochs": 2}])
+    with (
+        pytest.raises(InputsChanged, match=r"train.phases\[0\].epochs 2 → 3 changed"),
+        stage_inputs.unchanged(here, "train"),
+    ):
+        _change_settings(here, "train", phases=[{"name": "all", "epochs": 3}])
+
+
 @pytest.mark.parametrize("way", ["added", "removed", "rewritten", "renamed"])
 def test_images_that_change_are_named_by_their_folder(here: Workspace, way: str) -> None:
     image = here.root / "data/train/red/0.png"

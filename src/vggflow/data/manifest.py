@@ -11,14 +11,17 @@ from vggflow.data import layout, schema
 from vggflow.data.scanning import scan
 from vggflow.errors import DataError
 
-__all__ = ["class_names", "counts", "digest", "labelled", "read", "scan", "training", "write"]
+__all__ = ["class_names", "content_digest", "counts", "digest", "labelled", "read", "scan", "training", "write"]
 
 # What a training depends on, of each image.
 OF_TRAINING = ["path", "split", "class_name", "bytes", "sha256"]
 
 
 def write(manifest: pd.DataFrame, path: Path) -> None:
-    """Writes the manifest as Parquet, whole or not at all; equal tables give equal bytes."""
+    """Writes the manifest as Parquet, whole or not at all.
+
+    Equal tables give equal bytes with the same pandas and pyarrow, whose versions Parquet records.
+    """
     with files.replacing(path) as beside:
         manifest.to_parquet(beside, index=False)
 
@@ -81,3 +84,22 @@ def digest(manifest: pd.DataFrame) -> str:
     """The SHA-256 over which bytes lie where and which are left out, in hexadecimal."""
     content = manifest[["path", "sha256", "excluded"]].fillna("").to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def content_digest(manifest: pd.DataFrame) -> str:
+    """The SHA-256 over all that a table says, in hexadecimal, whatever wrote it and in which bytes."""
+    found = hashlib.sha256()
+    for name in manifest.columns:
+        column = manifest[name]
+        unknown = column.isna().to_numpy(bool)
+        found.update(f"{name}\0{len(column)}\0".encode() + unknown.tobytes())
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            kind = "<f8" if pd.api.types.is_float_dtype(column.dtype) else "<i8"
+            # UInt64 holds hashes of 64 bits, so its bits are taken, not its values.
+            numbers = column.astype("object").where(~unknown, 0).to_numpy()
+            unsigned = pd.api.types.is_unsigned_integer_dtype(column.dtype)
+            found.update(numbers.astype("<u8" if unsigned else kind).tobytes())
+        else:
+            texts = column.astype("object").where(~unknown, "").tolist()
+            found.update("\0".join(map(str, texts)).encode("utf-8", "surrogatepass"))
+    return found.hexdigest()

@@ -20,7 +20,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
-from vggflow.errors import UnfitModel, UsageError, VggflowError
+from vggflow.errors import EvidenceLost, UnfitModel, UsageError, VggflowError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import limits
@@ -199,9 +199,11 @@ def training_manifest(version: Version) -> pd.DataFrame:
     """The manifest of the data that a version was trained on.
 
     Raises:
-        VggflowError: it is not on the server, or damaged.
+        EvidenceLost: the server answers and does not have it, or it is damaged.
+        VggflowError: the server does not answer.
     """
     name = artifacts.MANIFEST.name
+    _refuse_missing(version, LINEAGE, name)
     with _downloaded(version, f"{LINEAGE}/{name}") as path, _readable(version, name):
         return manifests.read(path)
 
@@ -217,6 +219,18 @@ def recorded_predictions(version: Version) -> pd.DataFrame:
         return pd.read_parquet(path)
 
 
+def _refuse_missing(version: Version, folder: str, name: str) -> None:
+    """Tells a file that is gone from a server that does not answer."""
+    with answering():
+        place = "/".join(part for part in (version.tags.get(EVIDENCE), folder) if part)
+        there = mlflow.artifacts.list_artifacts(run_id=version.run_id, artifact_path=place)
+    if not any(Path(entry.path).name == name for entry in there):
+        raise EvidenceLost(
+            f"{name} of {version.name} version {version.number} is not in the artifact store: restore the store, or "
+            "register the model again"
+        )
+
+
 @contextlib.contextmanager
 def _readable(version: Version, name: str) -> Iterator[None]:
     """Turns what a damaged table raises into one line."""
@@ -224,7 +238,7 @@ def _readable(version: Version, name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are of these kinds
         said = " ".join(str(error).split())[:200]
-        raise VggflowError(
+        raise EvidenceLost(
             f"{name} of {version.name} version {version.number} is damaged in the artifact store: {said}; "
             "restore the store, or register the model again"
         ) from error
