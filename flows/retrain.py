@@ -262,7 +262,9 @@ def _nothing_new() -> State[Any]:
 def _state(way: Way) -> State[Any]:
     promotion = way.promotion
     if promotion is None or (
-        not any(way.ran.get(name) for name in ("train", "evaluate")) and not way.new and promotion.outcome not in ("promoted", *OPEN)
+        not any(way.ran.get(name) for name in ("train", "evaluate"))
+        and not way.new
+        and promotion.outcome not in ("promoted", *OPEN)
     ):
         return _nothing_new()
     return Completed(name=STATES.get(promotion.outcome, "Champion kept"), message=promotion.message)

@@ -64,7 +64,17 @@ def examine(workspace: Workspace | None) -> list[Finding]:
     checks: list[Callable[[], Iterator[Finding]]] = [_packages, _programs, _gpu, _caches]
     if workspace is not None:
         here = workspace
-        about_it = (_settings, _version, _pipeline, _line_ends, _git, _dvc_remote, _mlflow, _prefect, _secrets)
+        about_it = (
+            _settings,
+            _version,
+            _pipeline,
+            _line_ends,
+            _git,
+            _dvc_remote,
+            _mlflow,
+            _prefect,
+            _secrets,
+        )
         checks += [lambda check=check: check(here) for check in about_it]  # type: ignore[misc]
     folders = [state_folder(), *([workspace.root] if workspace else [])]
     return [finding for check in checks for finding in check()] + [_disk(folder) for folder in folders]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vggflow import artifacts, console, engine, files, stage_inputs
 from vggflow import workspace as workspaces
-from vggflow.errors import DataError, DataRefused, UsageError, VggflowError, WeightsUnreachable
+from vggflow.errors import DataError, DataRefused, UsageError, WeightsUnreachable
 from vggflow.locks import alone_on_devices, exclusive
 from vggflow.process import Outcome, state_folder
 from vggflow.settings import Settings
@@ -181,9 +181,8 @@ def data_diff(workspace: Workspace) -> "Changes":
     Raises:
         UsageError: there is no champion, and no candidate either.
     """
-    from vggflow.data import gate
-
     from vggflow import champion_data
+    from vggflow.data import gate
 
     champion_data.fetch(workspace)
     reference, _ = champion_data.read(workspace)
@@ -552,7 +551,9 @@ def _refuse_other_table(workspace: Workspace, stage: str, table: Any, name: Pure
         return
     path = workspace.path(name)
     if not path.exists() or files.read_json(path)["sha256"] != manifests.content_digest(table):
-        raise DataError(f"{name} does not belong to {name.with_suffix('.parquet')}: run `vggflow validate` first")
+        raise DataError(
+            f"{name} does not belong to {name.with_suffix('.parquet')}: run `vggflow validate` first"
+        )
 
 
 def _ask_gate(workspace: Workspace, digest: str) -> None:

@@ -20,7 +20,15 @@ COMMITTED = (
 # DVC digests bytes: with other line ends on one machine, two of a team would run every stage in turns.
 GIT_ATTRIBUTES = tuple(
     f"{name} text eol=lf"
-    for name in ("params.yaml", "dvc.yaml", "dvc.lock", "*.dvc", "vggflow.version", "prefect.yaml", "columns.csv")
+    for name in (
+        "params.yaml",
+        "dvc.yaml",
+        "dvc.lock",
+        "*.dvc",
+        "vggflow.version",
+        "prefect.yaml",
+        "columns.csv",
+    )
 )
 GIT_IGNORED = ("/data", "/weights", "/validation", "/model", "/evaluation", "/.vggflow/", "__pycache__/")
 DVC_IGNORED = ("__pycache__/", ".DS_Store", "/data/sample", "/.vggflow", "/.venv")
@@ -163,7 +171,7 @@ def default_remote(root: Path) -> Path:
 
 
 def follow_pipeline(workspace: Workspace) -> bool:
-    """Puts this vggflow's `dvc.yaml` in place of one that an earlier vggflow wrote and nobody changed; tells if it did."""
+    """Puts this vggflow's `dvc.yaml` in place of one that nobody changed since an earlier wrote it; tells if it did."""
     path = workspace.path(artifacts.PIPELINE)
     if not path.exists() or text_sha256(path) not in FORMER_PIPELINES:
         return False

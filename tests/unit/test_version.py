@@ -95,3 +95,15 @@ def test_another_pillow_makes_stages_stale_and_is_named(workspace: Path, tmp_pat
     steps = {row["step"]: row["why"] for row in json.loads(done.stdout)}
     for stage in ("validate", "train", "evaluate"):
         assert f"pillow {PIL.__version__} → 99.0" in steps[stage]
+
+
+def test_a_pipeline_that_nobody_changed_follows_and_a_changed_one_stays(workspace: Path) -> None:
+    path = workspace / "dvc.yaml"
+    new = path.read_text()
+    before = (Path(__file__).parent / "dvc_before.yaml").read_text()
+    path.write_bytes(before.replace("\n", "\r\n").encode())
+    assert "dvc.yaml is this vggflow's now" in pipeline.prepare(find(workspace))[0]
+    assert path.read_text() == new
+    path.write_text(before + "  mine:\n    cmd: echo\n")
+    assert not any("dvc.yaml" in line for line in pipeline.prepare(find(workspace)))
+    assert path.read_text().endswith("echo\n")

@@ -11,7 +11,17 @@ from vggflow.data import layout, schema
 from vggflow.data.scanning import scan
 from vggflow.errors import DataError
 
-__all__ = ["class_names", "content_digest", "counts", "digest", "labelled", "read", "scan", "training", "write"]
+__all__ = [
+    "class_names",
+    "content_digest",
+    "counts",
+    "digest",
+    "labelled",
+    "read",
+    "scan",
+    "training",
+    "write",
+]
 
 # What a training depends on, of each image.
 OF_TRAINING = ["path", "split", "class_name", "bytes", "sha256"]

@@ -20,7 +20,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
-from vggflow.errors import EvidenceLost, UnfitModel, UsageError, VggflowError
+from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import limits

@@ -1,0 +1,63 @@
+"""A table is digested by what it says, not by the bytes of its file."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from vggflow.data import manifest as manifests
+from vggflow.data import schema
+
+ROWS = [
+    {
+        "path": "train/red/1.png",
+        "split": "train",
+        "class_name": "red",
+        "kind": "image",
+        "bytes": 10,
+        "width": 3,
+    }
+    | {"brightness": 0.1 + 0.2, "perceptual_hash": 2**64 - 1, "sha256": "aa", "extension_fits": True},
+    {"path": "train/red/ü.png", "split": "train", "class_name": "red", "kind": "image", "bytes": 0}
+    | {"error": "truncated", "perceptual_hash": 0},
+]
+
+
+def test_another_writer_of_parquet_changes_bytes_and_no_digest(tmp_path: Path) -> None:
+    table = schema.table(ROWS)
+    manifests.write(table, tmp_path / "one.parquet")
+    arrow = pq.read_table(tmp_path / "one.parquet").replace_schema_metadata(
+        {
+            b"pandas": pa.schema(pq.read_schema(tmp_path / "one.parquet"))
+            .metadata[b"pandas"]
+            .replace(b"3.", b"9.")
+        }
+    )
+    pq.write_table(arrow, tmp_path / "other.parquet", compression="zstd", version="1.0")
+    one, other = (tmp_path / name for name in ("one.parquet", "other.parquet"))
+    assert one.read_bytes() != other.read_bytes()
+    digests = {manifests.content_digest(pd.read_parquet(path)) for path in (one, other)}
+    assert digests == {manifests.content_digest(table)}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value"),
+    [
+        (0, "path", "train/red/2.png"),
+        (0, "brightness", 0.3),
+        (0, "perceptual_hash", 2**64 - 2),
+        (0, "extension_fits", False),
+        (1, "width", 0),
+        (1, "error", ""),
+    ],
+)
+def test_every_other_value_gives_another_digest(row: int, column: str, value: object) -> None:
+    changed = [dict(each) for each in ROWS]
+    changed[row][column] = value
+    assert manifests.content_digest(schema.table(changed)) != manifests.content_digest(schema.table(ROWS))
+
+
+def test_values_that_only_move_between_rows_give_another_digest() -> None:
+    assert manifests.content_digest(schema.table(ROWS[::-1])) != manifests.content_digest(schema.table(ROWS))
