@@ -35,20 +35,22 @@ def test_weights_that_are_spoilt_while_both_losses_are_finite_end_the_training(m
                 )
 
 
-def learner_of(job):
-    setup = set_up(job)
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="on JAX an epoch has numbers of its own")
+@pytest.mark.parametrize("spoilt", [np.nan, np.inf, -np.inf])
+def test_one_number_of_the_optimizer_that_the_last_step_spoils_ends_the_training(make_job, spoilt):
+    setup = set_up(make_job({"phases": [HEAD | {"optimizer": "sgd"}]}))
     network, data = setup.learner_parts(0, lambda _done, _total: None)
-    return Learner(network, data, setup.job.settings.train, setup.plans[0].phase, setup.hardware)
+    learner = Learner(network, data, setup.job.settings.train, setup.plans[0].phase, setup.hardware)
 
+    def spoil(done, total, _row):
+        if done == total:
+            momentum = learner.optimizer.variables[-1]
+            value = np.array(momentum)
+            value[-1] = spoilt
+            momentum.assign(value)
 
-def test_an_overflow_in_the_optimizer_ends_the_training_although_all_weights_are_finite(make_job):
-    """Adam divides by the root of its second moment: an infinite one makes a weight stand still for ever."""
-    learner = learner_of(make_job({"phases": [HEAD | {"optimizer": "adam"}]}))
-    velocity = learner.optimizer.variables[-1]
-    velocity.assign(np.full(velocity.shape, np.inf))
-    with pytest.raises(SettingsError, match=r"phase head: after epoch 1 the optimizer adam holds numbers"):
-        learner.epoch(1, 0, lambda _done, _total, _row: None)
-    assert are_finite(learner.network.variables)
+    with pytest.raises(SettingsError, match=r"phase head: after epoch 1 the optimizer sgd holds numbers"):
+        learner.epoch(1, 0, spoil)
 
 
 def test_a_checkpoint_that_holds_nan_is_put_aside_and_the_training_starts_afresh(make_job, capfd):
