@@ -148,7 +148,7 @@ def publish(workspace: Workspace, promotion: "Promotion", began_with: str) -> "P
     from vggflow.tracking import reports, settled
 
     pages = reports.publish(workspace, promotion.candidate)
-    if promotion.outcome in FINAL:
+    if promotion.outcome in FINAL and promotion.lasts:
         settled.mark(workspace, promotion.candidate, began_with)
     return pages
 

@@ -56,7 +56,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Promotion:
-    """How a request ended: what was asked, what is in use now, why, and where that is recorded."""
+    """How a request ended: what was asked, what is in use now, why, and where that is recorded.
+
+    It `lasts` where the same request ends the same later, as a refusal does not that a mended machine may take back.
+    """
 
     outcome: Outcome
     message: str
@@ -64,6 +67,7 @@ class Promotion:
     champion: Version | None
     decision: "Decision | None" = None
     record: str | None = None
+    lasts: bool = True
 
     @property
     def evidence(self) -> str:
@@ -105,8 +109,9 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
         return Promotion("already champion", message, candidate, champion)
     who = people.asking(client, request.by)
     question = _question(workspace, settings, candidate, book, who) if request.automatic else None
-    if question and (known := decisions.answered(client, names, question)):
-        return _known(client, settings, known, candidate, champion)
+    known = decisions.answered(client, names, question) if question else None
+    if known and (promotion := _known(client, settings, known, candidate, champion)):
+        return promotion
     return _conclude_case(_Open(workspace, settings, client, request, book, candidate, who, question), judge)
 
 
@@ -218,6 +223,7 @@ class _Open:
 def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
     """Judges, records, and promotes where the gate, or a person who overrides it, says so."""
     from vggflow import judging
+    from vggflow.evaluation.promotion import lasts
 
     names = case.settings.registry
     tests = judging.test_digest(manifests.read(case.workspace.path(artifacts.MANIFEST)))
@@ -240,14 +246,17 @@ def _conclude_case(case: _Open, judge: Judge | None) -> Promotion:
     if case.request.dry_run:
         decision = judged.decision
         return case.ended("would promote" if decision.promoted else "would keep", _why(decision), decision)
+    lasting = lasts(judged.decision)
+    asked_once = case if lasting else replace(case, question=None)
     with _documents(judged) as documents:
-        run_id = _record(case, tests, judged.decision.verdict, documents, _numbers(judged.decision))
+        run_id = _record(asked_once, tests, judged.decision.verdict, documents, _numbers(judged.decision))
     with _concluding(case.client, run_id):
         promotion = _act(case, judged.decision, run_id)
     new = promotion.champion if promotion.outcome == "promoted" else None
     facts = decisions.promotion_facts(new.number, new.created_ms) if new else {}
     decisions.conclude(case.client, run_id, promotion.outcome, facts=facts)
-    return _told(case, replace(promotion, record=decisions.place(case.client, names, run_id)))
+    record = decisions.place(case.client, names, run_id)
+    return _told(case, replace(promotion, record=record, lasts=lasting))
 
 
 def _act(case: _Open, decision: "Decision", run_id: str) -> Promotion:
@@ -296,7 +305,7 @@ def _unfit(case: _Open, tests: str, error: UnfitModel) -> Promotion:
         run_id = _record(unanswered, tests, "keep", {"decision.txt": f"keep: {error}\n"}, {})
         decisions.conclude(case.client, run_id, "kept")
         record = decisions.place(case.client, case.settings.registry, run_id)
-        return _told(case, replace(case.ended("kept", str(error)), record=record))
+        return _told(case, replace(case.ended("kept", str(error)), record=record, lasts=False))
     return case.ended("would keep", str(error))
 
 
@@ -365,13 +374,16 @@ def _known(
     known: tuple[str, str],
     candidate: Version,
     champion: Version | None,
-) -> Promotion:
-    """The answer to a question that a flow asked before, with the evidence of then."""
+) -> Promotion | None:
+    """The answer to a question that a flow asked before, with the evidence of then, if it lasts."""
     from vggflow.evaluation.decision import Decision
+    from vggflow.evaluation.promotion import lasts
 
     outcome, run_id = known
     again: Outcome = next((waiting for waiting in WAITING if waiting == outcome), "kept")
     decision = Decision.from_dict(decisions.decision(client, run_id))
+    if not lasts(decision):
+        return None
     message = f"{outcome} already decided for the same models, images and rules: {_why(decision)}"
     record = decisions.place(client, settings.registry, run_id)
     return Promotion(again, message, candidate, champion, decision, record)

@@ -167,6 +167,29 @@ def test_a_flow_is_told_no_without_an_error_and_asks_once(here: Workspace) -> No
     assert "already decided" in second.message
 
 
+def test_a_refusal_by_a_broken_machine_is_asked_again_on_the_mended_one(here: Workspace) -> None:
+    """To the gate, a machine that computes otherwise and another record of the answers look alike."""
+    settings(here, rule="not_worse", margin=0.9)
+    change_model(here, equal)
+    candidate = register(here)
+    recorded = here.path(artifacts.PREDICTIONS)
+    kept, answers = recorded.read_bytes(), registry.recorded_predictions(candidate)
+    for name in ("p:blue", "p:red"):
+        answers[name] = 1 - answers[name]
+    answers.to_parquet(recorded, index=False)
+    client = connection.connect(here)
+    client.log_artifact(candidate.run_id, str(recorded), "evaluation")
+    automatic = Request("retrained", automatic=True)
+    for _ in range(2):
+        refused = succession.promote(here, automatic)
+        assert (refused.outcome, refused.lasts, champion(here)) == ("kept", False, 1)
+        assert "otherwise than in its evaluation" in refused.message and "already" not in refused.message
+    recorded.write_bytes(kept)
+    client.log_artifact(candidate.run_id, str(recorded), "evaluation")
+    mended = succession.promote(here, automatic)
+    assert (mended.outcome, mended.lasts, champion(here)) == ("promoted", True, 2)
+
+
 def test_a_model_is_not_promoted_on_test_data_that_it_was_not_evaluated_on(here: Workspace) -> None:
     change_model(here, opposite)
     register(here)

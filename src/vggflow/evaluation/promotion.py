@@ -18,6 +18,14 @@ AUTHENTICATED = "authenticated"
 # Whoever overrides the gate answers for a worse model, not for another person's consent or for another file.
 NEVER_OVERRIDDEN = frozenset({"two_person", "golden_images"})
 
+# Rules whose refusal may be the fault of the machine that judged: another package, device or image of it.
+OF_THE_MACHINE = frozenset({"golden_images"})
+
+
+def lasts(decision: Decision) -> bool:
+    """Whether the same question has the same answer later: not where a mended machine may answer otherwise."""
+    return not any(check.rule in OF_THE_MACHINE for check in decision.refusals)
+
 
 def overridable(decision: Decision) -> bool:
     """Whether a person may promote against this decision, by name and with a reason."""
