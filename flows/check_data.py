@@ -41,7 +41,7 @@ def look(workspace: Workspace) -> tuple[str, str]:
     settled = importlib.import_module("vggflow.tracking.settled")
     if not data:
         return data, "there is no data yet"
-    if data in settled.trained_on(workspace):
+    if settled.is_known(workspace, data):
         return data, f"data {data[:6]} was trained on"
     return data, _asked_for(identity(workspace).tag, data)
 

@@ -45,7 +45,7 @@ def look(workspace: Workspace) -> dict[str, str]:
         client = connection.connect(workspace)
         names = workspace.settings().registry
         champion = ledger.read(client, names).champion
-        version = champion or next(reversed(registry.versions(client, names.candidates)), None)
+        version = champion or next(iter(registry.newest(client, names.candidates, 1)), None)
         found = {"of": OF_CHAMPION if champion else OF_CANDIDATE, "manifest": "", "missing": ""}
         return found | ({"manifest": _keep(workspace, version)} if version else {"of": "nothing"})
     except EvidenceLost as error:

@@ -131,7 +131,7 @@ def _registry(workspace: Workspace, settings: Settings, *, computes: bool) -> li
     names = settings.registry
     client = connection.connect(workspace)
     book = ledger.read(client, names)
-    challenger = registry.with_alias(registry.versions(client, names.candidates), registry.CHALLENGER)
+    challenger = registry.with_alias(client, names.candidates, registry.CHALLENGER)
     champion = f"champion version {book.champion.number}" if book.champion else "no champion yet"
     if computes or challenger is None:
         candidate = Step("register", "a candidate", "if the model is another than those that are registered")

@@ -35,7 +35,7 @@ def _models(workspace: Workspace) -> dict[str, Any]:
     try:
         client = connection.connect(workspace)
         book = ledger.read(client, names)
-        challenger = registry.with_alias(registry.versions(client, names.candidates), registry.CHALLENGER)
+        challenger = registry.with_alias(client, names.candidates, registry.CHALLENGER)
     except VggflowError as error:
         return {"champion": None, "challenger": None, "hold": None, "problem": str(error)}
     held = book.hold

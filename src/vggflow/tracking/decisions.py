@@ -40,6 +40,7 @@ DECISION = "decision.json"
 # Between its record and its outcome a command needs seconds.
 LONGEST_S = 3600
 SAME_START_S = 5
+PAGE = 1_000
 
 
 def experiment(registry: RegistrySettings) -> str:
@@ -118,7 +119,7 @@ def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Ledger
     """
     done = dict(_done(book))
     concluded = {}
-    for run in _search(client, registry, "attributes.status != 'FINISHED'", 1000):
+    for run in _search(client, registry, "attributes.status != 'FINISHED'"):
         run_id = str(run.info.run_id)
         at_work = _is_at_work(run)
         if at_work:
@@ -135,22 +136,19 @@ def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Ledger
 
 def answered(client: MlflowClient, registry: RegistrySettings, question: str) -> tuple[str, str] | None:
     """The outcome and run id of the same question (same models, images and rules), if it was answered before."""
-    found = _search(
-        client, registry, f"tags.`{QUESTION}` = '{question}' and attributes.status = 'FINISHED'", 1
-    )
+    query = f"tags.`{QUESTION}` = '{question}' and attributes.status = 'FINISHED'"
+    found = _search(client, registry, query, most=1)
     return (str(found[0].data.tags[OUTCOME]), str(found[0].info.run_id)) if found else None
 
 
 def served(client: MlflowClient, registry: RegistrySettings, tests: str) -> int:
-    """How many decisions the same test images have served before, up to 1,000; what a kill cut off does not count."""
-    return len(
-        _search(client, registry, f"tags.`{TESTS}` = '{tests}' and attributes.status = 'FINISHED'", 1000)
-    )
+    """How many decisions the same test images have served before; what a kill cut off does not count."""
+    return len(_search(client, registry, f"tags.`{TESTS}` = '{tests}' and attributes.status = 'FINISHED'"))
 
 
 def promotions(client: MlflowClient, registry: RegistrySettings) -> dict[int, dict[str, str]]:
-    """What is recorded of each version that was promoted, up to the last 1,000, also of deleted ones."""
-    found = _search(client, registry, f"tags.`{OUTCOME}` = '{PROMOTED}'", 1000)
+    """What is recorded of each version that was promoted, also of deleted ones."""
+    found = _search(client, registry, f"tags.`{OUTCOME}` = '{PROMOTED}'")
     named = [
         run.data.tags for run in found if all(run.data.tags.get(key, "").isdecimal() for key in (TO, MADE))
     ]
@@ -194,10 +192,21 @@ def _is_old(run: Run) -> bool:
     return bool(time.time() - run.info.start_time / 1000 > LONGEST_S)
 
 
-def _search(client: MlflowClient, registry: RegistrySettings, query: str, most: int) -> list[Run]:
-    """The newest first; none where the experiment was not made yet."""
+def _search(
+    client: MlflowClient, registry: RegistrySettings, query: str, most: int | None = None
+) -> list[Run]:
+    """The newest first, all unless `most` are wanted; none where the experiment was not made yet."""
     with answering():
-        found = client.get_experiment_by_name(experiment(registry))
-        if found is None:
+        place = client.get_experiment_by_name(experiment(registry))
+        if place is None:
             return []
-        return list(client.search_runs([found.experiment_id], query, max_results=most))
+        found: list[Run] = []
+        token: str | None = None
+        while True:
+            page = client.search_runs(
+                [place.experiment_id], query, max_results=most or PAGE, page_token=token
+            )
+            found += page
+            token = page.token
+            if most or not token:
+                return found

@@ -32,8 +32,9 @@ CHALLENGER = "challenger"
 KEY = "vggflow.key"
 # Where in its run a version's evidence lies: several versions may share a run, their evidence they don't.
 EVIDENCE = "vggflow.evidence"
-# One page holds them all: a list in several pages may miss one that moves between them.
-MOST_VERSIONS = 10_000
+# MLflow holds a page of versions in memory, with all their tags.
+PAGE = 1_000
+NAMED_AT_MOST = 10
 LOADER = "vggflow.prediction.pyfunc"
 MODEL_FILE = "data/model.keras"
 REQUIREMENTS = (
@@ -80,16 +81,61 @@ def versions(client: MlflowClient, name: str) -> list[Version]:
 
     Aliases are read after the versions, so they may be newer.
     """
+    found = list(_entries(client, name))
+    aliases = _aliases(client, name)
+    return [_version(entry, aliases.get(int(entry.version), ())) for entry in found]
+
+
+def newest(client: MlflowClient, name: str, most: int) -> list[Version]:
+    """The newest versions of a registered model, newest first; none where there is no such model."""
     with answering():
-        found = list(client.search_model_versions(f"name = '{name}'", max_results=MOST_VERSIONS))
+        order = ["version_number DESC"]
+        found = client.search_model_versions(f"name = '{name}'", max_results=most, order_by=order)
+    aliases = _aliases(client, name)
+    return [_version(entry, aliases.get(int(entry.version), ())) for entry in found]
+
+
+def with_tag(client: MlflowClient, name: str, key: str, value: str) -> Version | None:
+    """The first version that carries a tag with this value; its aliases are not read."""
+    with answering():
+        wanted = f"name = '{name}' and tags.`{key}` = '{value}'"
+        found = client.search_model_versions(wanted, max_results=1, order_by=["version_number ASC"])
+    return _version(found[0], ()) if found else None
+
+
+def with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version that has an alias."""
+    number = next((each for each, names in _aliases(client, name).items() if alias in names), None)
+    return None if number is None else numbered(client, name, number)
+
+
+def numbered(client: MlflowClient, name: str, number: int) -> Version | None:
+    """The version with a number."""
+    with answering():
+        wanted = f"name = '{name}' and version_number = {number}"
+        found = client.search_model_versions(wanted, max_results=1)
+    return _version(found[0], _aliases(client, name).get(number, ())) if found else None
+
+
+def _entries(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
+    """All of them in pages that go on behind the last number: none moves to another page when one is deleted."""
+    last = 0
+    while True:
+        with answering():
+            wanted = f"name = '{name}' and version_number > {last}"
+            page = client.search_model_versions(wanted, max_results=PAGE, order_by=["version_number ASC"])
+        yield from page
+        if len(page) < PAGE:
+            return
+        last = int(page[-1].version)
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[int, tuple[str, ...]]:
     model = _registered_model(client, name)
-    aliases: dict[int, list[str]] = {}
+    found: dict[int, list[str]] = {}
     for alias, number in (model.aliases if model else {}).items():
-        aliases.setdefault(int(number), []).append(alias)
-    return sorted(
-        (_version(entry, tuple(sorted(aliases.get(int(entry.version), ())))) for entry in found),
-        key=lambda version: version.number,
-    )
+        found.setdefault(int(number), []).append(alias)
+    return {number: tuple(sorted(names)) for number, names in found.items()}
 
 
 def tags_of(client: MlflowClient, name: str) -> dict[str, str]:
@@ -100,17 +146,15 @@ def tags_of(client: MlflowClient, name: str) -> dict[str, str]:
 
 def _registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
     with answering():
-        try:
+        # Asked for by name, MLflow would read every version of it.
+        if found := client.search_registered_models(f"name = '{name}'", max_results=1):
+            return found[0]
+        try:  # that there is none, or that it is not ours to see
             return client.get_registered_model(name)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return None
             raise
-
-
-def with_alias(found: list[Version], alias: str) -> Version | None:
-    """The version that has an alias."""
-    return next((version for version in found if alias in version.aliases), None)
 
 
 def version_of(client: MlflowClient, name: str, number: int | None, alias: str) -> Version:
@@ -119,22 +163,21 @@ def version_of(client: MlflowClient, name: str, number: int | None, alias: str) 
     Raises:
         UsageError: there is none.
     """
-    found = versions(client, name)
-    wanted = (
-        next((v for v in found if v.number == number), None)
-        if number is not None
-        else with_alias(found, alias)
-    )
+    wanted = with_alias(client, name, alias) if number is None else numbered(client, name, number)
     if wanted is None:
         asked = f"version {number}" if number is not None else f"version with alias {alias!r}"
-        there = ", ".join(str(version.number) for version in found) or "none"
+        found = newest(client, name, NAMED_AT_MOST + 1)
+        older = ["…"] if len(found) > NAMED_AT_MOST else []
+        numbers = sorted(version.number for version in found[:NAMED_AT_MOST])
+        there = ", ".join([*older, *map(str, numbers)]) or "none"
         raise UsageError(f"{name} has no {asked} (versions: {there}): see `vggflow models`")
     return wanted
 
 
 def find_candidate(client: MlflowClient, registry: RegistrySettings, key: str) -> Version | None:
     """The candidate that was registered with this key, so that nothing is registered twice."""
-    return next((v for v in versions(client, registry.candidates) if v.tags.get(KEY) == key), None)
+    found = with_tag(client, registry.candidates, KEY, key)
+    return found and numbered(client, registry.candidates, found.number)
 
 
 @dataclass(frozen=True)

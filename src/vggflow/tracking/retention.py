@@ -22,6 +22,9 @@ from vggflow.tracking.address import SQLITE
 from vggflow.tracking.connection import answering
 from vggflow.tracking.registry import Version, versions
 
+# Linux takes arguments of 128 KiB at most.
+IDS_OF_A_COMMAND = 1_000
+
 
 @dataclass(frozen=True)
 class Old:
@@ -129,8 +132,13 @@ def _purge(uri: str, found: Old) -> None:
     if not uri.startswith(SQLITE) or not (found.runs or found.models):
         return
     named = [("--run-ids", found.runs), ("--logged-model-ids", found.models)]
-    options = [part for option, ids in named if ids for part in (option, ",".join(ids))]
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, *options]
+    for option, ids in named:
+        for start in range(0, len(ids), IDS_OF_A_COMMAND):
+            _collect(uri, option, ids[start : start + IDS_OF_A_COMMAND])
+
+
+def _collect(uri: str, option: str, ids: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, option, ",".join(ids)]
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

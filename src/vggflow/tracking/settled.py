@@ -48,15 +48,14 @@ def find(workspace: Workspace) -> Version | None:
     """The candidate that a retraining from the same inputs ended with, if the champion is still the same."""
     client = connect(workspace)
     value = _value(client, workspace)
-    candidates = registry.versions(client, workspace.settings().registry.candidates)
-    return next((each for each in candidates if each.tags.get(SETTLED) == value), None)
+    return registry.with_tag(client, workspace.settings().registry.candidates, SETTLED, value)
 
 
-def trained_on(workspace: Workspace) -> set[str]:
-    """The DVC hashes of all data that a candidate was trained or measured on."""
-    found = registry.versions(connect(workspace), workspace.settings().registry.candidates)
-    names = ("data.hash", f"{EVALUATION}data.hash")
-    return {each.tags[name] for each in found for name in names if name in each.tags}
+def is_known(workspace: Workspace, data: str) -> bool:
+    """Whether a candidate was trained or measured on the data with this DVC hash."""
+    client, names = connect(workspace), workspace.settings().registry
+    keys = ("data.hash", f"{EVALUATION}data.hash")
+    return any(registry.with_tag(client, names.candidates, key, data) for key in keys)
 
 
 def _value(client: MlflowClient, workspace: Workspace) -> str:

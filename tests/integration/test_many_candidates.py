@@ -1,0 +1,103 @@
+"""10,050 candidates, more than MLflow gives at once: none is missed, and only what is asked for is read."""
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper
+from tiny import write_params
+
+from vggflow import listing
+from vggflow.tracking import connection, registry, retention
+from vggflow.workspace import Workspace
+
+MANY = 10_050
+TAGS = 25
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's own database with rows as `vggflow register` leaves them; 250 seconds if it did, so by SQL."""
+    root = tmp_path_factory.mktemp("many")
+    write_params(root)
+    workspace = Workspace(root)
+    client = connection.connect(workspace)
+    client.create_registered_model("tiny-candidates")
+    client.create_model_version("tiny-candidates", "models:/m-1", tags={"data.hash": "data1"})
+    with sqlite3.connect(root / ".vggflow/mlflow.db") as database:
+        _repeat(database, "model_versions", "version", 1)
+        _repeat(database, "model_version_tags", "version", 1)
+        numbers = range(1, MANY + 1)
+        insert = (
+            "insert into model_version_tags (workspace, name, version, key, value) values (?, ?, ?, ?, ?)"
+        )
+        place = ("default", "tiny-candidates")
+        for key in (registry.KEY, *(f"tag.{number}" for number in range(TAGS))):
+            database.executemany(insert, [(*place, number, key, f"{key} {number}") for number in numbers])
+        database.execute("update model_version_tags set value = 'data' || version where key = 'data.hash'")
+    client.set_registered_model_alias("tiny-candidates", registry.CHALLENGER, str(MANY))
+    client.set_registered_model_alias("tiny-candidates", "first", "1")
+    return root
+
+
+def _repeat(database: sqlite3.Connection, table: str, key: str, first: int) -> None:
+    """Copies the only row of a table, under other numbers."""
+    columns = [row[1] for row in database.execute(f"pragma table_info({table})")]
+    others = ", ".join("n" if column == key else column for column in columns)
+    database.execute(  # the names are MLflow's own
+        f"with recursive numbers(n) as (select {first + 1} union all select n + 1 from numbers where n < {MANY}) "  # noqa: S608
+        f"insert into {table} ({', '.join(columns)}) select {others} from {table}, numbers where {key} = {first}"
+    )
+
+
+@pytest.fixture
+def here(filled: Path, tmp_path: Path) -> Workspace:
+    shutil.copytree(filled, tmp_path / "many")
+    return Workspace(tmp_path / "many")
+
+
+def test_no_version_is_missed_the_oldest_neither(here: Workspace) -> None:
+    found = registry.versions(connection.connect(here), "tiny-candidates")
+    assert [version.number for version in found] == list(range(1, MANY + 1))
+    assert {v.number: v.aliases for v in found if v.aliases} == {1: ("first",), MANY: ("challenger",)}
+    assert found[0].tags[registry.KEY] == f"{registry.KEY} 1" and len(found[-1].tags) == TAGS + 2
+
+
+@pytest.fixture
+def read() -> Iterator[list[object]]:
+    """Every row that MLflow makes an object of."""
+    found: list[object] = []
+
+    def add(row: object, _: object) -> None:
+        found.append(row)
+
+    event.listen(Mapper, "load", add)
+    yield found
+    event.remove(Mapper, "load", add)
+
+
+def test_one_version_is_found_without_reading_the_others(here: Workspace, read: list[object]) -> None:
+    client = connection.connect(here)
+    names = here.settings().registry
+    first = registry.find_candidate(client, names, f"{registry.KEY} 1")
+    assert first is not None and (first.number, first.aliases) == (1, ("first",))
+    assert registry.version_of(client, "tiny-candidates", None, registry.CHALLENGER).number == MANY
+    assert registry.version_of(client, "tiny-candidates", 7, "").tags[registry.KEY] == f"{registry.KEY} 7"
+    trained = registry.with_tag(client, "tiny-candidates", "data.hash", "data9")
+    assert trained is not None and trained.number == 9
+    assert registry.with_tag(client, "tiny-candidates", "data.hash", "data0") is None
+    assert [each.number for each in registry.newest(client, "tiny-candidates", 2)] == [MANY, MANY - 1]
+    assert 0 < len(read) < 1_000
+
+
+def test_the_table_ends_with_the_oldest_candidate(here: Workspace) -> None:
+    rows = listing.model_rows(here)
+    assert [rows[0]["version"], rows[-1]["version"], len(rows)] == [MANY, 1, MANY]
+
+
+def test_all_but_the_newest_may_go(here: Workspace) -> None:
+    found = retention.old(connection.connect(here), here.settings().registry, keep=3)
+    assert [found.versions[0].number, found.versions[-1].number] == [2, MANY - 3]
