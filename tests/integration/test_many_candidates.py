@@ -26,7 +26,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = Workspace(root)
     client = connection.connect(workspace)
     client.create_registered_model("tiny-candidates")
-    client.create_model_version("tiny-candidates", "models:/m-1", tags={"data.hash": "data1"})
+    client.create_model_version("tiny-candidates", "/stored/model", tags={"data.hash": "data1"})
     with sqlite3.connect(root / ".vggflow/mlflow.db") as database:
         _repeat(database, "model_versions", "version", 1)
         _repeat(database, "model_version_tags", "version", 1)
