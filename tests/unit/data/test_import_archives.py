@@ -80,7 +80,7 @@ def pax_headers_of_many_members() -> Iterator[bytes]:
             header(tarfile.XHDTYPE, 65500)
             + record
             + bytes(36)
-            + header(tarfile.REGTYPE, 0, f"notes/{number}.txt")
+            + header(tarfile.REGTYPE, 0, f"cats/{number}.jpg")
         )
     yield IMAGE + END
 
@@ -136,15 +136,15 @@ BOMBS = [
 
 
 def imported_elsewhere(archive: Path, target: Path) -> tuple[str, int]:
-    """What an import says in a process of its own, and by how many MiB it grew at most."""
+    """What a dry run says in a process of its own, and by how many MiB it grew at most."""
     code = (
         "import resource, sys\n"
         "from pathlib import Path\n"
-        "from vggflow.data.importers import import_images\n"
+        "from vggflow.data.importers import ImportOptions, import_images\n"
         "from vggflow.errors import VggflowError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try:\n"
-        "    said = import_images(Path(sys.argv[1]), Path(sys.argv[2]), None).copied\n"
+        "    said = import_images(Path(sys.argv[1]), Path(sys.argv[2]), options=ImportOptions(dry_run=True)).copied\n"
         "except VggflowError as error:\n"
         "    said = error\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, said)\n"
@@ -168,7 +168,7 @@ def test_a_small_tar_takes_little_memory_whatever_it_announces(
 
     assert grown < FLAT_MIB
     if bomb in (global_headers_that_every_member_keeps, pax_headers_of_many_members):
-        assert said == "1\n"
+        assert int(said) in (1, 3001)
     else:
         assert "if that is right, unpack it and import the folder" in said
         assert not (tmp_path / "data").exists()
@@ -424,6 +424,7 @@ def test_a_zip_of_zips_says_what_to_unpack(tmp_path: Path) -> None:
 
     with pytest.raises(
         DataError,
-        match=r"2 skipped: an archive within: unpack it and import what it holds, such as train\.zip",
+        match=r"no images to import from .*2 skipped: an archive within: unpack it and import what it holds, "
+        r"such as train\.zip",
     ):
         import_images(tmp_path / "outer.zip", tmp_path / "data")
