@@ -117,6 +117,11 @@ def stored_file(workspace: Workspace, version: Version) -> Path:
     return next(Path(str(place).removeprefix("file:")).rglob("model.keras"))
 
 
+def evaluation_of(version: Version) -> str:
+    """The folder of its run in which the evidence of a version's evaluation lies."""
+    return f"{version.tags[registry.EVIDENCE]}/evaluation"
+
+
 def book(workspace: Workspace) -> ledger.Ledger:
     return ledger.read(connection.connect(workspace), workspace.settings().registry)
 
@@ -178,14 +183,14 @@ def test_a_refusal_by_a_broken_machine_is_asked_again_on_the_mended_one(here: Wo
         answers[name] = 1 - answers[name]
     answers.to_parquet(recorded, index=False)
     client = connection.connect(here)
-    client.log_artifact(candidate.run_id, str(recorded), "evaluation")
+    client.log_artifact(candidate.run_id, str(recorded), evaluation_of(candidate))
     automatic = Request("retrained", automatic=True)
     for _ in range(2):
         refused = succession.promote(here, automatic)
         assert (refused.outcome, refused.lasts, champion(here)) == ("kept", False, 1)
         assert "otherwise than in its evaluation" in refused.message and "already" not in refused.message
     recorded.write_bytes(kept)
-    client.log_artifact(candidate.run_id, str(recorded), "evaluation")
+    client.log_artifact(candidate.run_id, str(recorded), evaluation_of(candidate))
     mended = succession.promote(here, automatic)
     assert (mended.outcome, mended.lasts, champion(here)) == ("promoted", True, 2)
 
@@ -527,7 +532,8 @@ def test_damaged_recorded_predictions_are_told_in_one_line(here: Workspace, vggf
     candidate = register(here)
     client = connection.connect(here)
     here.path(artifacts.PREDICTIONS).write_bytes(b"no table")
-    client.log_artifact(candidate.run_id, str(here.path(artifacts.PREDICTIONS)), "evaluation")
+    damaged = str(here.path(artifacts.PREDICTIONS))
+    client.log_artifact(candidate.run_id, damaged, evaluation_of(candidate))
     ran = vggflow("-C", here.root, "promote", "--reason", "why not", "--by", "ann")
     assert ran.code == 1 and "is damaged in the artifact store" in ran.err and "Traceback" not in ran.err
 
