@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import psutil
 
 from flows.progress import path_of
+from vggflow import pulling
 from vggflow.console import PROGRESS
 from vggflow.errors import VggflowError
 from vggflow.process import DRIVER, Outcome, outcome_path, read_outcome
@@ -71,6 +72,7 @@ def run_dvc_stage(
     outcome_path(workspace, stage).unlink(missing_ok=True)
     lines: list[str] = []
     command = dvc_command("repro", "--pull", "--single-item", stage)
+    pulling.verify_remotes(workspace)
     environment = workspace.environment() | {
         DRIVER: str(os.getpid()),
         FLOW_RUN: frame.flow_run_id,

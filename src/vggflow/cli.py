@@ -180,6 +180,35 @@ def data_import(
         out.print(summary.to_table())
 
 
+@data_app.command("accept")
+def data_accept(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the git commit to you.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Says that data/ and weights/ are meant as they are, with what is gone from them."""
+    from vggflow import accept, servers
+
+    done, news = accept.accept(_here(context), dry_run=dry_run, commit=not no_commit)
+    if news:
+        servers.announce(_here(context))
+    if as_json:
+        _print_json([each.to_dict() for each in done])
+        return
+    for each in done:
+        say(each.message)
+
+
+@data_app.command("restore")
+def data_restore(context: typer.Context) -> None:
+    """Brings back what is gone from data/ and weights/, or was overwritten under a name that is free again."""
+    from vggflow import accept
+
+    for line in accept.restore(_here(context)):
+        say(line)
+
+
 @data_app.command("diff")
 def data_diff(context: typer.Context, as_json: AsJson = False) -> None:
     """Says what changed in data/ since the champion's data."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from vggflow import artifacts, files, stage_inputs, version
+from vggflow import artifacts, files, reconcile, stage_inputs, version
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError
 from vggflow.settings import Settings
@@ -51,9 +51,32 @@ def _data(workspace: Workspace) -> Step:
     if missing:
         return Step("data", "pull", f"{' and '.join(missing)} from the DVC remote")
     if changed:
-        named = " and ".join(f"{name}/ differs from {name}.dvc" for name in changed)
-        return Step("data", "add", f"{named}: it is versioned as it is now")
+        would = [_brought_together(workspace, name, states[name]) for name in changed]
+        return Step("data", would[0][0], "; ".join(why for _, why in would))
     return Step("data", UP_TO_DATE, "as versioned")
+
+
+def _brought_together(workspace: Workspace, tracked: str, state: str) -> tuple[str, str]:
+    """What would happen to a folder that is not what its `.dvc` file says.
+
+    Raises:
+        DataError: nothing would, before a person says something.
+    """
+    if state == "untracked":
+        return "add", f"{tracked}/ is not versioned yet"
+    sides = reconcile.look(workspace, tracked)
+    reconcile.refuse_clashes(sides)
+    reconcile.refuse_gone(sides)
+    plan, differs = sides.plan, sides.result != sides.theirs.files
+    why = f"{tracked}/ differs from {tracked}.dvc"
+    if not plan.bring and not plan.drop:
+        return "add", f"{why}: it is versioned as it is now"
+    came = f"{len(plan.bring)} files come, {len(plan.drop)} go, as it says"
+    return (
+        ("put together", f"{why}: {came}, {len(plan.own)} are added")
+        if differs
+        else ("update", f"{why}: {came}")
+    )
 
 
 def _stages(workspace: Workspace) -> list[Step]:

@@ -3,6 +3,7 @@
 Heavy packages are imported inside the functions, so that the command line answers at once.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from vggflow import artifacts, console, engine, files, stage_inputs
+from vggflow import artifacts, console, data_versions, engine, files, publishing, reconcile, stage_inputs
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError, DataRefused, UsageError, WeightsUnreachable
-from vggflow.locks import alone_on_devices, exclusive
+from vggflow.locks import alone_on_devices
 from vggflow.process import Outcome, state_folder
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace
@@ -35,40 +36,54 @@ def prepare(workspace: Workspace) -> list[str]:
     """Data and start weights are there and versioned, and the workspace follows this vggflow; says what it did.
 
     Raises:
-        DataError: there is no data, here or on the DVC remote.
+        DataError: there is no data, here or on the DVC remote; or files are gone by nobody's word.
     """
+    said = []
+    with reconcile.alone_on_data(workspace):
+        for tracked in data_versions.TRACKED:
+            _require_tracked(workspace, tracked)
+        _refuse_obstacles(workspace)
+        if workspaces.follow_pipeline(workspace):
+            said.append(
+                f"{artifacts.PIPELINE} is this vggflow's now, in place of an earlier one's: commit it"
+            )
+        if differences := workspaces.follow_version(workspace):
+            said.append(f"stages run again, since results depend on it: {differences}")
+        said += reconcile.bring_together(workspace, "data")
+        _refuse_empty_classes(workspace.path(artifacts.DATA))
+        said += _prepare_weights(workspace)
+    _require_splits(workspace)
+    if waiting := publishing.waiting(workspace):
+        said.append(waiting)
+    return said
+
+
+def _require_tracked(workspace: Workspace, tracked: str) -> None:
+    remedy = {
+        "data": "bring images in with `vggflow data import FOLDER`",
+        "weights": "`vggflow init .` makes it",
+    }
+    there = os.path.lexists(workspace.root / tracked)
+    if not there and data_versions.entry(workspace, tracked) is None:
+        raise DataError(f"no {tracked}/ in {workspace.root}: {remedy[tracked]}")
+
+
+def _prepare_weights(workspace: Workspace) -> list[str]:
+    """Start weights as versioned, and ImageNet's among them where they are asked for."""
+    said, differs = reconcile.update(workspace, "weights")
+    if fetched := _fetch_imagenet(workspace):
+        said.append(fetched)
+    if differs or fetched:
+        reconcile.add(workspace, "weights")
+    return said
+
+
+def _refuse_obstacles(workspace: Workspace) -> None:
     from vggflow.data import layout
 
-    said = []
+    data_versions.refuse_link(workspace, "data")
     if workspace.path(artifacts.DATA).exists():
         layout.refuse_obstacles(workspace.path(artifacts.DATA))
-        _refuse_empty_classes(workspace.path(artifacts.DATA))
-    if workspaces.follow_pipeline(workspace):
-        said.append(f"{artifacts.PIPELINE} is this vggflow's now, in place of an earlier one's: commit it")
-    if differences := workspaces.follow_version(workspace):
-        said.append(f"stages run again, since results depend on it: {differences}")
-    for tracked in ("data", "weights"):
-        state = workspaces.status(workspace, tracked)
-        if state == "missing" and not (workspace.root / f"{tracked}.dvc").exists():
-            remedy = {
-                "data": "bring images in with `vggflow data import FOLDER`",
-                "weights": "`vggflow init .` makes it",
-            }
-            raise DataError(f"no {tracked}/ in {workspace.root}: {remedy[tracked]}")
-        if state == "missing":
-            workspace.dvc("pull", f"{tracked}.dvc")
-            said.append(f"{tracked}/ pulled from the DVC remote")
-        if tracked == "weights" and (fetched := _fetch_imagenet(workspace)):
-            said.append(fetched)
-            state = "changed"
-        if state in ("changed", "untracked"):
-            workspace.dvc("add", tracked)
-            said.append(
-                f"{tracked}/ differs from {tracked}.dvc: added as it is now; "
-                f"`git commit {tracked}.dvc` keeps that for other clones"
-            )
-    _require_splits(workspace)
-    return said
 
 
 def _require_splits(workspace: Workspace) -> None:
@@ -214,42 +229,54 @@ def import_data(
     Raises:
         DataError: the source is of a shape nobody knows, or would overwrite a file.
     """
-    with exclusive(workspace.path(artifacts.STATE) / "import.lock", f"the import into {workspace.root}"):
+    if commit and not options.dry_run:
+        publishing.refuse_unpublishable(workspace)
+    with reconcile.alone_on_data(workspace):
         return _import_data(workspace, source, options, commit)
 
 
 def _import_data(
     workspace: Workspace, source: Path, options: "ImportOptions", commit: bool
 ) -> "tuple[ImportSummary, bool]":
-    from vggflow.data import layout
     from vggflow.data.importers import import_images
 
-    if workspaces.status(workspace, "data") == "missing" and (workspace.root / "data.dvc").exists():
-        workspace.dvc("pull", "data.dvc")
+    if not options.dry_run:
+        _refuse_obstacles(workspace)
+        if data_versions.entry(workspace, "data"):
+            tell_all(reconcile.update(workspace, "data")[0])
     with console.progress("import") as advance:
         summary = import_images(source, workspace.path(artifacts.DATA), advance, options)
     if options.dry_run:
         return summary, False
-    layout.refuse_obstacles(workspace.path(artifacts.DATA))
+    _refuse_obstacles(workspace)
     console.tell("versioning data with DVC")
-    workspace.dvc("add", "data")
+    reconcile.add(workspace, "data")
     _version_weights(workspace)
     workspace.dvc("push", "data.dvc", "weights.dvc")
     if not commit:
         return summary, False
     message = f"Data: {summary.copied} files from {source.name}"
     committed = workspaces.commit(workspace, ["data.dvc", "weights.dvc"], message)
-    return summary, workspaces.publish_commit(workspace) or committed
+    return summary, publishing.publish(workspace) or committed
+
+
+def tell_all(lines: Sequence[str]) -> None:
+    """What was done, to a person."""
+    for line in lines:
+        console.tell(line)
 
 
 def _version_weights(workspace: Workspace) -> None:
     """Start weights come into git with the data; where nobody can fetch them now, a retraining tries again."""
+    said, differs = reconcile.update(workspace, "weights")
+    tell_all(said)
+    fetched = None
     try:
-        _fetch_imagenet(workspace)
+        fetched = _fetch_imagenet(workspace)
     except WeightsUnreachable as error:
         console.tell(f"start weights are left for later: {error}")
-    if workspaces.status(workspace, "weights") in ("changed", "untracked"):
-        workspace.dvc("add", "weights")
+    if differs or fetched:
+        reconcile.add(workspace, "weights")
 
 
 def sample_data(workspace: Workspace, per_class: int) -> dict[str, dict[str, int]]:

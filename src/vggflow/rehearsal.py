@@ -4,7 +4,7 @@ import shutil
 
 import yaml
 
-from vggflow import artifacts, settings
+from vggflow import artifacts, pulling, settings
 from vggflow import workspace as workspaces
 from vggflow.data.sample import take_sample
 from vggflow.files import write_text
@@ -23,7 +23,7 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
     for tracked in (artifacts.DATA, artifacts.WEIGHTS):
         entry = workspace.path(tracked.with_suffix(".dvc"))
         if not workspace.path(tracked).exists() and entry.exists():
-            workspace.dvc("pull", entry.name)
+            pulling.pull(workspace, str(tracked))
     if not sample.is_dir():
         take_sample(data, per_class)
     root = workspace.path(artifacts.STATE) / "sample"

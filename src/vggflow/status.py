@@ -78,7 +78,7 @@ def render(found: dict[str, Any], *, whole: bool = False) -> list[str]:
     data, models, server = found["data"], found["models"], found["server"]
     states = {
         "same": "as versioned",
-        "changed": "changed since: `vggflow retrain` adds it",
+        "changed": "not as versioned: `vggflow retrain` brings both together",
         "missing": "not here: pulled when needed",
         "untracked": "not versioned yet",
     }

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vggflow import artifacts, files, packages
+from vggflow import artifacts, files, packages, pulling
 from vggflow import workspace as workspaces
 from vggflow.console import tell
 from vggflow.errors import UsageError, VggflowError
@@ -170,7 +170,8 @@ def _rebuilt(workspace: Workspace, version: Version, folder: Path | None) -> Ite
         registry.download_lineage(version, clone.root)
         _take_over_access(workspace, clone)
         workspaces.follow_version(clone)
-        clone.dvc("pull", "data.dvc", "weights.dvc")
+        for tracked in ("data", "weights"):
+            pulling.pull(clone, tracked)
         yield clone
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
-from vggflow import artifacts, settings, version
+from vggflow import artifacts, dvc_file, settings, version
 from vggflow.errors import UsageError, VggflowError
 from vggflow.files import text_sha256, write_text
 from vggflow.running import NoRepository, run
@@ -242,21 +242,11 @@ def commit(workspace: Workspace, paths: Sequence[str], message: str) -> bool:
     return True
 
 
-def publish_commit(workspace: Workspace) -> bool:
-    """Pushes the current branch where there is a git remote; tells whether that lacked any commit."""
-    remote = workspace.git("remote").split()
-    if not remote:
-        return False
-    target = "origin" if "origin" in remote else remote[0]
-    if workspace.git("rev-list", "--count", "HEAD", "--not", f"--remotes={target}").strip() == "0":
-        return False
-    workspace.git("push", "--quiet", "--set-upstream", target, "HEAD")
-    return True
-
-
 def status(workspace: Workspace, tracked: str) -> str:
     """How `data` or `weights` differs from its `.dvc` file: `same`, `changed`, `missing` or `untracked`."""
     there = (workspace.root / tracked).exists()
+    for name in ("data", "weights"):
+        dvc_file.read(workspace.root / f"{name}.dvc")  # DVC stops at any of them that is unreadable
     if not (workspace.root / f"{tracked}.dvc").exists():
         return "untracked" if there else "missing"
     if not there:
@@ -278,6 +268,7 @@ def _start_repositories(workspace: Workspace, remote: Path) -> None:
         workspace.dvc("config", "core.autostage", "false")
     if not workspace.dvc("remote", "list").strip():
         workspace.dvc("remote", "add", "--default", "local", str(remote))
+        workspace.dvc("remote", "modify", "local", "verify", "true")
 
 
 def _is_repository(root: Path) -> bool:

@@ -205,7 +205,7 @@ def change_params(root: Path, **sections: dict[str, Any]) -> None:
     write_params(root, **sections)
     made = Workspace(root)
     workspaces.commit(made, ["params.yaml"], "Settings")
-    workspaces.publish_commit(made)
+    made.git("push", "--quiet", "--set-upstream", "origin", "HEAD")
 
 
 def schedule_within(root: Path, name: str, cron: str) -> None:

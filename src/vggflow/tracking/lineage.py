@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
-from vggflow import artifacts, files, packages, repository
+from vggflow import artifacts, dvc_file, files, packages, repository
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
 from vggflow.models import imagenet
@@ -186,15 +184,10 @@ def _git(workspace: Workspace) -> dict[str, str]:
 
 
 def _data(workspace: Workspace) -> dict[str, str]:
-    path = workspace.root / "data.dvc"
-    if not path.exists():
+    entry = dvc_file.read(workspace.root / "data.dvc")
+    if entry is None:
         return {}
-    entry = yaml.safe_load(path.read_text("utf-8"))["outs"][0]
-    return {
-        "data.hash": str(entry.get("md5", "")),
-        "data.files": str(entry.get("nfiles", "")),
-        "data.bytes": str(entry.get("size", "")),
-    }
+    return {"data.hash": entry.md5, "data.files": str(entry.files), "data.bytes": str(entry.size)}
 
 
 def _snapshot(recorded: Mapping[str, Any]) -> Snapshot:

@@ -3,10 +3,9 @@
 import hashlib
 from pathlib import PurePosixPath as Path
 
-import yaml
 from mlflow import MlflowClient
 
-from vggflow import artifacts, files, version
+from vggflow import artifacts, dvc_file, files, version
 from vggflow.tracking import ledger, registry
 from vggflow.tracking.connection import answering, connect
 from vggflow.tracking.lineage import EVALUATION
@@ -24,7 +23,8 @@ def inputs(workspace: Workspace) -> str:
     ]
     for tracked in (artifacts.DATA, artifacts.WEIGHTS):
         entry = workspace.path(tracked.with_suffix(".dvc"))
-        parts.append(yaml.safe_load(entry.read_text("utf-8"))["outs"][0]["md5"] if entry.exists() else "none")
+        found = dvc_file.read(entry)
+        parts.append(found.md5 if found else "none")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
