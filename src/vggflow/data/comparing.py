@@ -32,6 +32,7 @@ class Likeness:
         self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
         self._before = self._remembered()
         self._now: dict[str, float] = {}
+        self._asked: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return len(self._files)
@@ -43,16 +44,21 @@ class Likeness:
             DataError: a picture can no longer be read.
         """
         keys = [f"{one} {other}" for one, other in self._hashes[pairs]]
-        new = [number for number, key in enumerate(keys) if key not in self._before]
+        new = [number for number, key in enumerate(keys) if self._known(key) is None]
         compared = for_each(similarity, self._files[pairs[new]].tolist())
         for number, key in enumerate(keys):
-            known = self._before.get(key)
+            known = self._known(key)
             value = next(compared) if known is None else known
             if value is None:
                 files = " or ".join(self._files[pairs[number]])
                 raise DataError(f"{files} changed while it was looked at: validate again")
             self._now[key] = value
+            self._asked.append((int(pairs[number, 0]), int(pairs[number, 1])))
             yield value
+
+    def asked(self) -> NDArray[np.int64]:
+        """The pairs that were asked for so far, shape (N, 2), each once."""
+        return np.array(sorted(set(self._asked)), dtype=np.int64).reshape(-1, 2)
 
     def keep(self) -> None:
         """Remembers what this run asked for."""
@@ -60,6 +66,9 @@ class Likeness:
             table = pd.DataFrame({"pair": self._now.keys(), "similarity": self._now.values()})
             with replacing(self._file) as beside:
                 table.to_parquet(beside, index=False)
+
+    def _known(self, key: str) -> float | None:
+        return self._now.get(key, self._before.get(key))
 
     def _remembered(self) -> dict[str, float]:
         table = read_memory(self._file) if self._file else None

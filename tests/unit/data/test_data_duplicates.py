@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits
 
 from vggflow.data.duplicates import NearLimits, candidates, mark_near_copies
+from vggflow.data.equal_hashes import compare_equal
 from vggflow.data.fingerprint import fingerprint
 from vggflow.data.images import open_image
 from vggflow.data.likeness import similarity
@@ -187,3 +188,105 @@ def test_look_alikes_that_are_too_many_to_compare_are_counted(tmp_path):
 
     assert marked["near_group"].isna().all()
     assert not_compared > 0
+
+
+def recoloured(image: Image.Image, seed: int) -> Image.Image:
+    """The same picture to a grey eye, in other colours: what red gains, blue loses."""
+    values = np.asarray(image, dtype=np.float64)
+    red, green, blue = (values[..., channel] for channel in range(3))
+    field = np.asarray(picture(seed, *image.size).convert("L"), dtype=np.float64) - 128
+    share = 0.299 / 0.114
+    room = np.minimum.reduce([red, 255 - red, blue / share, (255 - blue) / share])
+    gain = np.clip(field * 4, -room, room)
+    changed = np.stack([red + gain, green, blue - gain * share], axis=2)
+    return Image.fromarray(changed.round().astype(np.uint8))
+
+
+def put(data: Path, path: str, image: Image.Image, **options: object) -> None:
+    (data / path).write_bytes(encode(image, "PNG", **options))
+
+
+def test_a_near_copy_is_found_beside_a_third_picture_of_the_same_grey(tmp_path):
+    data = grow(tmp_path / "data")
+    original = picture(100)
+    put(data, "train/cats/a.png", recoloured(original, 200))
+    put(data, "train/cats/b.png", original, compress_level=1)
+    put(data, "test/cats/c.png", original, compress_level=9)
+    manifest = scan(data).set_index("path")
+    hashes = manifest.loc[["train/cats/a.png", "train/cats/b.png", "test/cats/c.png"], "perceptual_hash"]
+
+    assert hashes.nunique() == 1
+    assert similarity([str(data / "train/cats/a.png"), str(data / "train/cats/b.png")]) < LIMITS.similarity
+    assert groups(data) == [{"train/cats/b.png", "test/cats/c.png"}]
+
+
+def with_hashes(manifest: pd.DataFrame, hashes: dict[str, int]) -> pd.DataFrame:
+    """Other hashes for some pictures; their windows are like nothing."""
+    changed = manifest.copy()
+    for number, (path, value) in enumerate(hashes.items()):
+        row = changed["path"] == path
+        changed.loc[row, "perceptual_hash"] = value
+        for window in range(1, 6):
+            changed.loc[row, f"crop_hash_{window}"] = ((number * 5 + window) << 40) ^ (2**64 - 1)
+    return changed
+
+
+@pytest.mark.parametrize("distance", [0, 1, 5])
+def test_a_near_copy_is_found_whatever_else_has_the_hash_of_either(tmp_path, distance):
+    data = grow(tmp_path / "data")
+    kinds = [recoloured(picture(100), 200 + number) for number in range(3)]
+    for number, kind in enumerate(kinds):
+        put(data, f"train/cats/a{number}.png", kind)
+        put(data, f"test/cats/z{2 - number}.png", kind, compress_level=1)
+    hashes = {f"train/cats/a{n}.png": 0 for n in range(3)} | {
+        f"test/cats/z{n}.png": 2**distance - 1 for n in range(3)
+    }
+    marked, not_compared = mark_near_copies(with_hashes(scan(data), hashes), data, LIMITS)
+    found = marked[marked["near_group"].notna()].groupby("near_group")["path"].agg(set).tolist()
+
+    assert {frozenset(group) for group in found} == {
+        frozenset({f"test/cats/z{2 - n}.png", f"train/cats/a{n}.png"}) for n in range(3)
+    }
+    assert not_compared == 0
+
+
+def test_of_many_different_pictures_with_one_hash_the_pairs_that_were_not_compared_are_counted(tmp_path):
+    data = grow(tmp_path / "data", per_class=7)
+    manifest = scan(data)
+    one_hash = with_hashes(manifest, dict.fromkeys(manifest["path"], 7))
+    marked = mark_near_copies(one_hash, data, LIMITS)
+
+    assert len(manifest) == 42
+    # 16 pictures are compared with all others, 26 are left.
+    assert marked.not_compared == 26 * 25 // 2
+    assert marked.manifest["near_group"].isna().all()
+
+
+def test_thousands_of_copies_with_one_hash_take_a_comparison_each():
+    which = np.zeros(5000, np.int64)
+    compared: list[int] = []
+
+    class Alike:
+        """Pictures of three kinds, in turns."""
+
+        def of(self, pairs: np.ndarray) -> list[float]:
+            compared.append(len(pairs))
+            return [float(one % 3 == other % 3) for one, other in pairs]
+
+    equal = compare_equal(which, Alike(), 0.9)
+
+    assert compared == [4999, 3332, 1665]
+    assert equal.leaders.tolist() == [0, 1, 2]
+    assert len(equal.copies) == 4997
+
+
+def test_look_alikes_beyond_the_longest_list_are_counted(tmp_path):
+    data = grow(tmp_path / "data", per_class=10)
+    manifest = scan(data)
+    each = dict(zip(manifest["path"], (1 << number for number in range(60)), strict=True))
+    compared: list[int] = []
+    marked = mark_near_copies(
+        with_hashes(manifest, each), data, LIMITS, lambda done, _: compared.append(done)
+    )
+
+    assert marked.not_compared == 60 * 59 // 2 - compared[-1]
