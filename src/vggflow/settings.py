@@ -73,11 +73,12 @@ Expectation = Literal[
     "missing_class", "vanished_class", "different_classes", "case_collisions", "too_few_classes", "too_few_images",
     "imbalance", "label_shift", "shrunk", "relabelled", "near_duplicates", "known_unlabelled", "odd_shapes",
     "odd_sizes", "dark", "blank", "blurred", "name_collisions", "extension_mismatch", "foreign_files", "stray_files",
+    "doubtful", "unused_bits", "odd_metadata",
 ]  # fmt: skip
 Excludable = Literal[
     "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
     "near_duplicates", "known_unlabelled", "odd_shapes", "odd_sizes", "dark", "blank", "blurred",
-    "extension_mismatch",
+    "extension_mismatch", "doubtful", "unused_bits", "odd_metadata",
 ]  # fmt: skip
 
 
@@ -100,7 +101,7 @@ class ValidateSettings(Section):
         near_similarity: correlation of the pixels from which on two pictures are near copies.
         near_hash_distance: bits of 64 in which perceptual hashes of near copies may differ.
         near_min_detail: pictures with less to see than this are compared by their bytes only.
-        severity: per expectation `critical` (refuses the data), `warning` (reports) or `off`.
+        severity: per expectation `critical` (refuses the data), `warning` or `note` (report) or `off`.
         exclude: expectations whose offending files are left out of training; the files stay where they are.
     """
 
@@ -117,7 +118,9 @@ class ValidateSettings(Section):
     near_similarity: Fraction = 0.9
     near_hash_distance: int = Field(default=8, ge=4, le=16)
     near_min_detail: float = Field(default=1.0, ge=0.0)
-    severity: dict[Expectation, Annotated[Literal["critical", "warning", "off"], BeforeValidator(_off)]] = {}
+    severity: dict[
+        Expectation, Annotated[Literal["critical", "warning", "note", "off"], BeforeValidator(_off)]
+    ] = {}
     exclude: tuple[Excludable, ...] = Field(default=(), strict=False)
 
 

@@ -26,6 +26,8 @@ _RESULT_FORMAT = {
     "unexpected_index_column_names": ["path"],
     "return_unexpected_index_query": False,
 }
+# What Great Expectations calls them.
+_SEVERITIES = {"critical": "critical", "warning": "warning", "note": "info"}
 
 
 def check(
@@ -106,7 +108,7 @@ def _run_suite(context: Any, name: str, table: pd.DataFrame, asked: Sequence[Rul
 def _expectation(rule: Rule) -> Any:
     import great_expectations.expectations as gxe
 
-    common = {"column": rule.column, "severity": rule.severity, "meta": {"name": rule.name}}
+    common = {"column": rule.column, "severity": _SEVERITIES[rule.severity], "meta": {"name": rule.name}}
     if rule.is_range:
         return gxe.ExpectColumnValuesToBeBetween(min_value=rule.minimum, max_value=rule.maximum, **common)
     return gxe.ExpectColumnValuesToBeNull(**common)
@@ -134,7 +136,9 @@ def _drop_unused(site: Path) -> None:
 
 
 def _docs_site(folder: Path) -> dict[str, Any]:
-    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder)}
+    # Great Expectations takes `$name` for a variable, in a path too.
+    place = str(folder.resolve()).replace("$", r"\$")
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": place}
     return {
         "class_name": "SiteBuilder",
         "store_backend": store,

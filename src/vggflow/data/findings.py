@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vggflow.data import names
+from vggflow.data.colours import MOST_OF_SENSORS
 from vggflow.data.layout import SPLITS, UNLABELLED, ClassFolder
 
 COPY_COLUMNS = [
@@ -29,6 +30,12 @@ def image_table(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
     for kind, column in _KIND_COLUMNS.items():
         images[column] = images["error"].where(images["kind"] == kind)
     images["extension_mismatch"] = _extension_mismatch(images)
+    images["doubtful"], images["odd_metadata"] = images["doubt"], images["oddity"]
+    images["unused_bits"] = _unused_bits(images)
+    # Of such a picture the cause is told, not that it looks like a bad photograph.
+    told = images["unused_bits"].notna()
+    for measure in ("brightness", "contrast", "sharpness"):
+        images[measure] = images[measure].mask(told)
     images["relabelled"] = _relabelled(images, reference)
     images["name_collisions"] = _name_collisions(images["path"])
     sides = images[["width", "height"]].astype("Float64")
@@ -178,6 +185,15 @@ def _name_collisions(paths: pd.Series) -> pd.Series:
         for path in group
     }
     return paths.map(others).astype("str")
+
+
+def _unused_bits(images: pd.DataFrame) -> pd.Series:
+    """Why pictures in 16 bits are nearly black: a sensor's 10 to 14 bits were stored as they are."""
+    few = (images["used_bits"] <= MOST_OF_SENSORS).fillna(False).astype(bool)
+    bits = images["used_bits"].fillna(16).astype(int)
+    steps = (2 ** (bits - 8).clip(lower=0)).astype(str)
+    text = bits.astype(str) + " of 16 bits are used, which leaves " + steps + " of 256 steps of light"
+    return text.astype("str").where(few)
 
 
 def _relabelled(images: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Series:

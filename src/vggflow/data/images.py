@@ -1,13 +1,18 @@
 """The one decoder: what the gate accepts is what training and prediction read."""
 
-import io
-from dataclasses import dataclass
+import hashlib
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from vggflow.data import colours, file_checks, filling, jpeg_file, png_file
+from vggflow.data.colours import to_rgb
+from vggflow.data.file_checks import FileState
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; Pillow itself warns from here on
 MAX_BYTES = 512 * 1024**2
@@ -21,12 +26,20 @@ EXTENSIONS_OF = {
     "TIFF": frozenset({".tif", ".tiff"}),
     "AVIF": frozenset({".avif"}),
 }
+_DECIDING = (colours, file_checks, filling, jpeg_file, png_file)
+_FORMATS = tuple(EXTENSIONS_OF)
 EXTENSIONS = frozenset().union(*EXTENSIONS_OF.values())
 
 Resize = Literal["stretch", "crop", "pad"]
 Pixels = NDArray[np.uint8]
 
 _ORIENTATION_TAG = 0x0112
+_UNKNOWN = "not an image of a known format"
+_CHANGED = "its data can't be decoded: bytes were changed or lost"
+_VAGUE = {_UNKNOWN, _CHANGED}
+_CODE = re.compile(
+    r"[A-Z]{3,}_[A-Z]|b'|\w\.\w+\(|[A-Z]\w+\.[A-Z_]{3,}|[a-z]_[a-z]|\(\)|object|unpack|decoder error"
+)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -47,6 +60,8 @@ class Decoded:
     """An upright RGB image, and what it was in the file.
 
     `mode` is Pillow's name (`CMYK`, `I;16` …), `orientation` the EXIF value 1–8, `frames` at least 1.
+    `used_bits` is how many of 16 bits the largest value needs, null for files of other depths. `doubt` is why
+    pixels may be lost or wrong, `oddity` what is wrong with the rest of the file; null where nothing is.
     """
 
     image: Image.Image
@@ -54,6 +69,17 @@ class Decoded:
     mode: str
     orientation: int
     frames: int
+    used_bits: int | None = None
+    doubt: str | None = None
+    oddity: str | None = None
+
+
+def code_digest() -> str:
+    """The SHA-256 of the code that decides which pixels a file has, in hexadecimal."""
+    digest = hashlib.sha256()
+    for module in ("images", *(each.__name__.rpartition(".")[2] for each in _DECIDING)):
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    return digest.hexdigest()
 
 
 def open_image(source: Path | bytes) -> Image.Image:
@@ -103,51 +129,83 @@ def decode(content: bytes) -> Decoded:
     """Decodes the bytes of a file, and tells what they were; see `open_image`."""
     if not content:
         raise ImageError("the file is empty")
+    state = file_checks.check(content)
     try:
+        decoded = _decode(content, state)
+    except ImageError as error:
+        if state.damage and str(error) in _VAGUE:
+            raise ImageError(state.damage) from error
+        # Pixels decide: where only metadata are in the way, they are left out.
+        plain = file_checks.without_metadata(content)
+        if plain is None:
+            raise
+        try:
+            decoded = _decode(plain.content, file_checks.check(plain.content))
+        except ImageError:
+            raise error from None
+        told = f"metadata that can't be read: {', '.join(plain.left_out)}"
+        decoded = replace(decoded, doubt=decoded.doubt or state.doubt, oddity=state.oddity or told)
+    if state.damage:
+        raise ImageError(state.damage)
+    return decoded
+
+
+def _decode(content: bytes, state: FileState) -> Decoded:
+    try:
+        file = filling.JpegFile(content, state.last_pixel_byte)
         # Damaged bytes make the decoders raise about a dozen kinds of exception, struct.error to MemoryError.
-        with Image.open(io.BytesIO(content), formats=tuple(EXTENSIONS_OF)) as image:
-            return _decode(image)
+        with Image.open(file, formats=_FORMATS) as image:
+            return _decode_open(image, file, content, state)
     except ImageError:
         raise
     except Exception as error:
         raise ImageError(_reason(error)) from error
 
 
-def _decode(image: Image.Image) -> Decoded:
+def _decode_open(image: Image.Image, file: filling.JpegFile, content: bytes, state: FileState) -> Decoded:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"more than the limit of {MAX_PIXELS} pixels")
-    mode, orientation = image.mode, _orientation(image)
+    mode, raw_mode, box = image.mode, _raw_mode(image), filling.extent(image)
+    orientation = _orientation(image)
+    file.begin()
     image.load()
-    upright = _rgb(image)
-    if orientation in _UPRIGHT:
-        upright = upright.transpose(_UPRIGHT[orientation])
+    state = _with_filling(state, image, file, content, box)
+    upright, used_bits = to_rgb(image, raw_mode)
+    # What is left to do: Pillow's TIFF decoder has turned the picture already, the others have not.
+    to_apply = _orientation(image)
+    if to_apply in _UPRIGHT:
+        upright = upright.transpose(_UPRIGHT[to_apply])
     # Counted last: looking for further frames moves an animation away from its first one.
-    return Decoded(upright, cast(str, image.format), mode, orientation, _frames(image))
+    frames = _frames(image)
+    name = cast(str, image.format)
+    return Decoded(upright, name, mode, orientation, frames, used_bits, state.doubt, state.oddity)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image.copy() if getattr(image, "is_animated", False) else image
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_16_bit(image)
-    if image.mode == "F":
-        raise ImageError("floating-point pixels have no known range; save it with 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+def _with_filling(
+    state: FileState, image: Image.Image, file: filling.JpegFile, content: bytes, box: filling.Box
+) -> FileState:
+    """Adds what the decoded picture tells.
+
+    Raises:
+        ImageError: parts of it were never filled.
+    """
+    if image.format in ("JPEG", "MPO"):
+        found = file.end()
+    elif filling.is_suspect(image, box) and filling.has_holes(content, _FORMATS, box):
+        found = FileState(damage=filling.TOO_FEW)
+    else:
+        found = FileState()
+    if found.damage:
+        raise ImageError(found.damage)
+    return replace(state, doubt=state.doubt or found.doubt)
 
 
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Pillow's own conversion clips at 255, which turns nearly every such picture white."""
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ImageError(
-            "pixels of more than 16 bits have no known range; save it with 8 or 16 bits a channel"
-        )
-    eight = np.empty(values.shape, np.uint8)
-    np.floor_divide(values, 257, out=eight, casting="unsafe")
-    return Image.fromarray(eight).convert("RGB")
+def _raw_mode(image: Image.Image) -> str:
+    """Pillow's name of the pixels in the file, before they are loaded: it tells depths that are reduced."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0].args if tiles else ""
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
 
 
 def _orientation(image: Image.Image) -> int:
@@ -166,9 +224,13 @@ def _frames(image: Image.Image) -> int:
 
 
 def _reason(error: Exception) -> str:
+    """What is wrong with the file, in words about the file."""
     if isinstance(error, Image.DecompressionBombError):
         return f"more than the limit of {MAX_PIXELS} pixels"
     text = " ".join(str(error).split())
     if text.startswith("cannot identify image file"):
-        return "not an image of a known format"
-    return text or type(error).__name__
+        return _UNKNOWN
+    # Other kinds of exception, and what looks like code, speak of Pillow's insides.
+    if not text or not isinstance(error, OSError | SyntaxError | ValueError) or _CODE.search(text):
+        return _CHANGED
+    return text

@@ -10,7 +10,7 @@ from vggflow.data.fingerprint import fingerprint
 Facts = dict[str, object]
 
 # Bumped whenever the facts of an unchanged file would come out differently.
-VERSION = 1
+VERSION = 2
 
 _FOREIGN = frozenset(
     {".heic", ".heif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".eps", ".pdf", ".raw", ".dng", ".cr2", ".cr3"}
@@ -74,6 +74,9 @@ def examine(content: bytes, extension: str) -> Facts:
         "format": decoded.format,
         "extension_fits": extension in _extensions(decoded.format),
         "orientation": decoded.orientation,
+        "used_bits": decoded.used_bits,
+        "doubt": decoded.doubt,
+        "oddity": decoded.oddity,
         "frames": decoded.frames,
         "brightness": seen.brightness,
         "contrast": seen.contrast,

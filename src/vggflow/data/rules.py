@@ -8,7 +8,7 @@ import pandas as pd
 
 from vggflow.settings import Expectation, ValidateSettings
 
-Severity = Literal["critical", "warning"]
+Severity = Literal["critical", "warning", "note"]
 Table = Literal["images", "classes"]
 
 
@@ -171,6 +171,8 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
             "{width}×{height} pixels",
             maximum=size,
         ),
+        _told("doubtful", "warning", "that may be damaged"),
+        _told("unused_bits", "warning", "nearly black, since 10 to 14 bits were stored in 16"),
         _measured("dark", "brightness", settings.min_brightness, "too dark"),
         _measured("blank", "contrast", settings.min_contrast, "of one colour"),
         _measured("blurred", "sharpness", settings.min_sharpness, "blurred"),
@@ -178,6 +180,9 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
         _told("extension_mismatch", "warning", "of another format than the name says"),
         _told("foreign_files", "warning", "of a kind that can't be read, left out"),
         _told("stray_files", "warning", "left out: no images in a class folder"),
+        _told(
+            "odd_metadata", "note", "with damaged metadata or some that can't be read; its pixels are whole"
+        ),
     ]
 
 

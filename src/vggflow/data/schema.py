@@ -18,6 +18,7 @@ COLUMNS = {
     "format": "str",
     "extension_fits": "boolean",
     "orientation": "Int64",
+    "used_bits": "Int64",
     "frames": "Int64",
     "brightness": "Float64",
     "contrast": "Float64",
@@ -28,8 +29,12 @@ COLUMNS = {
     "sha256": "str",
     "near_group": "Int64",
     "error": "str",
+    "doubt": "str",
+    "oddity": "str",
     "excluded": "str",
 }
+# Manifests of earlier versions lack these, and are still read.
+ADDED = ("used_bits", "doubt", "oddity")
 
 
 def table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:

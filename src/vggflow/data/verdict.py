@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN = 3
+_ORDER = ("critical", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class Verdict:
     @property
     def _found(self) -> str:
         counts = Counter(problem.severity for problem in self.problems)
-        warnings = f" with {_plural(counts['warning'], 'warning')}" if counts["warning"] else ""
         if self.passed:
-            return f"data passed {_plural(len(self.expectations), 'expectation')}{warnings}"
+            told = [_plural(counts[kind], kind) for kind in ("warning", "note") if counts[kind]]
+            beside = f" with {' and '.join(told)}" if told else ""
+            return f"data passed {_plural(len(self.expectations), 'expectation')}{beside}"
         others = counts["critical"] - 1
         return f"data refused: {self.problems[0].message}" + (f"; and {others} more kinds" if others else "")
 
@@ -85,7 +87,7 @@ class Verdict:
 def verdict(found: Sequence[tuple[Rule, pd.DataFrame]], excluded: dict[str, int]) -> Verdict:
     """Puts the rules and the rows that break them together."""
     problems = [_problem(rule, rows) for rule, rows in found if len(rows)]
-    problems.sort(key=lambda problem: problem.severity != "critical")
+    problems.sort(key=lambda problem: _ORDER.index(problem.severity))
     passed = not any(problem.severity == "critical" for problem in problems)
     return Verdict(passed, tuple(problems), tuple(rule.name for rule, _ in found), excluded)
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import PIL
 
-from vggflow import console, files
+from vggflow import console
 from vggflow.data import images as decoder
 from vggflow.data.batches import Decoding, Examples, Rows, Shape
 from vggflow.errors import VggflowError
@@ -197,7 +197,7 @@ class Inputs:
 
 def reading(shape: Shape) -> str:
     """How a file becomes pixels, in words that change whenever the pixels might."""
-    code = files.sha256(Path(decoder.__file__))[:12]
+    code = decoder.code_digest()[:12]
     return f"{shape.size_px} px, {shape.resize}, decoder {code}, Pillow {PIL.__version__}"
 
 

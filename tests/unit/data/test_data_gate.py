@@ -4,8 +4,10 @@ import io
 import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -53,7 +55,7 @@ def test_good_data_pass_and_leave_data_docs(data, tmp_path):
 
     assert judgement.verdict.passed
     assert judgement.verdict.problems == ()
-    assert judgement.verdict.message == "data passed 27 expectations"
+    assert judgement.verdict.message == "data passed 31 expectations"
     assert (tmp_path / "out" / "docs" / "index.html").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["docs"]
 
@@ -326,3 +328,28 @@ def test_every_expectation_has_a_rule_and_settings_name_them_all():
 
 def test_names_are_printed_in_one_line():
     assert printable("a\nb\x1b[31m größe 猫") == "a\\nb\\x1b[31m größe 猫"
+
+
+@pytest.mark.parametrize("name", ["$HOME", "a$b c", "${USER}", "$", r"a\$HOME"])
+def test_a_dollar_sign_in_the_path_is_no_variable(data, tmp_path, name):
+    home = Path.home()
+    before = set(home.iterdir())
+    docs = tmp_path / name / "docs"
+    gate.judge(data, PLAIN, docs)
+
+    assert (docs / "index.html").exists()
+    assert [path.name for path in docs.parent.iterdir()] == ["docs"]
+    assert set(home.iterdir()) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "data"])
+
+
+def test_a_note_is_told_and_refuses_nothing(data, tmp_path):
+    content = encode(picture(300), "PNG")
+    text = struct.pack(">I", 3) + b"tEXta\0b" + b"\0\0\0\0"
+    (data / "train" / "cats" / "noted.png").write_bytes(content[:33] + text + content[33:])
+    verdict = gate.judge(data, PLAIN, tmp_path / "docs").verdict
+
+    assert verdict.message == "data passed 31 expectations with 1 note"
+    assert [(problem.expectation, problem.severity) for problem in verdict.problems] == [
+        ("odd_metadata", "note")
+    ]

@@ -1,0 +1,345 @@
+"""Every kind of image file, whole and damaged, has the class that docs/settings.md promises for it.
+
+The corpus is made here: formats, modes, depths, orientations, and damage at seeded places. TensorFlow's decoders say
+what whole pictures look like where they read the format.
+"""
+
+import os
+import random
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_pictures import encode, grow, picture
+from PIL import Image
+
+from vggflow.data import findings
+from vggflow.data.images import ImageError, decode
+from vggflow.data.scanning import scan
+
+PICTURE = picture(1, 96, 72)
+KINDS: dict[str, Callable[[Image.Image], bytes]] = {
+    "jpeg": lambda image: encode(image, "JPEG", quality=95),
+    "jpeg grey": lambda image: encode(image.convert("L"), "JPEG", quality=95),
+    "jpeg cmyk": lambda image: encode(image.convert("CMYK"), "JPEG", quality=95),
+    "jpeg 4:4:4": lambda image: encode(image, "JPEG", quality=95, subsampling=0),
+    "jpeg progressive": lambda image: encode(image, "JPEG", quality=95, progressive=True),
+    "jpeg restarts": lambda image: encode(image, "JPEG", quality=95, restart_marker_rows=1),
+    "png": lambda image: encode(image, "PNG"),
+    "png grey": lambda image: encode(image.convert("L"), "PNG"),
+    "png alpha": lambda image: encode(image.convert("RGBA"), "PNG"),
+    "png palette": lambda image: encode(image.quantize(64), "PNG"),
+    "png 1 bit": lambda image: encode(image.convert("1"), "PNG"),
+    "png 16 bits": lambda image: encode(deep(image), "PNG"),
+    "gif": lambda image: encode(image, "GIF"),
+    "bmp": lambda image: encode(image, "BMP"),
+    "bmp grey": lambda image: encode(image.convert("L"), "BMP"),
+    "webp": lambda image: encode(image, "WEBP", quality=95),
+    "webp lossless": lambda image: encode(image, "WEBP", lossless=True),
+    "tiff": lambda image: encode(image, "TIFF"),
+    "tiff lzw": lambda image: encode(image, "TIFF", compression="tiff_lzw"),
+    "tiff deflate": lambda image: encode(image, "TIFF", compression="tiff_adobe_deflate"),
+    "tiff 16 bits": lambda image: encode(deep(image), "TIFF"),
+    "avif": lambda image: encode(image, "AVIF", quality=95),
+}
+# Where one bit of the compressed pixels is flipped: the classes that may come out, and why.
+FLIPPED = {
+    "jpeg": ({"accepted", "warned", "refused"}, "a change that keeps the decoder's place can't be seen"),
+    "jpeg grey": ({"accepted", "warned", "refused"}, "likewise"),
+    "jpeg cmyk": ({"accepted", "warned", "refused"}, "likewise"),
+    "jpeg 4:4:4": ({"accepted", "warned", "refused"}, "likewise"),
+    "jpeg progressive": ({"accepted", "refused"}, "only marks can be checked"),
+    "jpeg restarts": (
+        {"accepted", "warned", "refused"},
+        "the decoder finds its place again at the next mark",
+    ),
+    **dict.fromkeys(
+        ("png", "png grey", "png alpha", "png palette", "png 1 bit", "png 16 bits"),
+        ({"refused"}, "every chunk has a checksum"),
+    ),
+    "gif": ({"accepted", "refused"}, "no checksum"),
+    "bmp": ({"accepted"}, "no checksum, nothing compressed"),
+    "bmp grey": ({"accepted"}, "no checksum, nothing compressed"),
+    "webp": ({"accepted", "refused"}, "no checksum"),
+    "webp lossless": ({"accepted", "refused"}, "no checksum"),
+    "tiff": ({"accepted"}, "no checksum, nothing compressed"),
+    "tiff lzw": ({"accepted", "refused"}, "no checksum"),
+    "tiff deflate": ({"refused"}, "zlib has a checksum"),
+    "tiff 16 bits": ({"accepted"}, "no checksum, nothing compressed"),
+    "avif": ({"accepted", "refused"}, "no checksum"),
+}
+TRANSPOSED = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+
+
+def deep(image: Image.Image, factor: int = 257) -> Image.Image:
+    return Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * factor)
+
+
+def judged(content: bytes) -> str:
+    try:
+        decoded = decode(content)
+    except ImageError:
+        return "refused"
+    if decoded.doubt:
+        return "warned"
+    return "noted" if decoded.oddity else "accepted"
+
+
+def pixels(content: bytes) -> np.ndarray:
+    return np.asarray(decode(content).image, dtype=int)
+
+
+def chunk(name: bytes, body: bytes, wrong: int = 0) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body) ^ wrong)
+
+
+def data_of(kind: str, content: bytes) -> range:
+    """Where the compressed pixels lie."""
+    if kind.startswith("jpeg"):
+        return range(content.rindex(b"\xff\xda") + 14, len(content) - 2)
+    if kind.startswith("png"):
+        return range(content.index(b"IDAT") + 4, len(content) - 16)
+    if kind.startswith("tiff"):
+        with Image.open(__import__("io").BytesIO(content)) as image:
+            start, length = image.tag_v2[273][0], image.tag_v2[279][0]
+        return range(start, start + length)
+    if kind == "avif":
+        return range(content.index(b"mdat") + 4, len(content))
+    start = {"gif": len(content) // 3, "bmp": 54 + 1024 * (kind == "bmp grey")}.get(kind.split()[0], 30)
+    return range(start, len(content) - 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_files_are_accepted_without_a_word(kind):
+    assert judged(KINDS[kind](PICTURE)) == "accepted"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bytes_behind_the_end_are_no_damage(kind):
+    assert judged(KINDS[kind](PICTURE) + b"bytes of another kind") == "accepted"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_files_that_are_cut_in_their_pixels_are_refused(kind, share):
+    content = KINDS[kind](PICTURE)
+    data = data_of(kind, content)
+
+    assert judged(content[: data.start + int(len(data) * share)]) == "refused"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flipped_bit_in_the_pixels_is_what_the_format_lets_one_see(kind):
+    content = KINDS[kind](PICTURE)
+    expected, _ = FLIPPED[kind]
+    found = set()
+    for seed in range(120):
+        chance, changed = random.Random(seed), bytearray(content)
+        changed[chance.choice(data_of(kind, content))] ^= 1 << chance.randrange(8)
+        found.add(judged(bytes(changed)))
+
+    assert found <= expected
+    assert "refused" in found or "refused" not in expected or kind in ("jpeg", "webp lossless", "jpeg grey")
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.startswith("jpeg") and "prog" not in kind])
+def test_jpeg_data_that_are_missing_are_refused_and_left_over_ones_are_warned_of(kind):
+    content = KINDS[kind](PICTURE)
+    data = data_of(kind, content)
+    middle = data.start + len(data) // 2
+    while 0xFF in content[middle - 1 : middle + 42]:
+        middle += 1
+    if kind != "jpeg restarts":
+        assert judged(content[:middle] + content[middle + 40 :]) in ("refused", "warned")
+    assert judged(content[:-32] + b"\xff\xd9") == "refused"
+    assert judged(content[:-2] + bytes(range(1, 60)) + b"\xff\xd9") == "warned"
+    assert judged(content[:-2] + b"\xff\xff\xff\xd9") == "accepted", "filling before a mark is allowed"
+
+
+def test_restart_marks_are_counted_and_in_order():
+    content = KINDS["jpeg restarts"](PICTURE)
+    first, second = content.index(b"\xff\xd0"), content.index(b"\xff\xd1")
+    reason = "restart marks"
+
+    with pytest.raises(ImageError, match=reason):
+        decode(content[:first] + content[second:])
+    with pytest.raises(ImageError, match=reason):
+        decode(content[: first + 1] + b"\xd3" + content[first + 2 :])
+
+
+def test_a_mark_in_the_middle_of_the_pixels_is_refused():
+    content = bytearray(KINDS["jpeg"](PICTURE))
+    place = data_of("jpeg", bytes(content)).start + 300
+    content[place : place + 2] = b"\xff\x5a"
+
+    with pytest.raises(ImageError, match="a mark that has no place there"):
+        decode(bytes(content))
+
+
+@pytest.mark.parametrize("name", [b"IHDR", b"PLTE", b"IDAT", b"IEND"])
+def test_a_wrong_checksum_of_a_critical_png_chunk_is_refused(name):
+    content = bytearray(KINDS["png palette"](PICTURE))
+    start = content.index(name) - 4
+    (length,) = struct.unpack_from(">I", content, start)
+    content[start + 8 + length] ^= 1
+
+    assert judged(bytes(content)) == "refused"
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("rows", [1, 40, 71])
+def test_png_rows_that_were_never_in_the_file_are_refused(rows, interlaced):
+    values = np.full((72, 96, 3), 200, np.uint8)
+    raw = b"".join(b"\0" + row.tobytes() for row in values)[: rows * 289]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 72, 8, 2, 0, 0, int(interlaced)))
+    content = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+
+    assert judged(content) == "refused"
+
+
+def test_a_picture_with_a_black_foot_is_whole():
+    image = PICTURE.copy()
+    image.paste("black", (0, 40, 96, 72))
+    accepted = {kind: judged(make(image)) for kind, make in KINDS.items()}
+
+    assert set(accepted.values()) == {"accepted"}
+
+
+@pytest.mark.parametrize("end", [1, 5, 12])
+def test_a_png_without_its_end_mark_is_doubtful(end):
+    assert judged(KINDS["png"](PICTURE)[:-end]) == "warned"
+
+
+PROFILE = b"icc\0\0" + zlib.compress(os.urandom(1000) * 1500)
+XMP = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"<x>" * 540_000)
+METADATA = {
+    "an ICC profile of 1.5 MB": ("noted", chunk(b"iCCP", PROFILE)),
+    "XMP of 1.6 MB": ("noted", chunk(b"iTXt", XMP)),
+    "70 MB of text": (
+        "noted",
+        b"".join(chunk(b"zTXt", b"k\0\0" + zlib.compress(b"a" * 1_000_000)) for _ in range(70)),
+    ),
+    "a text with a wrong checksum": ("noted", chunk(b"tEXt", b"a\0b", wrong=1)),
+    "a size of pixels that is too short": ("noted", chunk(b"pHYs", b"\0")),
+    "an orientation with a wrong checksum": ("warned", chunk(b"eXIf", b"II*\0\x08\0\0\0\0\0", wrong=1)),
+    "a transparency with a wrong checksum": ("warned", chunk(b"tRNS", b"\0\1\0\2\0\3", wrong=1)),
+    "a private chunk": ("accepted", chunk(b"abCd", b"whatever")),
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_png_metadata_do_not_decide_about_pixels(name):
+    expected, extra = METADATA[name]
+    content = KINDS["png"](PICTURE)
+    with_more = content[:33] + extra + content[33:]
+    decoded = decode(with_more)
+
+    assert judged(with_more) == expected
+    assert np.array_equal(np.asarray(decoded.image), np.asarray(PICTURE))
+    assert not any(word in f"{decoded.doubt}{decoded.oddity}" for word in ("MAX_", "Plugin", "b'"))
+
+
+def test_orientation_survives_metadata_that_are_left_out():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encode(PICTURE, "PNG", exif=exif)
+    decoded = decode(content[:33] + chunk(b"iCCP", PROFILE) + content[33:])
+
+    assert decoded.orientation == 6
+    assert decoded.image.size == (72, 96)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "TIFF deflate"])
+def test_orientation_is_applied_once_in_every_format(kind, orientation):
+    stored = PICTURE
+    if orientation > 1:
+        stored = PICTURE.transpose(Image.Transpose(TRANSPOSED[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
+    if kind == "TIFF deflate":
+        options = {"compression": "tiff_adobe_deflate"}
+    decoded = decode(encode(stored, kind.split()[0], exif=exif, **options))
+    apart = (
+        np.abs(np.asarray(decoded.image, dtype=int) - np.asarray(PICTURE, dtype=int))
+        if decoded.image.size == (96, 72)
+        else None
+    )
+
+    assert decoded.orientation == orientation
+    assert apart is not None
+    assert apart.mean() < (4 if kind == "JPEG" else 0.001)
+
+
+def white_is_zero(values: np.ndarray, compression: str | None = None) -> bytes:
+    """A grey TIFF that counts from white to black."""
+    options = {"compression": compression} if compression else {}
+    content = bytearray(encode(Image.fromarray(values), "TIFF", **options))
+    start = struct.unpack_from("<I", content, 4)[0]
+    for place in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", content, start)[0], 12):
+        if struct.unpack_from("<H", content, place)[0] == 262:
+            struct.pack_into("<H", content, place + 8, 0)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16])
+def test_a_tiff_that_counts_from_white_to_black_is_turned_round_at_every_depth(depth, compression):
+    most = np.iinfo(depth).max
+    values = np.array([[0, most // 4, most // 2, most]] * 4, dtype=depth)
+    grey = pixels(white_is_zero(values, compression))[0, :, 0].tolist()
+
+    assert grey == [255, 255 - 63, 255 - 127, 0]
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_sensor_s_bits_in_16_are_named_as_the_cause(tmp_path, bits):
+    data = grow(tmp_path / "data")
+    place = data / "train" / "cats"
+    (place / "sensor.png").write_bytes(encode(deep(PICTURE, 2 ** (bits - 8)), "PNG"))
+    (place / "whole.png").write_bytes(encode(deep(PICTURE), "PNG"))
+    (place / "black.png").write_bytes(encode(deep(Image.new("L", (96, 72))), "PNG"))
+    table = findings.image_table(scan(data)).set_index("path")
+    sensor = table.loc["train/cats/sensor.png"]
+
+    assert (
+        sensor["unused_bits"]
+        == f"{bits} of 16 bits are used, which leaves {2 ** (bits - 8)} of 256 steps of light"
+    )
+    assert sensor[["brightness", "contrast", "sharpness"]].isna().all()
+    assert table["unused_bits"].notna().sum() == 1
+    assert table.loc["train/cats/black.png", "brightness"] == 0
+
+
+def test_colours_of_12_bits_in_16_are_seen_too():
+    values = (np.asarray(PICTURE).astype(np.uint16) * 16).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 96, 72, 16, 2, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+    assert decode(content).used_bits == 12
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.split()[0] in ("jpeg", "png", "gif", "bmp", "webp")]
+)
+def test_a_second_decoder_sees_the_same_pixels(kind):
+    tensorflow = pytest.importorskip("tensorflow")
+    content = KINDS[kind](PICTURE)
+    seen = np.asarray(tensorflow.io.decode_image(content, channels=3, expand_animations=False), dtype=int)
+
+    assert seen.shape == (72, 96, 3)
+    assert np.abs(seen - pixels(content)).mean() < (12 if "cmyk" in kind else 2)
+
+
+@pytest.mark.skipif("VGGFLOW_PHOTOS" not in os.environ, reason="needs photographs")
+def test_no_photograph_is_called_damaged():
+    photographs = sorted(Path(os.environ["VGGFLOW_PHOTOS"]).glob("*/*/*.jpg"))
+    told = {str(path): state for path in photographs if (state := judged(path.read_bytes())) != "accepted"}
+
+    assert len(photographs) >= 1000
+    assert told == {}
