@@ -18,3 +18,6 @@ class FileState:
     doubt: str | None = None
     oddity: str | None = None
     last_pixel_byte: int = -1
+
+
+NOTHING = FileState()

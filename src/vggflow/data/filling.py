@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from vggflow.data.file_state import FileState
+from vggflow.data.file_state import NOTHING, FileState
 
 Box = tuple[int, int, int, int]
 
@@ -25,16 +25,17 @@ class JpegFile(io.BytesIO):
     def __init__(self, content: bytes, last_pixel_byte: int) -> None:
         super().__init__(content)
         self._last = last_pixel_byte
-        self._returns: int | None = None
+        self._returns = -1
 
     def begin(self) -> None:
         """From now on it is read to decode pixels."""
-        self._returns = 0 if self._last >= 0 else None
+        if self._last >= 0:
+            self._returns = 0
+            # Not a method of the class: opening a picture reads many times, at the speed of C so.
+            self.__dict__["read"] = self._read_in_two
 
-    def read(self, size: int | None = -1, /) -> bytes:
+    def _read_in_two(self, size: int) -> bytes:
         place = self.tell()
-        if self._returns is None or size is None or size < 0:
-            return super().read(size)
         if place < self._last:
             return super().read(min(size, self._last - place))
         self._returns += 1
@@ -49,10 +50,10 @@ class JpegFile(io.BytesIO):
         A bit that was changed in a code makes the decoder lose its place, so in the end data are left over or
         missing. libjpeg only warns of that, which Pillow keeps to itself, and fills what is missing with grey.
         """
-        returns, self._returns = self._returns, None
-        if returns == 0:
+        self.__dict__.pop("read", None)
+        if self._returns == 0:
             return FileState(doubt=_LEFT_OVER)
-        return FileState(damage=TOO_FEW if returns and returns > 1 else None)
+        return FileState(damage=TOO_FEW) if self._returns > 1 else NOTHING
 
 
 def extent(image: Image.Image) -> Box:

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from vggflow.data import colours, file_checks, filling, jpeg_file, png_file
 from vggflow.data.colours import to_rgb
-from vggflow.data.file_checks import FileState
+from vggflow.data.file_state import NOTHING, FileState
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; Pillow itself warns from here on
 MAX_BYTES = 512 * 1024**2
@@ -172,7 +172,7 @@ def _decode_open(image: Image.Image, file: filling.JpegFile, content: bytes, sta
     state = _with_filling(state, image, file, content, box)
     upright, used_bits = to_rgb(image, raw_mode)
     # What is left to do: Pillow's TIFF decoder has turned the picture already, the others have not.
-    to_apply = _orientation(image)
+    to_apply = _orientation(image) if orientation > 1 else 1
     if to_apply in _UPRIGHT:
         upright = upright.transpose(_UPRIGHT[to_apply])
     # Counted last: looking for further frames moves an animation away from its first one.
@@ -194,10 +194,10 @@ def _with_filling(
     elif filling.is_suspect(image, box) and filling.has_holes(content, _FORMATS, box):
         found = FileState(damage=filling.TOO_FEW)
     else:
-        found = FileState()
+        found = NOTHING
     if found.damage:
         raise ImageError(found.damage)
-    return replace(state, doubt=state.doubt or found.doubt)
+    return replace(state, doubt=state.doubt or found.doubt) if found.doubt else state
 
 
 def _raw_mode(image: Image.Image) -> str:

@@ -36,11 +36,11 @@ def check(content: bytes) -> FileState:
     frame, interval, sequential, ended = b"", 0, False, False
     scans, first = 0, -1
     for segment in _segments(content):
-        body = content[segment.start + 4 : segment.end]
         if segment.marker in _FRAMES:
-            frame, sequential = body, segment.marker in _SEQUENTIAL
-        elif segment.marker == _DRI and len(body) >= 2:
-            (interval,) = struct.unpack_from(">H", body)
+            frame = content[segment.start + 4 : segment.end]
+            sequential = segment.marker in _SEQUENTIAL
+        elif segment.marker == _DRI:
+            interval = int.from_bytes(content[segment.start + 4 : segment.start + 6])
         elif segment.marker == _SOS:
             damage = _scan_damage(content, segment, frame, interval)
             if damage:
@@ -73,10 +73,12 @@ def _segments(content: bytes) -> Iterator[Segment]:
     """The segments of the first picture, each up to its end; a scan's end is the next marker that ends it."""
     start = 2
     while start + 2 <= len(content):
-        found = _MARKER.search(content, start)
-        if found is None:
-            return
-        marker, start = found.group()[-1], found.end() - 2
+        marker = content[start + 1]
+        if content[start] != 0xFF or marker in (0, 0xFF):
+            found = _MARKER.search(content, start)
+            if found is None:
+                return
+            marker, start = found.group()[-1], found.end() - 2
         if marker == _EOI:
             yield Segment(marker, start, start + 2)
             return
@@ -102,9 +104,7 @@ def _scan_damage(content: bytes, scan: Segment, frame: bytes, interval: int) -> 
     following = content[scan.end : scan.end + 16].lstrip(b"\xff")
     if following and following[0] not in _BETWEEN:
         return f"a mark that has no place there, at byte {scan.end} in the middle of the pixels"
-    restarts = [
-        found.group()[-1] - 0xD0 for found in re.finditer(rb"\xff[\xd0-\xd7]", content[data : scan.end])
-    ]
+    restarts = [found.group()[-1] - 0xD0 for found in _RESTART.finditer(content, data, scan.end)]
     if any(number != place % 8 for place, number in enumerate(restarts)):
         return "restart marks out of order: parts of the pixels are lost"
     expected = _restarts(content[scan.start + 4 : data], frame, interval)
