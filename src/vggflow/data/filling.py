@@ -70,12 +70,19 @@ def extent(image: Image.Image) -> Box:
 
 
 def is_suspect(image: Image.Image, box: Box) -> bool:
-    """Whether one of the last two rows is as empty as if it had never been filled."""
-    left, upper, right, lower = box
-    return any(
-        image.crop((left, row, right, row + 1)).im.getbbox() is None
-        for row in range(max(upper, lower - 2), lower)
-    )
+    """Whether a row at the end is as empty as if it had never been filled."""
+    if image.format == "TIFF":  # it may have been turned since, so the end is at any side
+        width, height = image.size
+        sides = [
+            (0, 0, width, 1),
+            (0, height - 1, width, height),
+            (0, 0, 1, height),
+            (width - 1, 0, width, height),
+        ]
+    else:
+        left, upper, right, lower = box
+        sides = [(left, row, right, row + 1) for row in range(max(upper, lower - 2), lower)]
+    return any(image.crop(side).im.getbbox() is None for side in sides)
 
 
 def has_holes(content: bytes, formats: tuple[str, ...], box: Box) -> bool:
@@ -85,9 +92,12 @@ def has_holes(content: bytes, formats: tuple[str, ...], box: Box) -> bool:
         image = Image.open(io.BytesIO(content), formats=formats)
         if hasattr(image, "_frame_transparency"):
             image._frame_transparency = None  # else a GIF's ground is its transparent colour
-        image.im = Image.new(image.mode, image.size, _ground(image.mode, share)).im
+        turned = image.format == "TIFF"
+        # A TIFF is decoded as it lies in the file and turned then.
+        size = (box[2], box[3]) if turned else image.size
+        image.im = Image.new(image.mode, size, _ground(image.mode, share)).im
         image.load()
-        pictures.append(image.crop(box).tobytes())
+        pictures.append((image if turned else image.crop(box)).tobytes())
     return pictures[0] != pictures[1]
 
 

@@ -36,7 +36,13 @@ Pixels = NDArray[np.uint8]
 _ORIENTATION_TAG = 0x0112
 _UNKNOWN = "not an image of a known format"
 _CHANGED = "its data can't be decoded: bytes were changed or lost"
-_VAGUE = {_UNKNOWN, _CHANGED}
+# Pillow's words where it knows no more; what the file's structure shows says more.
+_VAGUE = {
+    _UNKNOWN,
+    _CHANGED,
+    "broken data stream when reading image file",
+    "unrecognized data stream contents when reading image file",
+}
 _CODE = re.compile(
     r"[A-Z]{3,}_[A-Z]|b'|\w\.\w+\(|[A-Z]\w+\.[A-Z_]{3,}|[a-z]_[a-z]|\(\)|object|unpack|decoder error"
 )

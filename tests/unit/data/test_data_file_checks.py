@@ -150,11 +150,10 @@ def test_jpeg_data_that_are_missing_are_refused_and_left_over_ones_are_warned_of
     content = KINDS[kind](PICTURE)
     data = data_of(kind, content)
     middle = data.start + len(data) // 2
-    while 0xFF in content[middle - 1 : middle + 42]:
-        middle += 1
+    gone = len(data) // 8
     if kind != "jpeg restarts":
-        assert judged(content[:middle] + content[middle + 40 :]) in ("refused", "warned")
-    assert judged(content[:-32] + b"\xff\xd9") == "refused"
+        assert judged(content[:middle] + content[middle + gone :]) == "refused"
+    assert judged(content[: -gone - 2] + b"\xff\xd9") == "refused"
     assert judged(content[:-2] + bytes(range(1, 60)) + b"\xff\xd9") == "warned"
     assert judged(content[:-2] + b"\xff\xff\xff\xd9") == "accepted", "filling before a mark is allowed"
 
@@ -260,7 +259,7 @@ def test_orientation_is_applied_once_in_every_format(kind, orientation):
         stored = PICTURE.transpose(Image.Transpose(TRANSPOSED[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
+    options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     if kind == "TIFF deflate":
         options = {"compression": "tiff_adobe_deflate"}
     decoded = decode(encode(stored, kind.split()[0], exif=exif, **options))
