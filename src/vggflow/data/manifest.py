@@ -48,8 +48,9 @@ def read(path: Path) -> pd.DataFrame:
         raise DataError(f"no manifest {path}: run `vggflow validate` first") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is no manifest: {' '.join(str(error).split())}") from error
-    for column in set(schema.ADDED) - set(manifest.columns):
-        manifest[column] = None
+    for column in schema.ADDED:
+        if column not in manifest.columns:
+            manifest[column] = None
     missing = [column for column in schema.COLUMNS if column not in manifest.columns]
     if missing:
         raise DataError(f"{path} has no column {', '.join(missing)}: run `vggflow validate` again")

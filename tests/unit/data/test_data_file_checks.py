@@ -1,7 +1,6 @@
 """Every kind of image file, whole and damaged, has the class that docs/settings.md promises for it.
 
-The corpus is made here: formats, modes, depths, orientations, and damage at seeded places. TensorFlow's decoders say
-what whole pictures look like where they read the format.
+The corpus is made here: formats, modes, depths, orientations, and damage at seeded places.
 """
 
 import os
@@ -321,18 +320,6 @@ def test_colours_of_12_bits_in_16_are_seen_too():
     content = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
     assert decode(content).used_bits == 12
-
-
-@pytest.mark.parametrize(
-    "kind", [kind for kind in KINDS if kind.split()[0] in ("jpeg", "png", "gif", "bmp", "webp")]
-)
-def test_a_second_decoder_sees_the_same_pixels(kind):
-    tensorflow = pytest.importorskip("tensorflow")
-    content = KINDS[kind](PICTURE)
-    seen = np.asarray(tensorflow.io.decode_image(content, channels=3, expand_animations=False), dtype=int)
-
-    assert seen.shape == (72, 96, 3)
-    assert np.abs(seen - pixels(content)).mean() < (12 if "cmyk" in kind else 2)
 
 
 @pytest.mark.skipif("VGGFLOW_PHOTOS" not in os.environ, reason="needs photographs")
