@@ -20,8 +20,9 @@ from typing import Any, Literal
 
 from vggflow import artifacts, repository, stage_inputs
 from vggflow import workspace as workspaces
+from vggflow.account import user_name
 from vggflow.errors import VggflowError
-from vggflow.process import state_folder
+from vggflow.process import state_folder, state_place
 from vggflow.stack import environment
 from vggflow.stack.place import PASSWORDS, folder_of, known_choices
 from vggflow.tracking.address import SQLITE, tracking_uri
@@ -76,7 +77,7 @@ def examine(workspace: Workspace | None) -> list[Finding]:
             _secrets,
         )
         checks += [lambda check=check: check(here) for check in about_it]  # type: ignore[misc]
-    folders = [state_folder(), *([workspace.root] if workspace else [])]
+    folders = [state_place(), *([workspace.root] if workspace else [])]
     return [finding for check in checks for finding in check()] + [_disk(folder) for folder in folders]
 
 
@@ -128,22 +129,33 @@ def _gpu() -> Iterator[Finding]:
 
 def _caches() -> Iterator[Finding]:
     """Whoever can write into a cache can put something there that others load."""
-    shared = {"state (VGGFLOW_STATE)": state_folder(), "DVC's site cache": Path("/var/tmp/dvc")}  # noqa: S108
+    try:
+        state_folder()
+    except VggflowError as error:
+        yield Finding("state (VGGFLOW_STATE)", "wrong", str(error), "training and the cache need it")
+        shared = {"DVC's site cache": Path("/var/tmp/dvc")}  # noqa: S108
+    else:
+        shared = {"state (VGGFLOW_STATE)": state_place(), "DVC's site cache": Path("/var/tmp/dvc")}  # noqa: S108
+    yield from _home()
     for name, folder in shared.items():
         if not folder.exists():
             continue
         open_to_all = folder.stat().st_mode & OTHERS_WRITE
-        own = os.access(folder, os.W_OK)
-        if not own and name.startswith("state"):
-            advice = "give it to this user, or set VGGFLOW_STATE to a folder of yours"
-            yield Finding(name, "wrong", f"{folder} can't be written", advice)
-        elif open_to_all:
+        if open_to_all:
             advice = f"chmod o-w {folder}" + (
                 "" if name.startswith("state") else " (vggflow uses a place of its own)"
             )
             yield Finding(name, "warning", f"{folder} is writable by everybody", advice)
         elif name.startswith("state"):
             yield Finding(name, "ok", str(folder))
+
+
+def _home() -> Iterator[Finding]:
+    """Where libraries keep their own settings; in containers there often is none."""
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 (Path.home() raises where there is none)
+    if home == Path("/") or not home.is_dir() or not os.access(home, os.W_OK):
+        advice = "set HOME to a folder of this user's own"
+        yield Finding("home", "warning", f"{user_name()} has none that can be written ({home})", advice)
 
 
 def _settings(workspace: Workspace) -> Iterator[Finding]:

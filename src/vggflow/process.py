@@ -20,8 +20,9 @@ import psutil
 from platformdirs import user_cache_path
 
 from vggflow import artifacts
+from vggflow.account import user_name
 from vggflow.credentials import hide, hide_in
-from vggflow.errors import VggflowError
+from vggflow.errors import UsageError, VggflowError
 from vggflow.files import read_json, write_json
 from vggflow.locks import exclusive
 from vggflow.workspace import Workspace
@@ -109,10 +110,32 @@ def may_pass(error: BaseException) -> bool:
     return not isinstance(error, (*BUGS, KeyboardInterrupt))
 
 
-def state_folder() -> Path:
-    """Checkpoints and features: `VGGFLOW_STATE`, else the user's cache folder."""
+def state_place() -> Path:
+    """Where checkpoints and features belong: `VGGFLOW_STATE`, else the user's cache folder."""
     given = os.environ.get("VGGFLOW_STATE")
     return Path(given) if given else user_cache_path("vggflow")
+
+
+def state_folder() -> Path:
+    """The same, made if it was not there.
+
+    Raises:
+        UsageError: it can't be made or written: an account without a home, a file in its place.
+    """
+    folder = state_place()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        said = error.strerror or str(error)
+        raise UsageError(
+            f"{folder}, for checkpoints and features, can't be made ({said}): set VGGFLOW_STATE to a folder of yours"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{folder}, for checkpoints and features, can't be written: give it to {user_name()}, or set "
+            "VGGFLOW_STATE to a folder of yours"
+        )
+    return folder
 
 
 @contextmanager

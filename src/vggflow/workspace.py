@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
-from vggflow import artifacts, dvc_file, settings, version
+from vggflow import artifacts, dvc_file, dvc_locks, moved, settings, version
 from vggflow.errors import UsageError, VggflowError
 from vggflow.files import text_sha256, write_text
 from vggflow.running import NoRepository, run
@@ -87,7 +87,9 @@ class Workspace:
         """The environment in which DVC and its stages run: this vggflow first on the path.
 
         DVC's site cache is world-writable by default and holds pickles (CVE-2025-69872), so it gets a private place.
+        Locks that a dead DVC left are released first.
         """
+        dvc_locks.release_dead(self.root)
         private = self.path(artifacts.STATE) / "dvc-site-cache"
         private.mkdir(parents=True, exist_ok=True, mode=0o700)
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -121,6 +123,7 @@ def find(folder: Path) -> Workspace:
         raise UsageError(
             f"{root} is no workspace (no {missing[0]}): go to one, or make one with `vggflow init`"
         )
+    moved.follow_remote(root)
     return Workspace(root)
 
 

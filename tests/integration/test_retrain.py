@@ -28,8 +28,11 @@ def vggflow(
 
 def models(folder: Path, prefect_api: str, home: Path | None = None) -> list[dict[str, object]]:
     code, out = vggflow(folder, prefect_api, "models", "--json", home=home)
-    assert code == 0, out
-    return [{key: value for key, value in row.items() if key != "age"} for row in json.loads(out)]
+    assert code == 0, out  # what is told on stderr stands behind the JSON
+    return [
+        {key: value for key, value in row.items() if key != "age"}
+        for row in json.loads(out[: out.rindex("]") + 1])
+    ]
 
 
 def last_state(prefect_api: str) -> tuple[str, str]:

@@ -1,12 +1,12 @@
 """How the commands of a workspace find its own servers: `.vggflow/stack/env`."""
 
-import getpass
 import os
 import shlex
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vggflow.account import user_name
 from vggflow.console import tell
 from vggflow.stack.place import Place, folder_of, write_private
 from vggflow.workspace import Workspace
@@ -18,7 +18,7 @@ LOCK = "lock"
 
 def person() -> str:
     """The MLflow user of whoever runs this: their name on this machine."""
-    name = getpass.getuser()
+    name = user_name()
     return name if name not in (ADMINISTRATOR, WORKER) else f"{name}-in-person"
 
 

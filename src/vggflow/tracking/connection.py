@@ -15,7 +15,7 @@ from requests import HTTPError
 from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.errors import VggflowError
-from vggflow.tracking import reachable
+from vggflow.tracking import places, reachable
 from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
 
@@ -34,6 +34,7 @@ def connect(workspace: Workspace) -> MlflowClient:
     uri = tracking_uri(workspace)
     if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
+        places.follow_move(Path(uri.removeprefix(SQLITE)).resolve())
     _tell_mlflow(uri)
     if problem := reachable.problem(uri):
         raise VggflowError(

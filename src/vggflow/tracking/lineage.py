@@ -1,6 +1,5 @@
 """What every version carries, so that it can be traced and rebuilt."""
 
-import getpass
 import os
 import shutil
 import socket
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vggflow import artifacts, dvc_file, files, packages, repository
+from vggflow import account, artifacts, dvc_file, files, packages, repository
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
 from vggflow.models import imagenet
@@ -147,7 +146,7 @@ def data_hash(workspace: Workspace) -> str:
 
 def person() -> str:
     """Who runs this, as the machine knows them."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    return f"{account.user_name()}@{socket.gethostname()}"
 
 
 def _trained_by(workspace: Workspace) -> dict[str, str]:
