@@ -25,7 +25,8 @@ def run(seed: int) -> Iterator[dict[str, Any]]:
     """A row per number of classes and valid images: the mean change on new images after fitting the temperature."""
     for sharpness, what in ((1.0, "calibrated"), (2.0, "overconfident, logits doubled")):
         for classes in CLASSES:
-            for images in IMAGES:
+            # What helps with 1,000 images helps with more, and the largest table takes a minute a fit.
+            for images in IMAGES if sharpness == 1.0 else IMAGES[:-1]:
                 yield {"scenario": f"{what}, {classes:,} classes, {images:,} valid images"} | _row(
                     classes, images, sharpness, seed
                 )
