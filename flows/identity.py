@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vggflow import repository
-from vggflow.credentials import without_password
 from vggflow.workspace import Workspace, find
 
 TAG = "vggflow"
@@ -50,11 +49,9 @@ class Identity:
 
 def identity(workspace: Workspace) -> Identity:
     """Reads the identity from git; a clone has the same one as the folder it comes from."""
-    remotes = repository.remotes(workspace)
-    if not remotes:
+    url = repository.remote_url(workspace)
+    if not url:
         return Identity(_plain(workspace.name), "", "", str(workspace.root))
-    told = workspace.git("remote", "get-url", remotes[0]).strip()
-    url = _absolute(without_password(told), workspace.root)
     return Identity(_plain(Path(url).name.removesuffix(".git")), url, repository.branch(workspace), "")
 
 
@@ -67,13 +64,6 @@ def identify() -> dict[str, str]:
         "branch": here.branch,
         "folder": here.folder,
     }
-
-
-def _absolute(url: str, root: Path) -> str:
-    """The path that git reads from the workspace's folder, such as `../pets.git`, for those who clone elsewhere."""
-    host, colon, _ = url.partition(":")
-    is_remote = colon and "/" not in host  # git's own rule
-    return url if is_remote else str((root / url).resolve()) if not Path(url).is_absolute() else url
 
 
 def _plain(name: str) -> str:

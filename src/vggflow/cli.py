@@ -372,11 +372,17 @@ def models(
     history: Annotated[
         bool, typer.Option("--history", help="Who was champion from when until when.")
     ] = False,
+    adopt: Annotated[
+        bool, typer.Option("--adopt", help="Models that are said to be another workspace's are this one's.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Lists champions and candidates with aliases and accuracy, or the history of champions."""
-    from vggflow.listing import model_rows
+    from vggflow.listing import adopt_models, model_rows
 
+    if adopt:
+        say(adopt_models(_here(context)))
+        return
     if history:
         _print_history(_here(context), as_json)
         return

@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from vggflow.tracking import connection, ledger, registry
+from vggflow.tracking import connection, ledger, ownership, registry
 from vggflow.tracking.ledger import Reign
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
@@ -30,6 +30,16 @@ def model_rows(workspace: Workspace) -> list[dict[str, Any]]:
         ),
         *(_row(version) for version in reversed(candidates)),
     ]
+
+
+def adopt_models(workspace: Workspace) -> str:
+    """Takes the registered models of this workspace's name over, whosever they were; says so in a line."""
+    client, name = connection.connect_unchecked(workspace), workspace.settings().registry.name
+    with connection.answering():
+        adopted = ownership.claim(client, workspace, adopt=True)
+    if not adopted:
+        return f"there are no models called {name!r} yet: the first candidate will be this workspace's"
+    return f"the models called {name!r} are this workspace's now: {ownership.owner(workspace).place}"
 
 
 def _row(version: Version, champion: str = "") -> dict[str, Any]:

@@ -466,7 +466,7 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     from vggflow.data import layout
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import card, card_facts
-    from vggflow.tracking import connection, lineage, registry, runs
+    from vggflow.tracking import connection, lineage, ownership, registry, runs
 
     settings = workspace.settings()
     model = workspace.path(artifacts.MODEL)
@@ -498,6 +498,9 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
             runs.log_evidence(client, run_id, workspace, Path(folder), tags[registry.EVIDENCE])
         described = registry.Described(tags, card.summary(facts))
         version = registry.create_candidate(client, settings.registry, run_id, model, described)
+    with connection.answering():
+        if ownership.claim(client, workspace) and version.number > 1:
+            console.tell(f"{version.name} had no workspace yet: it is this one's now")
     if alias:
         version = registry.challenge(client, version)
     return version, new

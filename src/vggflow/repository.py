@@ -58,6 +58,21 @@ def remote_address(workspace: Workspace) -> str:
     return without_password(workspace.git("config", "--get", "remote.origin.url", none=1).strip())
 
 
+def remote_url(workspace: Workspace) -> str:
+    """What others clone, from wherever they are, without a password; empty where there is no remote."""
+    names = remotes(workspace)
+    if not names:
+        return ""
+    return _absolute(without_password(workspace.git("remote", "get-url", names[0]).strip()), workspace.root)
+
+
+def _absolute(url: str, root: Path) -> str:
+    """The path that git reads from the workspace's folder, such as `../pets.git`, for those who clone elsewhere."""
+    host, colon, _ = url.partition(":")
+    is_remote = colon and "/" not in host  # git's own rule
+    return url if is_remote else str((root / url).resolve()) if not Path(url).is_absolute() else url
+
+
 def branch(workspace: Workspace) -> str:
     """The branch that is checked out; empty with a detached HEAD."""
     return workspace.git("symbolic-ref", "--short", "--quiet", "HEAD", none=1).strip()

@@ -1,8 +1,11 @@
 """A workspace: a git and DVC folder. git and DVC are run as programs, never imported."""
 
+import hashlib
 import json
 import os
+import re
 import sys
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -141,7 +144,8 @@ def init(folder: Path, recipe: str = "two-phase", remote: Path | None = None) ->
     folder.mkdir(parents=True, exist_ok=True)
     workspace = Workspace(folder.resolve())
     _start_repositories(workspace, remote or default_remote(workspace.root))
-    _write_new(workspace.path(artifacts.PARAMS), template)
+    named = template.replace(": image-classifier\n", f": {registry_name(workspace.name)}\n")
+    _write_new(workspace.path(artifacts.PARAMS), named)
     for name in (artifacts.PIPELINE, PurePosixPath("prefect.yaml")):
         _write_new(workspace.path(name), (files("vggflow") / "template" / name.name).read_text("utf-8"))
     _write_new(workspace.path(artifacts.WEIGHTS) / "README.md", WEIGHTS_README)
@@ -151,6 +155,15 @@ def init(folder: Path, recipe: str = "two-phase", remote: Path | None = None) ->
         workspace.dvc("add", "weights")
     commit(workspace, COMMITTED, f"Workspace made by vggflow, recipe {recipe}")
     return workspace
+
+
+def registry_name(folder: str) -> str:
+    """A folder's name as that of its models: letters, digits, `_` and `-`; two folders' names don't become one."""
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", folder).strip("-_")[:100]
+    if plain == folder:
+        return plain
+    digest = hashlib.sha256(unicodedata.normalize("NFC", folder).encode()).hexdigest()[:6]
+    return f"{plain or 'workspace'}-{digest}"
 
 
 def recipe_text(recipe: str) -> str:

@@ -15,7 +15,7 @@ from requests import HTTPError
 from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.errors import VggflowError
-from vggflow.tracking import places, reachable
+from vggflow.tracking import ownership, places, reachable
 from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
 
@@ -27,7 +27,16 @@ def connect(workspace: Workspace) -> MlflowClient:
 
     Raises:
         VggflowError: it does not answer within seconds, which only a flow waits longer for.
+        UsageError: the registered models of this workspace's name are another workspace's.
     """
+    client = connect_unchecked(workspace)
+    with answering():
+        ownership.check(client, workspace)
+    return client
+
+
+def connect_unchecked(workspace: Workspace) -> MlflowClient:
+    """The same, for a person who says whose the models are."""
     # Else bars and links appear between the lines of our own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
