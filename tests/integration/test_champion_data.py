@@ -55,6 +55,18 @@ def test_the_newest_candidates_manifest_is_kept_and_named_by_its_digest(here: Wo
     assert reference.equals(manifests.read(here.path(artifacts.MANIFEST)))
 
 
+def test_a_candidate_that_an_earlier_version_registered_is_compared_with(here: Workspace) -> None:
+    path = here.path(artifacts.MANIFEST)
+    older = manifests.read(path).drop(columns=["used_bits", "doubt", "oddity"])
+    path.unlink()
+    older.to_parquet(path, index=False)
+    pipeline.register(here)
+    assert not pipeline.data_diff(here)
+    gone = here.root / "data" / older["path"].iloc[0]
+    gone.unlink()
+    assert pipeline.data_diff(here).removed == (older["path"].iloc[0],)
+
+
 def test_a_server_that_does_not_answer_ends_validate(
     vggflow: Command, here: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

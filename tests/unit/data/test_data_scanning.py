@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from made_pictures import grow, jpeg
 
-from vggflow.data import inspection, layout, scan_memory
+from vggflow.data import gate, inspection, layout, scan_memory
 from vggflow.data import manifest as manifests
+from vggflow.data.changes import compare
 from vggflow.data.scanning import scan
 from vggflow.errors import DataError
+from vggflow.settings import ValidateSettings
 
 
 def state(folder: Path) -> dict[str, tuple[int, int, bytes]]:
@@ -226,3 +228,42 @@ def test_what_is_no_manifest_is_a_data_error(tmp_path):
         manifests.read(tmp_path / "text.parquet")
     with pytest.raises(DataError, match="has no column split"):
         manifests.read(tmp_path / "other.parquet")
+
+
+@pytest.fixture
+def older(data, tmp_path) -> Path:
+    """The manifest that a version before bits, doubts and oddities were told has written of these data."""
+    path = tmp_path / "older.parquet"
+    scan(data).drop(columns=["used_bits", "doubt", "oddity"]).to_parquet(path, index=False)
+    return path
+
+
+def test_a_manifest_of_an_earlier_version_is_read_with_nothing_in_the_columns_that_it_lacks(data, older):
+    now, before = scan(data), manifests.read(older)
+
+    assert before.dtypes.to_dict() == now.dtypes.to_dict()
+    assert before[["used_bits", "doubt", "oddity"]].isna().all(axis=None)
+    assert manifests.digest(before) == manifests.digest(now)
+
+
+def test_data_of_an_earlier_version_s_manifest_have_not_changed_and_are_compared_with(data, older, tmp_path):
+    before = manifests.read(older)
+    assert not compare(before, scan(data))
+    shutil.rmtree(data / "test" / "dogs")
+    judgement = gate.judge(data, ValidateSettings(), tmp_path / "docs", reference=before)
+
+    assert "vanished_class" in {problem.expectation for problem in judgement.verdict.problems}
+    assert compare(before, judgement.manifest).removed == ("test/dogs/0.jpg", "test/dogs/1.jpg")
+
+
+def test_what_an_earlier_version_remembered_of_files_is_looked_at_again(data, tmp_path, read):
+    expected = scan(data, cache=tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    remembered = pd.read_parquet(folder / "all.parquet").drop(columns=["used_bits", "doubt", "oddity"])
+    remembered.to_parquet(folder / "all.parquet", index=False)
+    folder.rename(folder.with_name(folder.name.replace("files-2-", "files-1-")))
+    read.clear()
+
+    pd.testing.assert_frame_equal(scan(data, cache=tmp_path / "cache"), expected)
+    assert len(read) == 12
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [folder.name]
