@@ -14,6 +14,7 @@ from vggflow import listing
 from vggflow.tracking import connection, registry, retention
 from vggflow.workspace import Workspace
 
+pytestmark = pytest.mark.slow
 MANY = 10_050
 TAGS = 25
 
@@ -37,6 +38,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = ("default", "tiny-candidates")
         for key in (registry.KEY, *(f"tag.{number}" for number in range(TAGS))):
             database.executemany(insert, [(*place, number, key, f"{key} {number}") for number in numbers])
+        database.execute("update model_versions set run_id = printf('%032x', version)")
         database.execute("update model_version_tags set value = 'data' || version where key = 'data.hash'")
     client.set_registered_model_alias("tiny-candidates", registry.CHALLENGER, str(MANY))
     client.set_registered_model_alias("tiny-candidates", "first", "1")
