@@ -1,6 +1,6 @@
 """What the expectations look at: the manifest with what is known only from all of its rows together."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -117,7 +117,9 @@ def _counts(manifest: pd.DataFrame) -> pd.Series:
 
 
 def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
-    trained = sorted({folder.class_name for folder in folders if folder.split == "train"} - {UNLABELLED})
+    trained = {folder.class_name for folder in folders if folder.split == "train"} - {UNLABELLED}
+    # The last one stays, so the first by name is what is told.
+    by_key = {names.key(name): name for name in sorted(trained, reverse=True)}
     known, twins_of = set(folders), _twins(folders)
     reasons: dict[str, list[str | None]] = {
         name: [] for name in ("missing_class", "different_classes", "too_few_classes", "case_collisions")
@@ -126,7 +128,7 @@ def _add_reasons(classes: pd.DataFrame, folders: Sequence[ClassFolder]) -> None:
         folder = ClassFolder(str(row.split), str(row.class_name))
         reasons["case_collisions"].append(twins_of.get(folder))
         strange = folder in known and folder.class_name not in trained
-        reasons["different_classes"].append(_unknown(folder, trained) if strange else None)
+        reasons["different_classes"].append(_unknown(folder, by_key) if strange else None)
         few = folder.split == "train" and len(trained) < 2
         reasons["too_few_classes"].append("the only class, expected at least 2" if few else None)
         there = "no readable image in it" if folder in known else "there is no such folder"
@@ -156,9 +158,10 @@ def _told_apart(name: str, other: str) -> str:
     return other if difference == names.IN_CASE else f"{other!a}, which {difference}"
 
 
-def _unknown(folder: ClassFolder, trained: Sequence[str]) -> str:
-    twins = [name for name in trained if names.key(name) == names.key(folder.class_name)]
-    hint = f", only {twins[0]}, which {names.difference(twins[0], folder.class_name)}" if twins else ""
+def _unknown(folder: ClassFolder, trained: Mapping[str, str]) -> str:
+    """What to say of a class that train lacks, whose classes are given by their keys."""
+    twin = trained.get(names.key(folder.class_name))
+    hint = f", only {twin}, which {names.difference(twin, folder.class_name)}" if twin is not None else ""
     return f"train has no class {folder.class_name}{hint}"
 
 

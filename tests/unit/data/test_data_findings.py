@@ -1,5 +1,7 @@
 """What is wrong with copies: where they lie and what they are labelled decides."""
 
+import time
+
 import pandas as pd
 import pytest
 
@@ -230,3 +232,16 @@ def test_leaving_out_changes_no_other_column():
     after = exclude(table, ValidateSettings(exclude=("exact_duplicates",)))
 
     pd.testing.assert_frame_equal(after.drop(columns="excluded"), table.drop(columns="excluded"))
+
+
+def test_thousands_of_classes_that_train_lacks_take_no_longer_each():
+    folders = [ClassFolder("train", f"class {number}") for number in range(3000)]
+    folders += [ClassFolder("valid", f"Class {number}") for number in range(3000)]
+    start = time.process_time()
+    table = class_table(manifest(("train/class 0/a", "A", None)), folders)
+
+    # Compared each with each they took 13 s, by their keys 0.3 s.
+    assert time.process_time() - start < 5
+    strange = table.set_index("path")["different_classes"]
+    assert strange["valid/Class 7"] == "train has no class Class 7, only class 7, which differs in case"
+    assert strange.notna().sum() == 3000
