@@ -11,7 +11,7 @@ import pandas as pd
 
 from vggflow import artifacts, console, files, stage_inputs
 from vggflow.data import manifest as manifests
-from vggflow.errors import EvidenceLost, VggflowError
+from vggflow.errors import EvidenceLost, UsageError, VggflowError
 from vggflow.tracking import connection, ledger, registry
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
@@ -41,15 +41,17 @@ def look(workspace: Workspace) -> dict[str, str]:
     Raises:
         VggflowError: the tracking server does not answer.
     """
+    names = workspace.settings().registry
     try:
         client = connection.connect(workspace)
-        names = workspace.settings().registry
         champion = ledger.read(client, names).champion
         version = champion or next(iter(registry.newest(client, names.candidates, 1)), None)
         found = {"of": OF_CHAMPION if champion else OF_CANDIDATE, "manifest": "", "missing": ""}
         return found | ({"manifest": _keep(workspace, version)} if version else {"of": "nothing"})
     except EvidenceLost as error:
         return found | {"missing": str(error)}
+    except UsageError:  # says itself what to do, and trying again helps nobody
+        raise
     except VggflowError as error:
         raise VggflowError(f"nobody can tell which data to compare with: {error}") from error
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from vggflow import artifacts, repository, stage_inputs
+from vggflow import artifacts, data_versions, repository, stage_inputs
 from vggflow import workspace as workspaces
 from vggflow.account import user_name
 from vggflow.errors import VggflowError
@@ -71,6 +71,7 @@ def examine(workspace: Workspace | None) -> list[Finding]:
             _pipeline,
             _line_ends,
             _git,
+            _dvc_files,
             _dvc_remote,
             _mlflow,
             _prefect,
@@ -214,6 +215,24 @@ def _git(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("git remote", "warning" if ahead else "ok", found, advice)
 
 
+def _dvc_files(workspace: Workspace) -> Iterator[Finding]:
+    """Nothing works while git's conflict marks, or anything else that DVC can't read, stand in these files."""
+    for tracked in data_versions.TRACKED:
+        name = f"{tracked}.dvc"
+        with suppress(
+            VggflowError
+        ):  # without git nothing waits for a merge, and that is a finding of its own
+            if data_versions.conflicting(workspace, tracked):
+                advice = "`vggflow data accept` puts both sides together, then go on with git"
+                yield Finding(name, "wrong", "git waits for a merge of it", advice)
+                continue
+        try:
+            data_versions.entry(workspace, tracked)
+        except VggflowError as error:
+            found, _, advice = str(error).partition(": ")
+            yield Finding(name, "wrong", found, advice)
+
+
 def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
     try:
         listed = workspace.dvc("remote", "list").split()
@@ -229,6 +248,8 @@ def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
     if address and "://" not in address and not _can_be_written(workspace.root / ".dvc" / address):
         advice = "mount it, make it writable, or `dvc remote modify NAME url ADDRESS`"
         yield Finding("DVC remote", "wrong", f"{address} can't be written", advice)
+        return
+    if any(_dvc_files(workspace)):  # DVC reads them all, whichever it is asked about
         return
     try:
         workspace.dvc("status", "--cloud", "--json", "weights.dvc")

@@ -84,7 +84,9 @@ class Workspace:
         Raises:
             VggflowError: DVC failed, with its reason in one line.
         """
-        return run(dvc_command(*arguments), self.root, self.environment())
+        # DVC folds its tables at the width of a terminal, long addresses in the middle, also where it prints to none.
+        environment = self.environment() | {"COLUMNS": "10000"}
+        return run(dvc_command(*arguments), self.root, environment)
 
     def environment(self) -> dict[str, str]:
         """The environment in which DVC and its stages run: this vggflow first on the path.

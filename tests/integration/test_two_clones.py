@@ -225,7 +225,7 @@ def test_a_conflict_of_two_deliveries_is_resolved_by_content(
     # As when Bob was first between Ann's look and her push.
     pipeline.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions(), commit=False)
     ann.git("commit", "--quiet", "--all", "--message", "Data: anns")
-    ann.git("pull", "--quiet", "--rebase" if way == "rebase" else "--no-rebase", check=False)
+    ann.git("pull", "--quiet", "--rebase" if way == "rebase" else "--no-rebase", none=1)
 
     for arguments in (("status",), ("retrain", "--dry-run"), ("data", "import", bob.root.parent / "anns")):
         ran = vggflow("-C", ann.root, *arguments)

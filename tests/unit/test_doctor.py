@@ -53,6 +53,45 @@ def test_servers_that_do_not_answer_are_named(workspace: Path, monkeypatch: pyte
     assert (found["MLflow"], found["MLflow user"], found["Prefect"]) == ("wrong", "wrong", "wrong")
 
 
+CONFLICT = "<<<<<<< HEAD\nouts:\n=======\nouts: []\n>>>>>>> theirs\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "advice"),
+    [
+        (CONFLICT, "holds git's conflict marks", "`vggflow data accept`"),
+        ("outs: []\n", "can't be read", "`git checkout HEAD -- data.dvc`"),
+        ("outs: [", "can't be read", "`git checkout HEAD -- data.dvc`"),
+    ],
+    ids=["conflict marks", "nothing in it", "no YAML"],
+)
+def test_a_data_file_that_dvc_cannot_read_is_one_finding_of_its_own(
+    workspace: Path, text: str, found: str, advice: str
+) -> None:
+    (workspace / "data.dvc").write_text(text)
+    findings = {each.check: each for each in doctor.examine(find(workspace))}
+    finding = findings["data.dvc"]
+    assert finding.health == "wrong"
+    assert found in finding.found
+    assert advice in finding.advice
+    assert "\n" not in finding.found + finding.advice
+    assert "DVC remote" not in findings, "which nobody can ask while DVC reads none of its files"
+
+
+def test_a_merge_of_the_data_file_that_git_waits_for_is_a_finding(workspace: Path) -> None:
+    here = find(workspace)
+    text = (workspace / "data.dvc").read_text()
+    here.git("switch", "--quiet", "--create", "other")
+    here.git("rm", "--quiet", "data.dvc")
+    here.git("commit", "--quiet", "--message", "Without")
+    here.git("switch", "--quiet", "-")
+    (workspace / "data.dvc").write_text(text.replace("nfiles: ", "nfiles: 1"))
+    here.git("commit", "--quiet", "--all", "--message", "With more")
+    here.git("merge", "--quiet", "other", none=1)
+    findings = {each.check: each for each in doctor.examine(here)}
+    assert findings["data.dvc"].found == "git waits for a merge of it"
+
+
 @pytest.mark.slow
 def test_a_dvc_remote_that_is_gone_is_named(workspace: Path) -> None:
     find(workspace).dvc("remote", "modify", "local", "url", str(workspace / "params.yaml" / "nowhere"))

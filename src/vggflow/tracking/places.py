@@ -5,6 +5,8 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from mlflow.tracking._tracking_service import utils as mlflow_caches
+
 from vggflow import artifacts, console
 
 # Every column in which MLflow 3 writes where artifacts lie.
@@ -26,6 +28,8 @@ def follow_move(database: Path) -> None:
     """
     if not database.is_file():
         return
+    # MLflow remembers where a run's artifacts lie for as long as the process lives, and another process may rewrite it.
+    mlflow_caches._artifact_repos_cache.clear()
     here = database.parent / artifacts.MLFLOW_ARTIFACTS.name
     with closing(sqlite3.connect(database, timeout=SECONDS_TO_WAIT, isolation_level=None)) as connection:
         if not (moved := _elsewhere(connection, here)):

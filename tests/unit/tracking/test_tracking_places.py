@@ -92,3 +92,12 @@ def test_a_dvc_remote_that_was_moved_with_the_workspace_is_found(
     moved.dvc("pull", "--force", "weights.dvc")
     find(moved.root)
     assert capsys.readouterr().err == ""
+
+
+def test_a_copy_is_written_to_by_a_client_that_knew_the_run_before(workspace: Path, tmp_path: Path) -> None:
+    run = _track(Workspace(workspace), "of both")
+    shutil.copytree(workspace, tmp_path / "copy")
+    copy = Workspace(tmp_path / "copy")
+    connection.connect(copy).log_text(run, "of the copy", "later.txt")
+    assert list(workspace.rglob("later.txt")) == []
+    assert [path.read_text() for path in copy.root.rglob("later.txt")] == ["of the copy"]
