@@ -49,17 +49,19 @@ def refuse_missing(tracked: str, missing: Listing, failed: str = "") -> None:
     """Names what did not come.
 
     Raises:
-        VggflowError: there is such a file.
+        VggflowError: there is such a file. Trying again helps only where something `failed` on the way.
     """
     if not missing:
         return
     shown = ", ".join(f"{path} (files/md5/{md5[:2]}/{md5[2:]})" for path, md5 in [*missing.items()][:SHOWN])
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-    raise VggflowError(
+    lost = VggflowError(
         f"the DVC remote lacks files of {tracked}.dvc, or holds other bytes under their names, and nothing was "
         f"taken: {shown}{more}; `dvc push` where they are whole, after removing damaged ones from the remote"
         + (f" ({failed})" if failed else "")
     )
+    lost.retry = bool(failed)
+    raise lost
 
 
 def verify_remotes(workspace: Workspace) -> None:

@@ -77,7 +77,7 @@ def test_batches_hold_all_rows_once_with_their_targets_and_weights(folder):
     indices = batches.order(0, 1, 9)
     targets = images.labels.astype(np.float32)
     weights = np.arange(9, dtype=np.float32)
-    made = Batches(Decoding(images, SHAPE), 4, indices, targets, weights)
+    made = Batches(Decoding(images, SHAPE), 4, indices, lambda chosen: targets[chosen], weights)
     assert len(made) == 3
     rows, given, weighed = zip(*(made[number] for number in range(3)), strict=True)
     assert [len(part) for part in rows] == [4, 4, 1]
