@@ -12,7 +12,7 @@ from tiny import COLOURS, draw
 from vggflow import artifacts, files, judging, pipeline
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError
-from vggflow.tracking import connection, registry
+from vggflow.tracking import connection, registry, settled
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace, find
 
@@ -131,3 +131,20 @@ def test_a_version_of_before_is_read_from_where_its_evidence_lies(here: Workspac
     )
     assert registry.training_manifest(old).equals(registry.training_manifest(version))
     assert registry.recorded_metrics(old) == registry.recorded_metrics(version)
+
+
+def test_a_retraining_is_remembered_for_the_inputs_that_it_began_with_only(here: Workspace) -> None:
+    version, _ = pipeline.register(here)
+    began_with = settled.inputs(here)
+    _move_on(here)  # while it was under way
+    settled.mark(here, version, began_with)
+    assert settled.find(here) is None
+    settled.mark(here, version, settled.inputs(here))
+    found = settled.find(here)
+    assert found is not None
+    assert found.number == version.number
+
+
+def test_data_that_a_candidate_was_only_measured_on_counts_as_known(here: Workspace) -> None:
+    version, _ = pipeline.register(here)
+    assert settled.trained_on(here) == {version.tags["data.hash"], version.tags["evaluation.data.hash"]}

@@ -56,6 +56,7 @@ def test_a_row_is_one_line_where_output_is_no_terminal(
 
 def test_a_terminal_s_width_folds_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("TERM", "xterm")  # a dumb one has 80, whatever COLUMNS says
     there, here = pty.openpty()
     with os.fdopen(here, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
