@@ -79,12 +79,14 @@ def test_who_decided_against_the_check_is_not_overruled(pushed: Workspace) -> No
 def test_a_verdict_with_a_flipped_bit_is_not_restored_but_found_again(pushed: Workspace) -> None:
     for line in pipeline.prepare(pushed):
         print(line)  # noqa: T201
+    pipeline.reference(pushed)
     run_dvc_stage(pushed, "validate", print, Frame())
     pushed.dvc("push", "--run-cache")
     result = (pushed.root / "validation/result.json").read_bytes()
     flip(pushed, data_versions.md5_of(pushed.root / "validation/result.json"))
     clone = clone_of(pushed, "clone")
     pipeline.prepare(clone)
+    pipeline.reference(clone)
     outcome = run_dvc_stage(clone, "validate", print, Frame())
     assert outcome is not None, "it ran, and was not restored"
     assert (clone.root / "validation/result.json").read_bytes() == result
