@@ -23,7 +23,7 @@ PROGRESS = "VGGFLOW_PROGRESS"
 COLUMNS_OF_A_FILE = 100_000
 
 
-class _Stream(Console):
+class Stream(Console):
     """A console that folds at the width of a terminal, and nowhere else: not at 80, not at `COLUMNS`."""
 
     @property  # type: ignore[misc]  # nobody sets it here
@@ -33,8 +33,8 @@ class _Stream(Console):
         return found if self.file.isatty() else ConsoleDimensions(COLUMNS_OF_A_FILE, found.height)
 
 
-out = _Stream(highlight=False, soft_wrap=False)
-err = _Stream(stderr=True, highlight=False, soft_wrap=True)
+out = Stream(highlight=False, soft_wrap=False)
+err = Stream(stderr=True, highlight=False, soft_wrap=True)
 
 
 class Advance(Protocol):

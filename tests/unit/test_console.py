@@ -60,7 +60,7 @@ def test_a_terminal_s_width_folds_a_row(monkeypatch: pytest.MonkeyPatch) -> None
     there, here = pty.openpty()
     with os.fdopen(here, "w") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        console.out.print(console.table("", ["version", "why"], ROWS))
+        console.Stream().print(console.table("", ["version", "why"], ROWS))
         terminal.flush()
         lines = os.read(there, 10_000).decode().splitlines()
     os.close(there)
