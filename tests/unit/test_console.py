@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from vggflow import console
 from vggflow.files import read_json
@@ -64,4 +65,5 @@ def test_a_terminal_s_width_folds_a_row(monkeypatch: pytest.MonkeyPatch) -> None
         terminal.flush()
         lines = os.read(there, 10_000).decode().splitlines()
     os.close(there)
-    assert len(lines) > 10 and max(len(line.rstrip()) for line in lines) <= 70  # with the codes of the header
+    widths = [Text.from_ansi(line).cell_len for line in lines]
+    assert len(lines) > 10 and max(widths) <= 60
