@@ -21,7 +21,11 @@ os.environ |= {
 }
 # What runs in the background of a script ignores Ctrl-C, and so would all programs that tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "VGGFLOW_DRIVER_PID"):
+# Nor does the shell of whoever runs the tests decide about addresses, widths and colours.
+for name in (
+    *("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "VGGFLOW_DRIVER_PID"),
+    *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+):
     os.environ.pop(name, None)
 
 
