@@ -116,8 +116,8 @@ def _refuse_another(here: Identity, deployment: DeploymentResponse) -> None:
     places = {step.get("repository") or step.get("folder") for step in steps} - {None}
     if places and here.place not in places:
         raise UsageError(
-            f"{deployment.name} on this server works on {places.pop()}, this workspace is {here.place}: "
-            "rename one of them, or delete that deployment first"
+            f"{deployment.name} on this server works on {places.pop()}, this workspace is {here.place}: rename one "
+            "of them; where this one was moved, delete its old deployments in Prefect first"
         )
 
 

@@ -30,6 +30,8 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the record.")]
 By = Annotated[str | None, typer.Option("--by", help="Who, where the tracking server knows no users.")]
 Candidate = Annotated[bool, typer.Option("--candidate", help="A candidate; else a promoted model.")]
 INTERRUPTED = 130
+# Candidates in the table of `models`: a year's nights are more than anybody reads.
+NEWEST = 50
 
 
 def main() -> None:
@@ -113,7 +115,7 @@ def init_(
     if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
     if not nested:
-        repository.refuse_nesting(folder)
+        repository.refuse_nesting(folder, ask=typer.confirm if sys.stdin.isatty() else None)
     if sample:
         from vggflow.sample import workspace as digits
 
@@ -372,6 +374,9 @@ def models(
     history: Annotated[
         bool, typer.Option("--history", help="Who was champion from when until when.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help=f"Every candidate, not only the {NEWEST} newest.")
+    ] = False,
     adopt: Annotated[
         bool, typer.Option("--adopt", help="Models that are said to be another workspace's are this one's.")
     ] = False,
@@ -386,7 +391,7 @@ def models(
     if history:
         _print_history(_here(context), as_json)
         return
-    rows = model_rows(_here(context))
+    rows = model_rows(_here(context), None if every else NEWEST)
     if as_json:
         _print_json(rows)
     elif not rows:
@@ -394,6 +399,8 @@ def models(
     else:
         columns = ["model", "version", "aliases", "accuracy", "data", "age", "champion"]
         out.print(table("", columns, [[str(row[column] or "–") for column in columns] for row in rows]))
+        if not every and sum(not row["champion"] for row in rows) >= NEWEST:
+            tell(f"of the candidates the {NEWEST} newest: --all shows the others too")
 
 
 def _print_history(workspace: Workspace, as_json: bool) -> None:

@@ -11,8 +11,8 @@ from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace
 
 
-def model_rows(workspace: Workspace) -> list[dict[str, Any]]:
-    """All champions and candidates, newest first.
+def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, Any]]:
+    """All champions and the `most` newest candidates (None: all), newest first.
 
     A row holds model, version, aliases, accuracy, log_loss, data, made, age, and champion: `since …` for the one in
     use, `until …` for the ones before; times are local.
@@ -21,14 +21,17 @@ def model_rows(workspace: Workspace) -> list[dict[str, Any]]:
     client = connection.connect(workspace)
     book = ledger.read(client, names)
     reigns = {reign.number: _reign(reign) for reign in book.reigns()}
-    candidates = registry.versions(client, names.candidates)
+    if most is None:
+        candidates = registry.versions(client, names.candidates)[::-1]
+    else:
+        candidates = registry.newest(client, names.candidates, most)
     return [
         *(
             _row(version, reigns.get(version.number, ""))
             for version in reversed(book.versions)
             if version not in book.claims and version not in book.lost
         ),
-        *(_row(version) for version in reversed(candidates)),
+        *(_row(version) for version in candidates),
     ]
 
 

@@ -1,6 +1,7 @@
 """What git knows about a workspace: commit, branch, remote. A git that fails is an error, never "there is none"."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,15 +93,22 @@ def outer(folder: Path) -> Path | None:
     return root
 
 
-def refuse_nesting(folder: Path) -> None:
+def refuse_nesting(folder: Path, ask: Callable[[str], bool] | None = None) -> None:
     """A repository within another is not in clones of the outer one.
 
+    Args:
+        folder: Where a repository would be made.
+        ask: Asks a person whether it is meant so; None where there is nobody.
+
     Raises:
-        UsageError: `folder` would be one.
+        UsageError: `folder` would be one, and nobody says that it is meant so.
     """
     around = outer(folder.resolve())
-    if around:
+    if around is None:
+        return
+    about = f"{folder} lies inside the git repository {around}, whose clones would lack it"
+    if ask is None or not ask(f"{about}. Make a repository of its own there?"):
         raise UsageError(
-            f"{folder} lies inside the git repository {around}, whose clones would lack it: make the workspace outside "
-            f"of it, or add its name to {around / '.gitignore'} first, or give --nested and add it as a submodule"
+            f"{about}: make the workspace outside of it, or add its name to {around / '.gitignore'} first, "
+            "or give --nested and add it as a submodule"
         )

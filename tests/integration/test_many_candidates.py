@@ -2,13 +2,13 @@
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.orm import Mapper
-from tiny import write_params
+from tiny import Ran, write_params
 
 from vggflow import listing
 from vggflow.tracking import connection, registry, retention
@@ -98,6 +98,18 @@ def test_one_version_is_found_without_reading_the_others(here: Workspace, read: 
 def test_the_table_ends_with_the_oldest_candidate(here: Workspace) -> None:
     rows = listing.model_rows(here)
     assert [rows[0]["version"], rows[-1]["version"], len(rows)] == [MANY, 1, MANY]
+
+
+def test_the_table_has_the_newest_candidates_and_says_that_there_are_more(
+    here: Workspace, read: list[object], vggflow: Callable[..., Ran]
+) -> None:
+    (here.root / "dvc.yaml").touch()
+    ran = vggflow("-C", here.root, "models")
+    assert ran.code == 0 and len(ran.out.splitlines()) == 1 + 50
+    assert ran.out.splitlines()[1].split()[1] == str(MANY)
+    assert "the 50 newest: --all shows the others too" in ran.err
+    assert 0 < len(read) < 10_000
+    assert len(vggflow("-C", here.root, "models", "--all").out.splitlines()) == 1 + MANY
 
 
 def test_all_but_the_newest_may_go(here: Workspace) -> None:

@@ -28,6 +28,7 @@ WRITES = (
         "create_experiment",
         "create_run",
         "log_metric",
+        "log_batch",
         "set_tag",
         "log_artifact",
         "log_text",

@@ -1,7 +1,10 @@
 """What git knows about a workspace, and what stands for it when git knows nothing or fails."""
 
+import os
+import pty
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,3 +71,19 @@ def test_a_workspace_within_another_repository_is_refused_unless_that_ignores_it
     assert vggflow("init", tmp_path / "pets").code == 0
     assert vggflow("init", tmp_path / "pets").code == 0, "it is a repository of its own by now"
     assert vggflow("init", "--nested", tmp_path / "birds").code == 0
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 2)])
+def test_at_a_terminal_a_person_is_asked_about_a_repository_within_another(
+    vggflow: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    there, here = pty.openpty()
+    with os.fdopen(here) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        os.write(there, f"{answer}\n".encode())
+        ran = vggflow("init", tmp_path / "pets")
+    os.close(there)
+    assert ran.code == code, ran.err
+    assert "Make a repository of its own there?" in ran.out
+    assert (tmp_path / "pets").exists() == (code == 0)

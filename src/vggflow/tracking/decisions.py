@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Metric, Run
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from vggflow import files
@@ -40,7 +40,9 @@ DECISION = "decision.json"
 # Between its record and its outcome a command needs seconds.
 LONGEST_S = 3600
 SAME_START_S = 5
+# What MLflow takes or gives at once.
 PAGE = 1_000
+MOST_SINGLE = 100
 
 
 def experiment(registry: RegistrySettings) -> str:
@@ -61,14 +63,28 @@ def record(
         place = experiment_id(client, experiment(registry))
         about = {**tags, PROCESS: _process()}
         run_id = str(client.create_run(place, run_name=name, tags=about).info.run_id)
-        for key, value in (numbers or {}).items():
-            client.log_metric(run_id, metric_key(key), value)
+        _measure(client, run_id, numbers or {})
         for file_name, document in (documents or {}).items():
             if isinstance(document, Path):
                 client.log_artifact(run_id, str(document))
             else:
                 client.log_text(run_id, document, file_name)
         return run_id
+
+
+def _measure(client: MlflowClient, run_id: str, numbers: Mapping[str, float]) -> None:
+    """Writes metrics down: one by one, and where a thousand classes have two each, in batches.
+
+    A batch takes two of MLflow's connections to its database, so many promoters at once would wait for each other.
+    """
+    now = int(time.time() * 1000)
+    measured = [Metric(metric_key(key), value, now, 0) for key, value in numbers.items()]
+    if len(measured) <= MOST_SINGLE:
+        for each in measured:
+            client.log_metric(run_id, each.key, each.value)
+        return
+    for start in range(0, len(measured), PAGE):
+        client.log_batch(run_id, metrics=measured[start : start + PAGE])
 
 
 def place(client: MlflowClient, registry: RegistrySettings, run_id: str) -> str:

@@ -203,3 +203,12 @@ def test_any_class_name_makes_a_metric_that_mlflow_takes(client: MlflowClient, n
     run_id = decisions.record(client, NAMES, "candidate 1", {}, numbers={f"class_drop/gain/{name}": 0.5})
     (key,) = client.get_run(run_id).data.metrics
     assert name in key or "_" in key
+
+
+@pytest.mark.parametrize("classes", [2, 1_000])
+def test_each_number_of_a_decision_is_recorded_however_many_classes_there_are(
+    client: MlflowClient, classes: int
+) -> None:
+    numbers = {f"class_drop/{what}/c{n}": n / classes for n in range(classes) for what in ("gain", "p")}
+    run_id = decisions.record(client, NAMES, "candidate 1", {}, numbers=numbers)
+    assert client.get_run(run_id).data.metrics == numbers
