@@ -100,6 +100,20 @@ def test_another_version_of_vggflow_in_the_workspace_is_a_change(here: Workspace
         here.path(artifacts.VERSION).write_text("0.2.0\n")
 
 
+@pytest.mark.parametrize("package", ["pillow", "keras"])
+def test_a_package_that_is_upgraded_meanwhile_is_a_change(
+    here: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    upgraded = tmp_path / "packages" / f"{package}-99.0.dist-info"
+    upgraded.mkdir(parents=True)
+    (upgraded / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
+    with (
+        pytest.raises(InputsChanged, match=f"^package {package} changed while evaluate ran"),
+        stage_inputs.unchanged(here, "evaluate"),
+    ):
+        monkeypatch.syspath_prepend(upgraded.parent)
+
+
 def test_settings_that_can_no_longer_be_read_end_the_stage_too(here: Workspace) -> None:
     with pytest.raises(SettingsError, match="can't be read"), stage_inputs.unchanged(here, "train"):
         here.path(artifacts.PARAMS).write_text("train: [")
