@@ -5,7 +5,7 @@ import pytest
 
 from vggflow.evaluation.decision import Decision
 from vggflow.evaluation.evidence import Constant, Evidence, Golden, Joint, Probe, Scores
-from vggflow.evaluation.promotion import decide, overridable
+from vggflow.evaluation.promotion import decide, lasts, overridable
 from vggflow.settings import PromotionSettings
 
 BETTER, NOT_WORSE = PromotionSettings(), PromotionSettings(rule="not_worse", margin=0.02)
@@ -367,3 +367,12 @@ def test_every_number_rule_and_verdict_is_in_the_json_and_the_text():
     assert numbers["gain"] == 0.02 and 0 < numbers["p"] < 0.05
     for check in content["checks"]:
         assert check["rule"] in decision.to_text() and check["says"] in decision.to_text()
+
+
+def test_only_a_refusal_that_may_be_the_fault_of_the_machine_does_not_last():
+    better = evidence(half(40, 15), half(30, 15))
+    answers_otherwise = replace(better, golden=Golden(3, 0.5))
+    refused = decide(answers_otherwise, BETTER)
+    assert (refused_by(refused), lasts(refused)) == (["golden_images"], False)
+    assert lasts(decide(better, BETTER))
+    assert lasts(decide(evidence(half(10, 10), half(10, 10)), BETTER))
