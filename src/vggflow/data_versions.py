@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from vggflow import artifacts, dvc_file, files
@@ -58,7 +59,8 @@ class Cache:
     """DVC's cache of a workspace, which holds every file and every listing under its MD5."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._folder = Path(workspace.dvc("cache", "dir").strip()) / "files" / "md5"
+        configs = (workspace.root / ".dvc" / name for name in ("config", "config.local"))
+        self._folder = _cache_folder(workspace, tuple(_content(path) for path in configs)) / "files" / "md5"
 
     def path(self, md5: str) -> Path:
         """Where the bytes of a hash lie."""
@@ -77,6 +79,17 @@ class Cache:
     def lacks(self, listing: Listing) -> list[str]:
         """The paths whose bytes are not here."""
         return sorted(path for path, md5 in listing.items() if not self.path(md5).is_file())
+
+
+@lru_cache(maxsize=64)
+def _cache_folder(workspace: Workspace, configs: tuple[bytes | None, ...]) -> Path:
+    """Where DVC keeps a workspace's cache: asking is a process, so once for as long as its `configs` say the same."""
+    del configs
+    return Path(workspace.dvc("cache", "dir").strip())
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def files_now(workspace: Workspace, tracked: str, theirs: Listing) -> dict[str, str]:

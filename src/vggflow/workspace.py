@@ -282,8 +282,8 @@ def _start_repositories(workspace: Workspace, remote: Path) -> None:
     _append_lines(root / ".dvcignore", DVC_IGNORED)
     if not (root / ".dvc" / "config").exists():
         workspace.dvc("init")
-        workspace.dvc("config", "core.analytics", "false")
-        workspace.dvc("config", "core.autostage", "false")
+        # As `dvc config` writes it, which takes a process for each.
+        write_text(root / ".dvc" / "config", "[core]\n    analytics = false\n    autostage = false\n")
     if not workspace.dvc("remote", "list").strip():
         workspace.dvc("remote", "add", "--default", "local", str(remote))
         workspace.dvc("remote", "modify", "local", "verify", "true")

@@ -236,6 +236,7 @@ def test_a_prefect_server_that_is_not_there(
     _ends(ran, 1, "http://127.0.0.1:9/api", "PREFECT_API_URL")
 
 
+@pytest.mark.slow
 def test_an_empty_class_is_refused_by_the_flow_too(vggflow: Command, workspace: Path) -> None:
     (workspace / "data/train/green").mkdir()
     ran = vggflow("-C", workspace, "retrain")

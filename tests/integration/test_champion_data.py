@@ -89,6 +89,7 @@ def test_a_plain_dvc_repro_records_no_verdict_that_was_given_without_the_server(
     assert str(artifacts.REFERENCE) in _deps(here)
 
 
+@pytest.mark.slow
 def test_a_class_that_vanished_is_refused_also_where_a_verdict_was_cached_before(here: Workspace) -> None:
     here.dvc("repro", "--single-item", "reference")
     here.dvc("repro", "--single-item", "validate")
@@ -118,6 +119,7 @@ def test_a_manifest_that_is_gone_from_the_store_is_said_and_part_of_the_question
     assert "is not in the artifact store" in files.read_json(here.path(artifacts.REFERENCE))["missing"]
 
 
+@pytest.mark.slow
 def test_a_new_version_to_compare_with_is_named_by_a_dry_run(here: Workspace) -> None:
     here.dvc("repro", "validate")
     pipeline.register(here)

@@ -95,6 +95,7 @@ def test_an_import_into_an_older_folder_keeps_what_a_colleague_delivered(
     assert holds(bob, "anns")
 
 
+@pytest.mark.slow
 def test_a_retraining_and_the_hourly_look_bring_an_older_folder_up_to_date(
     both: tuple[Workspace, Workspace],
 ) -> None:
@@ -130,6 +131,7 @@ def test_a_folder_deleted_by_accident_is_neither_adopted_nor_trained_without(
     assert pipeline.prepare(ann) == []
 
 
+@pytest.mark.slow
 def test_what_a_person_accepts_as_gone_goes_for_everybody_and_stays_gone(
     vggflow: Command, both: tuple[Workspace, Workspace]
 ) -> None:
@@ -153,6 +155,7 @@ def test_what_a_person_accepts_as_gone_goes_for_everybody_and_stays_gone(
     assert len(data_versions.Cache(bob).listing(data_versions.entry(bob, "data").md5) or {}) == 36  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_picture_moved_to_another_class_is_no_loss(both: tuple[Workspace, Workspace]) -> None:
     ann, bob = both
     deliver(bob, "bobs")
@@ -165,6 +168,7 @@ def test_a_picture_moved_to_another_class_is_no_loss(both: tuple[Workspace, Work
     assert holds(ann, "bobs")
 
 
+@pytest.mark.slow
 def test_one_name_with_two_pictures_is_refused_before_anything_is_written(
     both: tuple[Workspace, Workspace],
 ) -> None:
@@ -184,6 +188,7 @@ def test_one_name_with_two_pictures_is_refused_before_anything_is_written(
     assert (ann.root / "data/train/red/mine.png").read_bytes() == mine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True], ids=["an older folder", "a folder with own pictures"])
 def test_without_a_memory_an_older_folder_is_updated_and_another_one_loses_nothing(
     both: tuple[Workspace, Workspace], own: bool
@@ -202,6 +207,7 @@ def test_without_a_memory_an_older_folder_is_updated_and_another_one_loses_nothi
     assert (ann.root / "data/train/red/0.png").exists()
 
 
+@pytest.mark.slow
 def test_start_weights_are_brought_together_like_images(both: tuple[Workspace, Workspace]) -> None:
     ann, bob = both
     (bob.root / "weights/new.h5").write_bytes(b"numbers")
@@ -214,7 +220,7 @@ def test_start_weights_are_brought_together_like_images(both: tuple[Workspace, W
         pipeline.prepare(ann)
 
 
-@pytest.mark.parametrize("way", ["merge", "rebase"])
+@pytest.mark.parametrize("way", ["merge", pytest.param("rebase", marks=pytest.mark.slow)])
 def test_a_conflict_of_two_deliveries_is_resolved_by_content(
     vggflow: Command, both: tuple[Workspace, Workspace], way: str
 ) -> None:
@@ -249,6 +255,7 @@ def test_a_conflict_of_two_deliveries_is_resolved_by_content(
     assert holds(bob, "anns")
 
 
+@pytest.mark.slow
 def test_a_delivery_that_never_reached_git_survives_going_back_to_the_others_branch(
     both: tuple[Workspace, Workspace],
 ) -> None:
@@ -266,6 +273,7 @@ def test_a_delivery_that_never_reached_git_survives_going_back_to_the_others_bra
     assert holds(ann, "anns")
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone_altogether_comes_back_with_what_was_not_committed(
     both: tuple[Workspace, Workspace],
 ) -> None:
@@ -314,6 +322,7 @@ def test_an_import_on_no_branch_is_refused_before_anything_is_copied(
     assert summary.copied == 2
 
 
+@pytest.mark.slow
 def test_an_import_pushes_no_commit_but_deliveries(both: tuple[Workspace, Workspace]) -> None:
     ann, bob = both
     (ann.root / "params.yaml").write_text((ann.root / "params.yaml").read_text() + "# half done\n")
@@ -341,6 +350,7 @@ def test_an_import_behind_its_remote_says_to_pull_first(both: tuple[Workspace, W
     assert not holds(ann, "anns")
 
 
+@pytest.mark.slow
 def test_a_push_that_came_second_says_what_to_do(both: tuple[Workspace, Workspace]) -> None:
     ann, bob = both
     hook = ann.root / ".git/hooks/post-commit"

@@ -111,6 +111,18 @@ def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_o
     assert ran(code, tmp_path).stdout == "None\n"
 
 
+def test_starting_imports_no_package_that_only_wrappers_want_and_keeps_none_from_being_imported(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys; from vggflow import engine; engine.start()\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'jax', 'sklearn'} or 'neither')\n"
+        "import sklearn.metrics; print(sklearn.metrics.accuracy_score([1], [1]))"
+    )
+    done = ran(code, tmp_path)
+    assert done.stdout.splitlines() == ["neither", "1.0"], done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("backend", ["torch", "numpy", "tensorflo"])
 def test_a_backend_that_vggflow_does_not_know_is_one_line(tmp_path: Path, backend: str) -> None:
     code = (
