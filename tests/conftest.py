@@ -53,8 +53,9 @@ def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture(scope="session")
 def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with pictures, versioned, nothing computed yet: made once, since git and DVC take seconds."""
+    """A workspace with pictures, versioned, nothing computed yet: made once, since git, DVC and MLflow take seconds."""
     from vggflow import workspace as workspaces
+    from vggflow.tracking import connection
 
     root = tmp_path_factory.mktemp("versioned") / "tiny"
     write_params(root)
@@ -62,6 +63,7 @@ def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_data(root / "data")
     made.dvc("add", "data")
     workspaces.commit(made, ["data.dvc"], "Data")
+    connection.connect(made).search_registered_models()  # makes the database, empty
     return root
 
 

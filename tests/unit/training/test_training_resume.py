@@ -63,8 +63,13 @@ def reference(pictures, tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("method", "call", "epochs_kept"),
-    [("on_features", 3, 0), ("on_step", 3, 0), ("on_epoch", 1, 1), ("on_step", 11, 2), ("on_epoch", 5, 5)],
-    ids=["feature pass", "first epoch", "between epochs", "second phase", "last epoch"],
+    [
+        pytest.param("on_features", 3, 0, id="feature pass"),
+        pytest.param("on_step", 3, 0, id="first epoch", marks=pytest.mark.slow),
+        pytest.param("on_epoch", 1, 1, id="between epochs", marks=pytest.mark.slow),
+        pytest.param("on_step", 11, 2, id="second phase"),
+        pytest.param("on_epoch", 5, 5, id="last epoch"),
+    ],
 )
 def test_interrupted_and_started_again_it_ends_the_same(
     reference, make_job, tmp_path, method, call, epochs_kept
@@ -140,7 +145,7 @@ def test_a_damaged_checkpoint_costs_epochs_and_no_result(reference, make_job, tm
     assert digest(trained, tmp_path) == reference[1]
 
 
-@pytest.mark.parametrize("damage", ["cut short", "gone"])
+@pytest.mark.parametrize("damage", [pytest.param("cut short", marks=pytest.mark.slow), "gone"])
 def test_damaged_best_weights_cost_epochs_and_no_result(reference, make_job, tmp_path, damage):
     job = make_job({"phases": PHASES}, MODEL)
     with pytest.raises(Interrupted):
