@@ -10,7 +10,7 @@ import threading
 import time
 import zipfile
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import pytest
 from team import Program, answers, wait
-from tiny import draw_data
+from tiny import Ran, draw_data
 
 from vggflow import servers
 from vggflow.workspace import Workspace
@@ -114,6 +114,18 @@ def root(evaluated: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def here(root: Path, vggflow: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What a command said, run in this process: a process each would spend a minute on imports."""
+    monkeypatch.setenv("VGGFLOW_STATE", str(root.with_name("state")))
+
+    def run(*arguments: str) -> str:
+        ran = vggflow("-C", str(root), *arguments)
+        return f"{ran.out}{ran.err}"
+
+    return run
+
+
 @contextmanager
 def nobody() -> Iterator[int]:
     """A port that is closed."""
@@ -160,15 +172,29 @@ def hanging_up() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("server", [nobody, refusing, hanging_up])
-def test_runs_that_fail_at_mlflow_leave_no_password(server: object, root: Path) -> None:
+def test_commands_that_fail_at_mlflow_leave_no_password(
+    server: object, root: Path, here: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with server() as port:  # type: ignore[operator]
-        uri = address(TRACKING, port)
-        said = {command[0]: run(root, *command, MLFLOW_TRACKING_URI=uri)[1] for command in COMMANDS}
-        said["retrain"] = run(root, "retrain", until=(f"127.0.0.1:{port}",), MLFLOW_TRACKING_URI=uri)[1]
-    assert {name for name, text in said.items() if held(text.encode())} == set(), said
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address(TRACKING, port))
+        said = {command[0]: here(*command) for command in COMMANDS}
     # Each came as far as the server, so that there was something to hide.
     assert {name for name, text in said.items() if f"127.0.0.1:{port}" not in text} == set(), said
+    _nothing_held(said, root)
+
+
+@pytest.mark.parametrize("server", [nobody, refusing, hanging_up])
+def test_a_retraining_that_fails_at_mlflow_leaves_no_password(server: object, root: Path) -> None:
+    with server() as port:  # type: ignore[operator]
+        uri = address(TRACKING, port)
+        said = {"retrain": run(root, "retrain", until=(f"127.0.0.1:{port}",), MLFLOW_TRACKING_URI=uri)[1]}
+    assert f"127.0.0.1:{port}" in said["retrain"], said
     assert (root / ".vggflow/prefect").is_dir()
+    _nothing_held(said, root)
+
+
+def _nothing_held(said: dict[str, str], root: Path) -> None:
+    assert {name for name, text in said.items() if held(text.encode())} == set(), said
     assert findings(root.parent) == []
     assert held(committed(root)) == []
 
