@@ -53,7 +53,7 @@ def test_the_longest_reason_of_quotes_by_the_longest_name_fits_into_the_tag_of_a
 
 
 def test_metrics_of_classes_with_long_names_in_another_script_stay_apart() -> None:
-    keys = {metric_key(f"test/recall/{'猫' * 80}{end}") for end in ("一", "二")}
+    keys = {metric_key(f"test/recall/{'猫' * 240}{end}") for end in ("一", "二")}
     assert len(keys) == 2
     for key in keys:
         validation._validate_metric(key, 1.0, 0, 0)
