@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image, ImageEnhance
 
 from benchmarks.gate_rows import Row
-from vggflow.data import gate
 from vggflow.data.images import open_image
+from vggflow.gate import judge
 from vggflow.settings import ValidateSettings
 
 EACH = 5
@@ -103,7 +103,7 @@ def plant(data: Path, chance: random.Random) -> Iterator[tuple[str, str, str, st
 
 
 def _found(data: Path, folder: Path) -> dict[str, set[str]]:
-    judgement = gate.judge(data, ValidateSettings(), folder / "docs")
+    judgement = judge.judge(data, ValidateSettings(), folder / "docs")
     return {problem.expectation: set(problem.paths) for problem in judgement.verdict.problems}
 
 

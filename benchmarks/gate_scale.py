@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.gate_rows import Row
-from vggflow.data.duplicates import candidates
-from vggflow.data.expectations import check
-from vggflow.data.findings import image_table
 from vggflow.data.schema import COLUMNS, CROP_HASHES
+from vggflow.gate.expectations import check
+from vggflow.gate.near_copies import candidates
+from vggflow.gate.tables import image_table
 from vggflow.settings import ValidateSettings
 
 PLANTED = 1000

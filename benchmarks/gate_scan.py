@@ -16,8 +16,8 @@ import psutil
 from benchmarks.gate_bare import bare_minimum, nothing
 from benchmarks.gate_rows import Row
 from vggflow.data import parallel
-from vggflow.data.inspection import inspect
-from vggflow.data.scanning import scan
+from vggflow.gate.inspect_file import inspect
+from vggflow.gate.scan import scan
 
 # Two, as the aims were set for two cores; the scan itself takes all that there are.
 PROCESSES = 2
@@ -71,7 +71,7 @@ def _parent_row(data: Path, count: int) -> Row:
     peaks = []
     for folder in (few, data):
         code = (
-            "import resource, sys; from pathlib import Path; from vggflow.data.scanning import scan; "
+            "import resource, sys; from pathlib import Path; from vggflow.gate.scan import scan; "
             "scan(Path(sys.argv[1])); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         said = subprocess.run(

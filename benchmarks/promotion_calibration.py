@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, softmax
 
 from vggflow.evaluation.calibration import expected_error
-from vggflow.training.calibration import fit_temperature
+from vggflow.training.fit_temperature import fit_temperature
 
 CLASSES = (2, 10, 100, 1000)
 IMAGES = (8, 40, 200, 1000, 10_000)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow.evaluation.evidence import Constant, Evidence, Joint, Scores
-from vggflow.evaluation.promotion import decide
-from vggflow.evaluation.rules_compared import collapsed, dropped, shown_better
-from vggflow.evaluation.statistics import SIGNIFICANCE, mcnemar, not_worse
+from vggflow.promotion.evidence import Constant, Evidence, Joint, Scores
+from vggflow.promotion.rules import decide
+from vggflow.promotion.rules_compared import collapsed, dropped, shown_better
+from vggflow.promotion.statistics import SIGNIFICANCE, mcnemar, not_worse
 from vggflow.settings import PromotionSettings
 
 # Draws × classes at a time: 80 MB.

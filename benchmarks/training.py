@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vggflow import engine
+from vggflow.models import start_keras
 
 Row = dict[str, Any]
 
@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     given, chosen = parse(arguments)
     os.environ["KERAS_BACKEND"] = given.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    engine.start()
+    start_keras.start()
     judged = not given.short and all(getattr(given, name) == value for name, value in DEFAULTS.items())
     missed = 0
     with tempfile.TemporaryDirectory() as folder:

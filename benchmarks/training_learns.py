@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.training import row, show
-from vggflow import engine
+from vggflow.models import start_keras
 
 SEEDS = (0, 1, 2)
 AIM = 0.80
@@ -27,11 +27,11 @@ def measure(photos: Path, weights: Path, seed: int) -> dict[str, float]:
     """Accuracies of one training: the model's on test, the probe's on test and on valid."""
     import numpy as np
 
-    from vggflow.data import manifest as manifests
-    from vggflow.data.batches import Decoding, Shape, examples
+    from vggflow.gate.scan import scan
+    from vggflow.models import cut
+    from vggflow.models.batches import Decoding, Shape, examples
     from vggflow.models.probabilities import class_probabilities
     from vggflow.settings import parse
-    from vggflow.training import prefix
     from vggflow.training.fitting import fit
     from vggflow.training.job import SilentObserver, TrainingJob
     from vggflow.training.learner import predict
@@ -47,11 +47,11 @@ def measure(photos: Path, weights: Path, seed: int) -> dict[str, float]:
     }
     others: dict[str, Any] = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
     settings = parse({"model": model, "train": {"phases": PHASES, "seed": seed}, **others})
-    manifest = manifests.scan(photos)
+    manifest = scan(photos)
     with tempfile.TemporaryDirectory() as state:
         job = TrainingJob(settings, manifest, photos, weights.parent, Path(state))
         setup = set_up(job)
-        frozen = prefix.prefix(setup.model, [str(setup.plans[0].cut)])
+        frozen = cut.prefix(setup.model, [str(setup.plans[0].cut)])
         names = tuple(setup.class_names)
         train, test = (examples(manifest, split, names, photos) for split in ("train", "test"))
         features = [
@@ -92,7 +92,7 @@ def main() -> int:
     if given.photos is None or given.weights is None:
         parser.error("no photographs or start weights: set VGGFLOW_PHOTOS and VGGFLOW_START_WEIGHTS")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    engine.start()
+    start_keras.start()
     found = [measure(Path(given.photos), Path(given.weights), seed) for seed in SEEDS]
     for name, measured in (("accuracy on test", "test"), ("linear probe on test", "probe")):
         values = [each[measured] for each in found]

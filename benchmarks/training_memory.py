@@ -22,9 +22,9 @@ GROWTH = 1.10
 
 def train(folder: Path) -> None:
     """Trains on what `prepare` left in the folder."""
-    from vggflow import engine
+    from vggflow.models import start_keras
 
-    engine.start()
+    start_keras.start()
     from vggflow.data import manifest as manifests
     from vggflow.settings import parse
     from vggflow.training.fitting import fit
@@ -44,10 +44,11 @@ def train(folder: Path) -> None:
 def prepare(photos: Path, folder: Path, images: int) -> None:
     """Copies images and lists them, which in earnest is the data gate's business."""
     from vggflow.data import manifest as manifests
+    from vggflow.gate.scan import scan
 
     options = Options(photos, folder, images, 1, 64, "float32", (), shortened=False)
     take(options, images).rename(folder / "data")
-    manifests.write(manifests.scan(folder / "data"), folder / "manifest.parquet")
+    manifests.write(scan(folder / "data"), folder / "manifest.parquet")
 
 
 def most_anonymous_mb(folder: Path) -> float:

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from benchmarks.training_plain import Plan, Timed
-from vggflow.data import manifest as manifests
+from vggflow.gate.scan import scan
 from vggflow.models.summary import summarise
 from vggflow.settings import Settings, parse
 from vggflow.training import hardware
@@ -42,7 +42,7 @@ def settings(plan: Plan, precision: str, **train: Any) -> Settings:
 
 def job(data: Path, state: Path, chosen: Settings) -> TrainingJob:
     """A training of these images; the manifest, which the data gate makes, is not part of any timing."""
-    return TrainingJob(chosen, manifests.scan(data), data, None, state)
+    return TrainingJob(chosen, scan(data), data, None, state)
 
 
 def train(work: TrainingJob, keep_state: bool = False) -> Timed:

@@ -17,9 +17,9 @@ from typing import Any
 import httpx
 
 from vggflow.credentials import hidden_from_output
+from vggflow.environment import PATIENT
 from vggflow.errors import UsageError, VggflowError
-from vggflow.process import INTERRUPTED, ending_with_parents
-from vggflow.tracking.address import PATIENT
+from vggflow.processes.stage import INTERRUPTED, ending_with_parents
 from vggflow.workspace import find
 
 

@@ -14,8 +14,8 @@ from prefect.client.orchestration import PrefectClient
 from prefect.exceptions import ObjectNotFound
 
 from flows.identity import Identity
+from vggflow.environment import NOTIFY_URL
 
-NOTIFY_URL = "VGGFLOW_NOTIFY_URL"
 BLOCK = "vggflow-notify"
 BODY = "{{ flow_run.name }}: {{ flow_run.state.name }}\n{{ flow_run.state.message or '' }}\n{{ flow_run|ui_url }}"
 

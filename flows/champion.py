@@ -13,16 +13,16 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import naming, showing
+from flows import run_name, run_page
 from flows.retrain import bring_data, step, validate
-from flows.turns import turn
+from flows.run_lock import turn
 from vggflow.credentials import hidden_from_logs
 from vggflow.errors import VggflowError
 from vggflow.tracking import limits
 from vggflow.workspace import Workspace, find
 
 if TYPE_CHECKING:
-    from vggflow.succession import Promotion, Request
+    from vggflow.commands.promotion_acts import Promotion, Request
 
 Reason = Annotated[
     str,
@@ -50,14 +50,14 @@ def only_requests(workspace: Workspace) -> bool:
 @step("judge")
 def judge(workspace: Workspace, request: "Request") -> "Promotion":
     """Lets the gate judge, and promotes unless this is only a request."""
-    from vggflow.succession import promote
+    from vggflow.commands.promotion_acts import promote
 
     promotion = promote(workspace, request)
-    showing.show_decision(workspace, promotion)
+    run_page.show_decision(workspace, promotion)
     return promotion
 
 
-@flow(name="promote", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
+@flow(name="promote", flow_run_name=run_name.run_name, persist_result=False, validate_parameters=True)
 @hidden_from_logs()
 def promote(reason: Reason, by: Who, version: Number | None = None, workspace: str = ".") -> State[Any]:
     """Lets a candidate become champion, if it is better on the same test images.
@@ -68,7 +68,7 @@ def promote(reason: Reason, by: Who, version: Number | None = None, workspace: s
         version: The candidate's version; nothing means the challenger.
         workspace: The folder of the workspace.
     """
-    from vggflow.succession import Request
+    from vggflow.commands.promotion_acts import Request
 
     here = find(Path(workspace))
     with turn(here):
@@ -80,18 +80,18 @@ def promote(reason: Reason, by: Who, version: Number | None = None, workspace: s
             promotion = judge(here, Request(reason, who, version, for_another=asks, dry_run=asks))
         except VggflowError as error:
             state: State[Any] = Failed(name=_failure(error), message=str(error), data=error)
-            showing.show_summary(here, state, [])
+            run_page.show_summary(here, state, [])
             return state
     if not asks:
         name = "Promoted" if promotion.outcome == "promoted" else "Champion kept"
         state = Completed(name=name, message=promotion.message)
-        showing.show_summary(here, state, [_evidence(promotion)])
+        run_page.show_summary(here, state, [_evidence(promotion)])
         return state
     command = ["vggflow", "promote", str(promotion.candidate.number), "--reason", reason]
     return _requested(here, command, by, [_evidence(promotion)])
 
 
-@flow(name="rollback", flow_run_name=naming.run_name, persist_result=False, validate_parameters=True)
+@flow(name="rollback", flow_run_name=run_name.run_name, persist_result=False, validate_parameters=True)
 @hidden_from_logs()
 def rollback(reason: Reason, by: Who, workspace: str = ".") -> State[Any]:
     """Puts the previous champion into use again and holds automatic promotion.
@@ -101,19 +101,19 @@ def rollback(reason: Reason, by: Who, workspace: str = ".") -> State[Any]:
         by: Who asks, for the record.
         workspace: The folder of the workspace.
     """
-    from vggflow import succession
+    from vggflow.commands import promotion_acts
 
     here = find(Path(workspace))
     with turn(here):
         try:
             if only_requests(here):
                 return _requested(here, ["vggflow", "rollback", "--reason", reason], by, [])
-            done = succession.rollback(here, reason, by)
+            done = promotion_acts.rollback(here, reason, by)
         except VggflowError as error:
             return Failed(name=_failure(error), message=str(error), data=error)
-    message = f"version {done.to} is champion again, version {done.withdrew} is withdrawn"
+    message = f"version {done.to} is champion again, version {done.taken_back} is withdrawn"
     state: State[Any] = Completed(name="Rolled back", message=message)
-    showing.show_summary(here, state, ["Automatic promotion is on hold until somebody releases it."])
+    run_page.show_summary(here, state, ["Automatic promotion is on hold until somebody releases it."])
     return state
 
 
@@ -130,7 +130,7 @@ def _requested(here: Workspace, command: list[str], by: str, parts: list[str]) -
         f"MLflow knows users here, so this run only asks, for {by} (as claimed). A promoter runs, in the workspace:\n\n"
         f"```\n{line}\n```"
     )
-    showing.show_summary(here, state, [told, *parts])
+    run_page.show_summary(here, state, [told, *parts])
     return state
 
 

@@ -12,13 +12,13 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed
 
-from flows import naming, showing
+from flows import run_name, run_page
 from flows.events import announce_data
 from flows.identity import identity
 from flows.retrain import step
-from flows.turns import turn
-from vggflow import pipeline
+from flows.run_lock import turn
 from vggflow import workspace as workspaces
+from vggflow.commands import prepare
 from vggflow.credentials import hidden_from_logs
 from vggflow.tracking import lineage
 from vggflow.workspace import Workspace, find
@@ -34,11 +34,11 @@ def look(workspace: Workspace) -> tuple[str, str]:
     """The hash of the data that there is, and why nothing has to be said about it; empty if something has to."""
     if workspaces.status(workspace, "data") in ("changed", "untracked"):
         with turn(workspace):  # a retraining of this folder adds the data too
-            for line in pipeline.prepare(workspace):
+            for line in prepare.prepare(workspace):
                 get_run_logger().info(line)
             workspace.dvc("push", "data.dvc", "weights.dvc")
     data = lineage.data_hash(workspace)
-    settled = importlib.import_module("vggflow.tracking.settled")
+    settled = importlib.import_module("vggflow.tracking.finished_retrains")
     if not data:
         return data, "there is no data yet"
     if settled.is_known(workspace, data):
@@ -54,7 +54,7 @@ def announce(workspace: Workspace) -> None:
 
 @flow(
     name="check-data",
-    flow_run_name=naming.run_name,
+    flow_run_name=run_name.run_name,
     persist_result=False,
     validate_parameters=True,
     timeout_seconds=SECONDS_AT_MOST,
@@ -76,7 +76,7 @@ def check_data(workspace: str = ".") -> State[Any]:
         else ("Announced", f"data {data[:6]} is new: a retraining is asked for")
     )
     state: State[Any] = Completed(name=name, message=message)
-    showing.show_summary(here, state, [])
+    run_page.show_summary(here, state, [])
     return state
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import psutil
 
+from vggflow.environment import state_folder
 from vggflow.errors import UsageError, VggflowError
 from vggflow.files import read_json, write_json
-from vggflow.process import state_folder
 from vggflow.workspace import Workspace, find
 
 OWNER = ".vggflow-owner.json"

@@ -12,8 +12,8 @@ from prefect.flows import load_flow_from_entrypoint
 from pydantic import TypeAdapter, ValidationError
 
 from flows.identity import Identity
-from vggflow import repository
 from vggflow.errors import UsageError
+from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 
 FILE = "prefect.yaml"
@@ -48,7 +48,7 @@ def check_branch(workspace: Workspace, here: Identity) -> None:
             "no branch is checked out (detached HEAD), so workers would not know what to clone: "
             "`git switch main`, or another branch, then deploy again"
         )
-    remote = repository.remotes(workspace)[0]
+    remote = git_state.remotes(workspace)[0]
     if not workspace.git("ls-remote", "--heads", remote, f"refs/heads/{here.branch}").strip():
         raise UsageError(
             f"{here.place} has no branch {here.branch!r}, so workers could not clone it: "
@@ -60,7 +60,7 @@ def not_pushed(workspace: Workspace, here: Identity) -> str:
     """What workers will not see, in words; empty where they see all."""
     if not here.repository:
         return ""
-    remote = repository.remotes(workspace)[0]
+    remote = git_state.remotes(workspace)[0]
     count = int(workspace.git("rev-list", "--count", "HEAD", "--not", f"--remotes={remote}"))
     return f"{count} commits are not pushed: workers run without them until `git push`" if count else ""
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggflow import repository
+from vggflow.versioning import git_state as repository
 from vggflow.workspace import Workspace, find
 
 TAG = "vggflow"

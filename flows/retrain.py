@@ -16,24 +16,25 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import deployment, flow_run
 from prefect.states import Completed, Failed
 
-from flows import naming, progress, showing
+from flows import run_name, run_page, run_progress
 from flows.checkout import remove_left_behind
+from flows.dvc_stage import StageFailed, StageLimits, TimeIsUp, run_dvc_stage
 from flows.identity import TAG, identity
-from flows.stages import Frame, StageFailed, TimeIsUp, run_dvc_stage
-from flows.turns import turn
-from vggflow import history, pipeline, rehearsal
+from flows.run_lock import turn
 from vggflow import workspace as workspaces
+from vggflow.commands import local_runs, prepare, reference, retrain_sample
+from vggflow.commands import register as register_command
 from vggflow.console import say
 from vggflow.credentials import hidden_from_logs
+from vggflow.environment import tracking_uri
 from vggflow.errors import VggflowError
-from vggflow.process import Outcome, may_pass
-from vggflow.tracking.address import tracking_uri
+from vggflow.processes.stage import Outcome, may_pass
 from vggflow.workspace import Workspace, find
 
 if TYPE_CHECKING:
-    from vggflow.succession import Promotion
+    from vggflow.commands.promotion_acts import Promotion
+    from vggflow.tracking.gate_pages import Pages
     from vggflow.tracking.registry import Version
-    from vggflow.tracking.reports import Pages
 
 Result = TypeVar("Result")
 # A run that crashed this often would crash again: out of memory, a broken machine.
@@ -82,11 +83,11 @@ def bring_data(workspace: Workspace) -> str:
     Returns:
         The digest of all that the retraining starts from.
     """
-    from vggflow.tracking import settled
+    from vggflow.tracking import finished_retrains
 
-    for line in pipeline.prepare(workspace):
+    for line in prepare.prepare(workspace):
         get_run_logger().info(line)
-    return settled.inputs(workspace)
+    return finished_retrains.inputs(workspace)
 
 
 def stage(name: str) -> Any:
@@ -95,14 +96,14 @@ def stage(name: str) -> Any:
     @step(name)
     def run(workspace: Workspace, deadline: float | None = None) -> Outcome | None:
         """Lets DVC bring the stage up to date."""
-        frame = Frame(str(flow_run.id or ""), deadline)
+        limits = StageLimits(str(flow_run.id or ""), deadline)
         if name == "validate":
-            pipeline.reference(workspace)
+            reference.reference(workspace)
         try:
-            with progress.shown(workspace, showing.key(workspace, "progress")):
-                return run_dvc_stage(workspace, name, get_run_logger().info, frame)
+            with run_progress.shown(workspace, run_page.key(workspace, "progress")):
+                return run_dvc_stage(workspace, name, get_run_logger().info, limits)
         finally:
-            showing.show_table(workspace, name)
+            run_page.show_table(workspace, name)
 
     return run
 
@@ -128,41 +129,41 @@ def push(workspace: Workspace) -> None:
 @step("register")
 def register(workspace: Workspace, sample: bool) -> "tuple[Version, bool]":
     """The evaluated model is a candidate, registered once."""
-    return pipeline.register(workspace, alias=not sample)
+    return register_command.register(workspace, alias=not sample)
 
 
 @step("promote")
 def promote(workspace: Workspace, version: "Version", sample: bool) -> "Promotion":
     """The candidate becomes champion if it is better; on the sample this is only judged."""
-    from vggflow.succession import Request, promote
+    from vggflow.commands.promotion_acts import Request, promote
 
     request = Request("retrained", number=version.number, automatic=True, dry_run=sample)
     promotion = promote(workspace, request)
-    showing.show_decision(workspace, promotion)
+    run_page.show_decision(workspace, promotion)
     return promotion
 
 
 @step("publish")
 def publish(workspace: Workspace, promotion: "Promotion", began_with: str) -> "Pages":
     """The gate's pages are in MLflow, and what was settled is known as such."""
-    from vggflow.tracking import reports, settled
+    from vggflow.tracking import finished_retrains, gate_pages
 
-    pages = reports.publish(workspace, promotion.candidate)
+    pages = gate_pages.publish(workspace, promotion.candidate)
     if promotion.outcome in FINAL and promotion.lasts:
-        settled.mark(workspace, promotion.candidate, began_with)
+        finished_retrains.mark(workspace, promotion.candidate, began_with)
     return pages
 
 
 @step("report")
 def report_refusal(workspace: Workspace) -> "Pages":
     """The gate's pages are in MLflow, since the clone that holds them goes away."""
-    from vggflow.tracking import reports
+    from vggflow.tracking import gate_pages
 
-    return reports.publish_refusal(workspace, f"{flow_run.name} · refused")
+    return gate_pages.publish_refusal(workspace, f"{flow_run.name} · refused")
 
 
 @dataclass
-class Way:
+class RunResult:
     """How far a run has come."""
 
     ran: dict[str, Outcome | None] = field(default_factory=dict)
@@ -172,7 +173,7 @@ class Way:
 
 
 @flow(
-    name="retrain", flow_run_name=naming.run_name, persist_result=False, retries=0, validate_parameters=True
+    name="retrain", flow_run_name=run_name.run_name, persist_result=False, retries=0, validate_parameters=True
 )
 @hidden_from_logs()
 def retrain(
@@ -205,49 +206,49 @@ def retrain(
 
 def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:
     """The whole way, alone on this workspace."""
-    way = Way()
+    result = RunResult()
     try:
         if not sample and deployment.id and _settled(here):
             state = _nothing_new()
         else:
             here = _rehearsing(here) if sample else here
-            state = _go(here, sample, deadline, way)
+            state = _go(here, sample, deadline, result)
     except VggflowError as error:
-        state = _failed(here, error, way)
-    showing.show_summary(here, state, _parts(way))
+        state = _failed(here, error, result)
+    run_page.show_summary(here, state, _parts(result))
     return state
 
 
 def _rehearsing(here: Workspace) -> Workspace:
     """The workspace of the sample; this process and its stages track where the workspace itself does."""
-    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(here))
-    return rehearsal.workspace_of_sample(here)
+    os.environ.setdefault("MLFLOW_TRACKING_URI", tracking_uri(here.root))
+    return retrain_sample.workspace_of_sample(here)
 
 
-def _go(here: Workspace, sample: bool, deadline: float | None, way: Way) -> State[Any]:
+def _go(here: Workspace, sample: bool, deadline: float | None, result: RunResult) -> State[Any]:
     began_with = bring_data(here)
     for name, run in (("validate", validate), ("train", train), ("evaluate", evaluate)):
-        way.ran[name] = run(here, deadline)
+        result.ran[name] = run(here, deadline)
     push(here)
-    version, way.new = register(here, sample)
-    way.promotion = promote(here, version, sample)
-    way.pages = publish(here, way.promotion, began_with)
-    return _state(way)
+    version, result.new = register(here, sample)
+    result.promotion = promote(here, version, sample)
+    result.pages = publish(here, result.promotion, began_with)
+    return _state(result)
 
 
 def _settled(here: Workspace) -> bool:
     """Whether a worker's clone, which goes away with its run, asks for what was retrained to the end already."""
     if workspaces.status(here, "data") != "missing" or not (here.root / "data.dvc").exists():
         return False
-    from vggflow.tracking import settled
+    from vggflow.tracking import finished_retrains
 
-    return settled.find(here) is not None
+    return finished_retrains.find(here) is not None
 
 
-def _failed(here: Workspace, error: VggflowError, way: Way) -> State[Any]:
+def _failed(here: Workspace, error: VggflowError, result: RunResult) -> State[Any]:
     if error.exit_code == 3 and isinstance(error, StageFailed):
         try:
-            way.pages = report_refusal(here)
+            result.pages = report_refusal(here)
         except VggflowError as unreachable:  # what was found stands in the table of the stage all the same
             get_run_logger().warning("the gate's pages could not be kept: %s", unreachable)
     name = "TimedOut" if isinstance(error, TimeIsUp) else "Refused" if error.exit_code == 3 else "Failed"
@@ -259,39 +260,39 @@ def _nothing_new() -> State[Any]:
     return Completed(name="Nothing new", message=message)
 
 
-def _state(way: Way) -> State[Any]:
-    promotion = way.promotion
+def _state(result: RunResult) -> State[Any]:
+    promotion = result.promotion
     if promotion is None or (
-        not any(way.ran.get(name) for name in ("train", "evaluate"))
-        and not way.new
+        not any(result.ran.get(name) for name in ("train", "evaluate"))
+        and not result.new
         and promotion.outcome not in ("promoted", *OPEN)
     ):
         return _nothing_new()
     return Completed(name=STATES.get(promotion.outcome, "Champion kept"), message=promotion.message)
 
 
-def _parts(way: Way) -> list[str]:
+def _parts(result: RunResult) -> list[str]:
     """What the summary tells below its first line."""
-    parts = [showing.links(way.pages)] if way.pages else []
-    if way.ran:
-        parts.append(showing.stages(way.ran))
-    if way.promotion:
-        champion = way.promotion.champion
+    parts = [run_page.links(result.pages)] if result.pages else []
+    if result.ran:
+        parts.append(run_page.stages(result.ran))
+    if result.promotion:
+        champion = result.promotion.champion
         in_use = f"version {champion.number}" if champion else "none yet"
-        parts.append(f"Candidate: version {way.promotion.candidate.number}. Champion: {in_use}.")
-        parts.append(showing.decision(way.promotion))
+        parts.append(f"Candidate: version {result.promotion.candidate.number}. Champion: {in_use}.")
+        parts.append(run_page.decision(result.promotion))
     return parts
 
 
 def run_here(workspace: Path, *, sample: bool = False) -> int:
     """Runs the flow in this process; returns the exit code that the command line promises."""
     # The server takes seconds to start: MLflow is imported meanwhile.
-    threading.Thread(target=importlib.import_module, args=("vggflow.succession",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=("vggflow.commands.promote",), daemon=True).start()
     here, began = find(workspace), datetime.now().astimezone()
     with tags(TAG, identity(here).tag):
         state = retrain(str(workspace), sample, return_state=True)
     say(f"{state.name}: {state.message}")
-    history.add(here, "by hand", str(state.name), str(state.message), began)
+    local_runs.add(here, "by hand", str(state.name), str(state.message), began)
     if state.is_completed():
         return 0
     error = state.result(raise_on_failure=False)

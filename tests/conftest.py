@@ -78,12 +78,12 @@ def workspace(versioned: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def evaluated(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that went through validate, train and evaluate; don't change it: copy it."""
-    from vggflow import pipeline
     from vggflow import workspace as workspaces
+    from vggflow.commands import evaluate, train, validate
 
     root = tmp_path_factory.mktemp("evaluated") / "tiny"
     shutil.copytree(versioned, root, symlinks=True)
     made = workspaces.find(root)
-    for stage in (pipeline.validate, pipeline.train, pipeline.evaluate):
+    for stage in (validate.validate, train.train, evaluate.evaluate):
         stage(made)
     return root

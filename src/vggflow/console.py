@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from vggflow.credentials import hide
+from vggflow.environment import PROGRESS
 from vggflow.files import write_json
 
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_NOTES = 1.0
-PROGRESS = "VGGFLOW_PROGRESS"
 
 # Wider than any row: what reads a pipe or a file takes a row for a line, and folds nothing back.
 COLUMNS_OF_A_FILE = 100_000
@@ -94,6 +94,11 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     for row in rows:
         made.add_row(*(hide(cell if out.file.isatty() else " ".join(cell.split("\n"))) for cell in row))
     return made
+
+
+def local_time(seconds: float) -> str:
+    """Seconds since 1970 as this machine's `2026-11-21 02:10`."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def say(line: str) -> None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 
-from vggflow import artifacts, dvc_file, dvc_locks, moved, settings, version
+from vggflow import artifacts, settings, version
 from vggflow.errors import UsageError, VggflowError
 from vggflow.files import text_sha256, write_text
-from vggflow.running import NoRepository, run
+from vggflow.git_and_dvc import dvc_file, dvc_locks, moved_remote
+from vggflow.git_and_dvc.run import NoRepository, run
 
 COMMITTED = (
     *(".gitignore", ".gitattributes", ".dvcignore", ".dvc/config", ".dvc/.gitignore"),
@@ -128,7 +129,7 @@ def find(folder: Path) -> Workspace:
         raise UsageError(
             f"{root} is no workspace (no {missing[0]}): go to one, or make one with `vggflow init`"
         )
-    moved.follow_remote(root)
+    moved_remote.follow_remote(root)
     return Workspace(root)
 
 

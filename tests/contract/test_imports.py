@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OWNERS = {
     "mlflow": "src/vggflow/tracking/",
-    "great_expectations": "src/vggflow/data/expectations.py",
+    "great_expectations": "src/vggflow/gate/expectations.py",
     "prefect": "flows/",
     "dvc": "nowhere",
     "git": "nowhere",
@@ -52,13 +52,13 @@ def test_nothing_loads_pickles_or_lambda_layers() -> None:
 
 
 BREACHES = {
-    "MLflow only in tracking": ("src/vggflow/doctor.py", "import mlflow"),
-    "Great Expectations only in data.expectations": (
-        "src/vggflow/data/rules.py",
+    "MLflow only in tracking": ("src/vggflow/commands/doctor.py", "import mlflow"),
+    "Great Expectations only in gate.expectations": (
+        "src/vggflow/gate/rules.py",
         "import great_expectations",
     ),
-    "Prefect only in flows": ("src/vggflow/data/rules.py", "import prefect"),
-    "vggflow does not know the flows": ("src/vggflow/data/rules.py", "import flows"),
+    "Prefect only in flows": ("src/vggflow/gate/rules.py", "import prefect"),
+    "vggflow does not know the flows": ("src/vggflow/gate/rules.py", "import flows"),
     "the gate imports no TensorFlow": ("src/vggflow/data/manifest.py", "import tensorflow"),
     "DVC is run as a program": ("src/vggflow/data/layout.py", "import dvc"),
     "flows > command line > stages and verbs > packages > settings": (

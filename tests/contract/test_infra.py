@@ -18,7 +18,7 @@ from tiny import write_params
 
 import vggflow
 from vggflow.stack import programs, work_pool
-from vggflow.stack.place import open_place
+from vggflow.stack.choices import open_place
 from vggflow.workspace import Workspace
 
 INFRA = Path(__file__).parents[2] / "infra"

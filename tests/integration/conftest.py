@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vggflow import servers
+from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from vggflow.servers import Server
+from vggflow.processes.servers import Server
 
 KINDS = ("sqlite", "postgresql")
 

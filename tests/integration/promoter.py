@@ -7,19 +7,20 @@ and says how it ended.
 import sys
 from pathlib import Path
 
-from vggflow import artifacts, succession
+from vggflow import artifacts
+from vggflow.commands import promotion_acts
+from vggflow.commands.promotion_evidence import Judged, JudgeRequest
 from vggflow.data import manifest as manifests
 from vggflow.errors import PromotionRefused
-from vggflow.evaluation import comparison
-from vggflow.evaluation.page import Page
-from vggflow.evaluation.promotion import decide
-from vggflow.judging import Case, Judged
 from vggflow.prediction import table
+from vggflow.promotion import comparison
+from vggflow.promotion.rules import decide
+from vggflow.report.page import Page
 from vggflow.settings import Settings
 from vggflow.workspace import Workspace, find
 
 
-def judge(workspace: Workspace, settings: Settings, _case: Case) -> Judged:
+def judge(workspace: Workspace, settings: Settings, _case: JudgeRequest) -> Judged:
     """Finds the candidate good, from its recorded answers: what is tried here is who wins."""
     predictions = table.read(workspace.path(artifacts.PREDICTIONS))
     side = comparison.Side(predictions, table.class_names(predictions), 1.0)
@@ -39,9 +40,9 @@ def main() -> None:
     workspace, number = find(Path(sys.argv[1])), int(sys.argv[2])
     say("ready")
     while sys.stdin.readline():
-        request = succession.Request("a race", by=f"promoter {number}", number=number)
+        request = promotion_acts.Request("a race", by=f"promoter {number}", number=number)
         try:
-            promotion = succession.promote(workspace, request, judge)
+            promotion = promotion_acts.promote(workspace, request, judge)
         except PromotionRefused as error:
             say(f"refused {error}")
             continue

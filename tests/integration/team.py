@@ -18,8 +18,8 @@ import psutil
 import yaml
 from tiny import draw_data, write_params
 
-from vggflow import servers
 from vggflow import workspace as workspaces
+from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
 SECONDS_TO_END = 15.0

@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 
 from vggflow.stack import programs
-from vggflow.stack.place import Choices, Place, open_place
+from vggflow.stack.choices import Choices, Place, open_place
 from vggflow.stack.supervisor import supervising
 from vggflow.tracking import access
 from vggflow.workspace import Workspace
@@ -542,11 +542,9 @@ def test_the_one_who_promoted_is_the_one_who_was_logged_in(team: Team, own: Path
 
 def test_a_champion_whose_bytes_a_trainer_replaced_is_not_used(team: Team, own: Path) -> None:
     """MLflow keeps a version's files where the training put them, and trainers write there: the digest is checked."""
-    found = team.ask("admin", "GET", A + "experiments/get-by-name?experiment_name=own").json()["experiment"]
-    logged = team.ask(
-        "admin", "POST", A + "logged-models/search", {"experiment_ids": [found["experiment_id"]]}
-    )
-    place = _place(logged.json()["models"][0]["info"]["artifact_uri"]) + "/data/model.keras"
+    named = team.ask("admin", "GET", A + "registered-models/alias?name=own&alias=champion").json()
+    logged = team.ask("admin", "GET", A + f"logged-models/{named['model_version']['model_id']}").json()
+    place = _place(logged["model"]["info"]["artifact_uri"]) + "/data/model.keras"
     kept = team.ask("reader", "GET", F + place).content
     assert len(kept) > 10_000
     try:

@@ -12,7 +12,7 @@ import pytest
 from tiny import COLOURS, Ran, draw, write_params
 
 from vggflow import workspace as workspaces
-from vggflow.process import read_outcome
+from vggflow.processes.stage import read_outcome
 
 Command = Callable[..., Ran]
 

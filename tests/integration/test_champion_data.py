@@ -9,7 +9,9 @@ import pytest
 import yaml
 from tiny import Ran
 
-from vggflow import artifacts, champion_data, files, foresight, pipeline
+from vggflow import artifacts, files
+from vggflow.commands import data, register, retrain_plan
+from vggflow.commands import reference as champion_data
 from vggflow.data import manifest as manifests
 from vggflow.errors import VggflowError
 from vggflow.tracking import connection
@@ -42,7 +44,7 @@ def test_without_any_version_there_is_nothing_to_compare_with(workspace: Path) -
 
 
 def test_the_newest_candidates_manifest_is_kept_and_named_by_its_digest(here: Workspace) -> None:
-    version, _ = pipeline.register(here)
+    version, _ = register.register(here)
     assert champion_data.fetch(here) == "compared with the newest candidate's data"
     named = files.read_json(here.path(artifacts.REFERENCE))
     assert named == {
@@ -60,11 +62,11 @@ def test_a_candidate_that_an_earlier_version_registered_is_compared_with(here: W
     older = manifests.read(path).drop(columns=["used_bits", "doubt", "oddity"])
     path.unlink()
     older.to_parquet(path, index=False)
-    pipeline.register(here)
-    assert not pipeline.data_diff(here)
+    register.register(here)
+    assert not data.data_diff(here)
     gone = here.root / "data" / older["path"].iloc[0]
     gone.unlink()
-    assert pipeline.data_diff(here).removed == (older["path"].iloc[0],)
+    assert data.data_diff(here).removed == (older["path"].iloc[0],)
 
 
 def test_a_server_that_does_not_answer_ends_validate(
@@ -94,7 +96,7 @@ def test_a_class_that_vanished_is_refused_also_where_a_verdict_was_cached_before
     here.dvc("repro", "--single-item", "reference")
     here.dvc("repro", "--single-item", "validate")
     before = _deps(here)
-    pipeline.register(here)
+    register.register(here)
     here.dvc("repro", "validate")
     assert _deps(here)[str(artifacts.REFERENCE)] != before[str(artifacts.REFERENCE)]
     for split in ("train", "valid", "test"):
@@ -109,7 +111,7 @@ def test_a_class_that_vanished_is_refused_also_where_a_verdict_was_cached_before
 def test_a_manifest_that_is_gone_from_the_store_is_said_and_part_of_the_question(
     here: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    version, _ = pipeline.register(here)
+    version, _ = register.register(here)
     client = connection.connect(here)
     place = Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
     for path in place.rglob("manifest.parquet"):
@@ -122,6 +124,6 @@ def test_a_manifest_that_is_gone_from_the_store_is_said_and_part_of_the_question
 @pytest.mark.slow
 def test_a_new_version_to_compare_with_is_named_by_a_dry_run(here: Workspace) -> None:
     here.dvc("repro", "validate")
-    pipeline.register(here)
-    steps = {step.step: step.why for step in foresight.foresee(here)}
+    register.register(here)
+    steps = {step.step: step.why for step in retrain_plan.plan_retrain(here)}
     assert "another than last time" in steps["validate"]

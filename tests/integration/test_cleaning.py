@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vggflow import artifacts, files, pipeline
-from vggflow.tracking import connection, ledger, registry, runs
+from vggflow import artifacts, files
+from vggflow.commands import register
+from vggflow.tracking import champions, connection, registry, runs
 from vggflow.workspace import Workspace, find
 
 pytestmark = pytest.mark.slow
@@ -21,7 +22,7 @@ def full(evaluated: Path, tmp_path: Path) -> Workspace:
     root = tmp_path / "tiny"
     shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
     workspace = find(root)
-    first, _ = pipeline.register(workspace)
+    first, _ = register.register(workspace)
     client, names = connection.connect(workspace), workspace.settings().registry
     place = connection.experiment_id(client, names.experiment)
     model = workspace.path(artifacts.MODEL)
@@ -33,7 +34,7 @@ def full(evaluated: Path, tmp_path: Path) -> Workspace:
     registry.challenge(client, version)
     found = registry.versions(client, names.candidates)
     for candidate in found[:2]:
-        assert ledger.claim(client, names, candidate, ledger.read(client, names).state, {})
+        assert champions.claim(client, names, candidate, champions.read(client, names).state, {})
     return workspace
 
 
@@ -64,7 +65,7 @@ def test_what_goes_is_gone_and_a_rollback_still_finds_its_model(full: Workspace,
     client, names = connection.connect(full), full.settings().registry
     ran = vggflow("-C", full.root, "rollback", "--reason", "after cleaning")
     assert ran.code == 0, ran.err
-    champion = ledger.read(client, names).champion
+    champion = champions.read(client, names).champion
     assert champion is not None
     with registry.model_file(champion) as model:
         assert files.sha256(model) == champion.tags["sha256.model"]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tiny import write_params
 
+from vggflow.environment import tracking_uri
 from vggflow.tracking import connection
-from vggflow.tracking.address import tracking_uri
 from vggflow.workspace import Workspace
 
 
@@ -19,7 +19,7 @@ def test_two_workspaces_in_one_process_have_a_server_each(tmp_path: Path) -> Non
     for each in (first, second):
         write_params(each.root)
     connection.connect(first)
-    assert tracking_uri(second) == f"sqlite:///{second.root}/.vggflow/mlflow.db"
+    assert tracking_uri(second.root) == f"sqlite:///{second.root}/.vggflow/mlflow.db"
 
 
 def test_an_address_that_was_given_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

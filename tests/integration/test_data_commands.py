@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny import COLOURS, Ran, draw
 
-from vggflow import pipeline
+from vggflow.commands import evaluate, register, train, validate
 from vggflow.workspace import find
 
 Command = Callable[..., Ran]
@@ -126,7 +126,7 @@ def registered(evaluated: Path, tmp_path: Path) -> Path:
     """A workspace with a candidate."""
     root = tmp_path / "tiny"
     shutil.copytree(evaluated, root, symlinks=True)
-    pipeline.register(find(root))
+    register.register(find(root))
     return root
 
 
@@ -162,9 +162,9 @@ def test_a_quarantined_file_that_the_candidate_had_left_out_is_not_readmitted(
     params.write_text(params.read_text().replace("validate:\n", "validate:\n  exclude: [exact_duplicates]\n"))
     shutil.copy(registered / "data/train/red/0.png", registered / "data/train/red/twin.png")
     here = find(registered)
-    for stage in (pipeline.validate, pipeline.train, pipeline.evaluate):
+    for stage in (validate.validate, train.train, evaluate.evaluate):
         stage(here)
-    pipeline.register(here)
+    register.register(here)
     diff = json.loads(vggflow("-C", registered, "data", "diff", "--json").out)
 
     assert {kind: found for kind, found in diff.items() if found and kind != "counts"} == {}

@@ -17,8 +17,8 @@ import httpx
 import pytest
 from team import Program, Team, answers, change_params, team, wait
 
-from vggflow import servers
 from vggflow import workspace as workspaces
+from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -12,7 +12,7 @@ import pytest
 from team import one_machine, stack_of, vggflow_in, wait
 from tiny import draw_data
 
-from vggflow.stack.place import open_place
+from vggflow.stack.choices import open_place
 from vggflow.workspace import find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

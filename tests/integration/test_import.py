@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from tiny import Ran, draw_data, write_params
 
-from vggflow import pipeline, rehearsal
 from vggflow import workspace as workspaces
-from vggflow.data.importers import ImportOptions
+from vggflow.commands import data, prepare, retrain_sample
 from vggflow.errors import DataError, DataRefused
+from vggflow.importing.import_images import ImportOptions
 
 
 def test_what_a_failed_push_left_is_pushed_by_the_next_import(
@@ -24,18 +24,18 @@ def test_what_a_failed_push_left_is_pushed_by_the_next_import(
     first = vggflow("-C", workspace, "data", "import", delivery)
     assert (first.code, "git push" in first.err) == (1, True), first.err
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", tmp_path / "origin.git"], check=True)
-    summary, news = pipeline.import_data(here, delivery, ImportOptions())
+    summary, news = data.import_data(here, delivery, ImportOptions())
     assert (summary.copied, news) == (0, True)
     pushed = workspaces.Workspace(tmp_path / "origin.git").git("log", "--format=%s", "main").splitlines()
     assert pushed[0] == "Data: 4 files from delivery"
-    _, news = pipeline.import_data(here, delivery, ImportOptions())
+    _, news = data.import_data(here, delivery, ImportOptions())
     assert not news
 
 
 def test_start_weights_come_into_git_with_the_data(workspace: Path, tmp_path: Path) -> None:
     here = workspaces.find(workspace)
     (workspace / "weights" / "mine.h5").write_bytes(b"numbers")
-    pipeline.import_data(here, draw_data(tmp_path / "delivery", train=9), ImportOptions())
+    data.import_data(here, draw_data(tmp_path / "delivery", train=9), ImportOptions())
     assert here.git("status", "--porcelain") == ""
     assert workspaces.status(here, "weights") == "same"
 
@@ -58,19 +58,19 @@ def test_an_empty_class_is_refused_although_dvc_does_not_see_it(workspace: Path)
     (workspace / "data/train/green").mkdir()
     assert workspaces.status(here, "data") == "same"
     with pytest.raises(DataRefused, match="train/green"):
-        pipeline.prepare(here)
+        prepare.prepare(here)
 
 
 def test_missing_start_weights_are_not_taken_for_missing_images(workspace: Path) -> None:
     shutil.rmtree(workspace / "weights")
     (workspace / "weights.dvc").unlink()
     with pytest.raises(DataError, match=r"no weights/ .* `vggflow init .`"):
-        pipeline.prepare(workspaces.find(workspace))
+        prepare.prepare(workspaces.find(workspace))
 
 
 def test_a_retraining_that_adds_data_says_what_is_left_to_commit(workspace: Path) -> None:
     draw_data(workspace / "data", train=9)
-    (said,) = pipeline.prepare(workspaces.find(workspace))
+    (said,) = prepare.prepare(workspaces.find(workspace))
     assert "git commit data.dvc" in said
 
 
@@ -79,12 +79,12 @@ def test_a_fresh_clone_pulls_what_its_sample_is_taken_from(workspace: Path) -> N
     here.dvc("push", "data.dvc", "weights.dvc")
     for tracked in ("data", "weights"):
         shutil.rmtree(workspace / tracked)
-    rehearsal.workspace_of_sample(here, per_class=3)
+    retrain_sample.workspace_of_sample(here, per_class=3)
     assert len(list((workspace / "data/sample/train/red").iterdir())) == 3
 
 
 def test_a_sample_needs_no_start_weights(workspace: Path) -> None:
     shutil.rmtree(workspace / "weights")
     (workspace / "weights.dvc").unlink()
-    made = rehearsal.workspace_of_sample(workspaces.find(workspace), per_class=3)
+    made = retrain_sample.workspace_of_sample(workspaces.find(workspace), per_class=3)
     assert (made.root / "weights/README.md").is_file()

@@ -10,11 +10,13 @@ from threading import Thread
 import pytest
 import yaml
 
-from vggflow import artifacts, pipeline
+from vggflow import artifacts
+from vggflow.commands import evaluate, train, validate
 from vggflow.errors import InputsChanged
-from vggflow.process import read_outcome
+from vggflow.processes.stage import read_outcome
 from vggflow.workspace import Workspace, dvc_command, find
 
+STAGES = {"validate": validate.validate, "train": train.train, "evaluate": evaluate.evaluate}
 Looks = Callable[[Workspace], object]
 
 
@@ -64,7 +66,7 @@ def test_settings_edited_in_the_middle_of_a_stage_end_it(
     with pytest.raises(
         InputsChanged, match=rf"params.yaml: {section}.{name} \w+ → 99 changed while {stage} ran"
     ):
-        getattr(pipeline, stage)(here)
+        STAGES[stage](here)
     editing.join()
 
 

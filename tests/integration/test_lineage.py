@@ -9,10 +9,11 @@ import pytest
 import yaml
 from tiny import COLOURS, draw
 
-from vggflow import artifacts, files, judging, pipeline
+from vggflow import artifacts, files
 from vggflow import workspace as workspaces
+from vggflow.commands import evaluate, promotion_evidence, register, validate
 from vggflow.errors import DataError
-from vggflow.tracking import connection, registry, settled
+from vggflow.tracking import connection, finished_retrains, registry
 from vggflow.tracking.registry import Version
 from vggflow.workspace import Workspace, find
 
@@ -53,7 +54,7 @@ def test_a_version_names_commit_data_and_settings_of_its_training(here: Workspac
     trained_on = yaml.safe_load(data)["outs"][0]
     _move_on(here)
     assert _commit(here) != commit
-    version, _ = pipeline.register(here)
+    version, _ = register.register(here)
     assert version.tags["git.commit"] == commit
     assert version.tags["git.dirty"] == "false"
     assert version.tags["data.hash"] == trained_on["md5"]
@@ -69,9 +70,9 @@ def test_what_was_trained_from_uncommitted_settings_stays_so_when_they_are_commi
     recorded["lineage"]["tags"]["git.dirty"] = "true"
     files.write_json(here.path(artifacts.RUN), recorded)
     _move_on(here)
-    version, _ = pipeline.register(here)
+    version, _ = register.register(here)
     assert version.tags["git.dirty"] == "true"
-    assert judging._dirty_tree(version) is True
+    assert promotion_evidence._dirty_tree(version) is True
 
 
 def test_a_model_of_before_is_registered_as_unknown_and_says_so(
@@ -80,23 +81,23 @@ def test_a_model_of_before_is_registered_as_unknown_and_says_so(
     recorded = files.read_json(here.path(artifacts.RUN))
     del recorded["lineage"]
     files.write_json(here.path(artifacts.RUN), recorded)
-    version, _ = pipeline.register(here)
+    version, _ = register.register(here)
     assert "does not say what this model was trained from" in capfd.readouterr().err
     assert version.tags["lineage"] == "not recorded at the training"
     assert not {"git.commit", "git.dirty", "data.hash", "sha256.params"} & version.tags.keys()
     assert version.tags["sha256.model"] == files.sha256(here.path(artifacts.MODEL))
-    assert judging._dirty_tree(version) is None
+    assert promotion_evidence._dirty_tree(version) is None
 
 
 def test_measures_of_another_model_are_not_registered(here: Workspace) -> None:
     path = here.path(artifacts.METRICS)
     path.write_text(json.dumps(files.read_json(path) | {"accuracy": 1.0}))
     with pytest.raises(DataError, match=r"the measures changed since .* `vggflow retrain`"):
-        pipeline.register(here)
+        register.register(here)
 
 
 def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here: Workspace) -> None:
-    first, _ = pipeline.register(here)
+    first, _ = register.register(here)
     manifest, answers, measures = (
         registry.training_manifest(first),
         registry.recorded_predictions(first),
@@ -106,9 +107,9 @@ def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here
     for colour, rgb in COLOURS.items():
         draw(here.root / f"data/test/{colour}/new.png", rgb, 4711)
     here.dvc("add", "--quiet", "data")
-    pipeline.validate(here)
-    pipeline.evaluate(here)
-    second, new = pipeline.register(here)
+    validate.validate(here)
+    evaluate.evaluate(here)
+    second, new = register.register(here)
     assert (new, second.run_id, second.number) == (True, first.run_id, 2)
     assert len(registry.training_manifest(second)) == len(manifest) + 2
     assert registry.training_manifest(first).equals(manifest)
@@ -124,7 +125,7 @@ def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here
 
 
 def test_a_version_of_before_is_read_from_where_its_evidence_lies(here: Workspace) -> None:
-    version, _ = pipeline.register(here)
+    version, _ = register.register(here)
     client = connection.connect(here)
     client.log_artifact(version.run_id, str(here.path(artifacts.MANIFEST)), "lineage")
     client.log_artifact(version.run_id, str(here.path(artifacts.METRICS)), "evaluation")
@@ -136,18 +137,18 @@ def test_a_version_of_before_is_read_from_where_its_evidence_lies(here: Workspac
 
 
 def test_a_retraining_is_remembered_for_the_inputs_that_it_began_with_only(here: Workspace) -> None:
-    version, _ = pipeline.register(here)
-    began_with = settled.inputs(here)
+    version, _ = register.register(here)
+    began_with = finished_retrains.inputs(here)
     _move_on(here)  # while it was under way
-    settled.mark(here, version, began_with)
-    assert settled.find(here) is None
-    settled.mark(here, version, settled.inputs(here))
-    found = settled.find(here)
+    finished_retrains.mark(here, version, began_with)
+    assert finished_retrains.find(here) is None
+    finished_retrains.mark(here, version, finished_retrains.inputs(here))
+    found = finished_retrains.find(here)
     assert found is not None
     assert found.number == version.number
 
 
 def test_data_that_a_candidate_was_trained_on_are_known_and_no_others(here: Workspace) -> None:
-    version, _ = pipeline.register(here)
-    assert settled.is_known(here, version.tags["data.hash"])
-    assert not settled.is_known(here, "0" * 32 + ".dir")
+    version, _ = register.register(here)
+    assert finished_retrains.is_known(here, version.tags["data.hash"])
+    assert not finished_retrains.is_known(here, "0" * 32 + ".dir")

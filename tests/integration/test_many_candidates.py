@@ -10,7 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Mapper
 from tiny import Ran, write_params
 
-from vggflow import listing
+from vggflow.commands import models
 from vggflow.tracking import connection, registry, retention
 from vggflow.workspace import Workspace
 
@@ -96,7 +96,7 @@ def test_one_version_is_found_without_reading_the_others(here: Workspace, read: 
 
 
 def test_the_table_ends_with_the_oldest_candidate(here: Workspace) -> None:
-    rows = listing.model_rows(here)
+    rows = models.model_rows(here)
     assert [rows[0]["version"], rows[-1]["version"], len(rows)] == [MANY, 1, MANY]
 
 

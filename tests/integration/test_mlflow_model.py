@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 from tiny import write_params
 
-from vggflow import artifacts, pipeline
+from vggflow import artifacts
+from vggflow.commands import evaluate, register, train, validate
 from vggflow.data import images
 from vggflow.models import files, heads
 from vggflow.models.probabilities import class_probabilities
 from vggflow.prediction.predictor import Predictor
-from vggflow.tracking import connection, ledger, registry
+from vggflow.tracking import champions, connection, registry
 from vggflow.workspace import Workspace, find
 
 # High enough that none of the answers is certain.
@@ -29,7 +30,7 @@ def registered(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
     root = tmp_path_factory.mktemp("registered") / "tiny"
     shutil.copytree(evaluated, root)
     workspace = find(root)
-    pipeline.register(workspace)
+    register.register(workspace)
     return workspace
 
 
@@ -61,14 +62,14 @@ def of_imagenet(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Wo
     registry_names = {"name": "bgr", "experiment": "bgr"}
     write_params(root, model={"preprocessing": "imagenet"}, train=SHORT, registry=registry_names)
     workspace = find(root)
-    pipeline.validate(workspace)
-    pipeline.train(workspace)
+    validate.validate(workspace)
+    train.train(workspace)
     # Calibration leaves a model alone that needs none; the doors have to agree on one that it changed.
     model, info = files.load(workspace.path(artifacts.MODEL))
     heads.set_temperature(model, TEMPERATURE)
     files.save(model, replace(info, temperature=TEMPERATURE), workspace.path(artifacts.MODEL))
-    pipeline.evaluate(workspace)
-    pipeline.register(workspace)
+    evaluate.evaluate(workspace)
+    register.register(workspace)
     return workspace
 
 
@@ -124,7 +125,7 @@ def test_a_version_carries_its_lineage(registered: Workspace) -> None:
 
 
 def test_registering_twice_makes_one_version(registered: Workspace) -> None:
-    again, new = pipeline.register(registered)
+    again, new = register.register(registered)
     assert (again.number, new) == (1, False)
 
 
@@ -149,31 +150,31 @@ def test_of_promoters_that_judged_against_one_state_the_first_wins(registered: W
     names = registered.settings().registry
     client = connection.connect(registered)
     candidate = registry.versions(client, names.candidates)[-1]
-    state = ledger.read(client, names).state
+    state = champions.read(client, names).state
     assert state == "0.0"
-    first = ledger.claim(client, names, candidate, state, {})
+    first = champions.claim(client, names, candidate, state, {})
     assert first is not None
-    assert ledger.claim(client, names, candidate, state, {}) is None
-    book = ledger.read(client, names)
+    assert champions.claim(client, names, candidate, state, {}) is None
+    book = champions.read(client, names)
     assert (book.champion.number if book.champion else None) == first.number
-    second = ledger.claim(client, names, candidate, book.state, {})
+    second = champions.claim(client, names, candidate, book.state, {})
     assert second is not None
-    done = ledger.withdraw(client, names, ledger.read(client, names), {"rollback.reason": "test"})
-    settled = ledger.read(client, names)
+    done = champions.roll_back(client, names, champions.read(client, names), {"rollback.reason": "test"})
+    settled = champions.read(client, names)
     assert done is not None and settled.champion is not None
     assert settled.champion.number == first.number
     assert [v.number for v in settled.versions if registry.CHAMPION in v.aliases] == [first.number]
-    assert ledger.claim(client, names, candidate, book.state, {}) is None
+    assert champions.claim(client, names, candidate, book.state, {}) is None
 
 
 def test_a_claim_that_was_killed_is_completed_by_the_next(registered: Workspace) -> None:
     names = registered.settings().registry
     client = connection.connect(registered)
     candidate = registry.versions(client, names.candidates)[-1]
-    state = ledger.read(client, names).state
-    tags = {**candidate.tags, ledger.STATE: state, ledger.CANDIDATE: str(candidate.number)}
+    state = champions.read(client, names).state
+    tags = {**candidate.tags, champions.STATE: state, champions.CANDIDATE: str(candidate.number)}
     begun = client.create_model_version(names.name, candidate.uri, run_id=candidate.run_id, tags=tags)
-    settled = ledger.settle(client, names)
+    settled = champions.settle(client, names)
     assert settled.champion is not None
     assert settled.champion.number == int(begun.version)
     assert registry.CHAMPION in settled.champion.aliases

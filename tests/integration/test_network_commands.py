@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from tiny import Ran, draw, write_params
 
-from vggflow import pipeline
+from vggflow.commands import register
 from vggflow.workspace import find, recipes
 
 Run = Callable[..., Ran]
@@ -23,7 +23,7 @@ Run = Callable[..., Ran]
 def registered(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("registered") / "tiny"
     shutil.copytree(evaluated, root, symlinks=True)
-    pipeline.register(find(root))
+    register.register(find(root))
     return root
 
 

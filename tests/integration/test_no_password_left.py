@@ -20,10 +20,10 @@ import pytest
 from team import Program, answers, wait
 from tiny import Ran, draw_data
 
-from vggflow import servers
+from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Each with a character that addresses spell in another way.
 TRACKING, GIT, DVC = "Pferd/Batterie-77", "Heft/Klammer-88", "Korrekt/Wasser-99"

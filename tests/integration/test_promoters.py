@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from database import over, postgresql
 
-from vggflow import pipeline, servers
-from vggflow.tracking import connection, ledger, registry
+from vggflow.commands import register
+from vggflow.processes import servers
+from vggflow.tracking import champions, connection, registry
 from vggflow.workspace import Workspace, find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -29,7 +30,7 @@ def candidates(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         with servers.running(workspace, server) as running:
             os.environ["MLFLOW_TRACKING_URI"] = running.url
             try:
-                first, _ = pipeline.register(workspace)
+                first, _ = register.register(workspace)
                 client = connection.connect(workspace)
                 for number in range(2, PROMOTERS + 1):
                     tags = {**first.tags, registry.KEY: f"candidate {number}"}
@@ -107,9 +108,9 @@ def test_of_twenty_promoters_exactly_one_wins_each_round(
         assert all(said.startswith("refused") and "was first" in said for said in others), "\n".join(
             said for said in others if not said.startswith("refused")
         )
-        book = ledger.read(client, names)
+        book = champions.read(client, names)
         assert len(book.stack) == round_
         assert book.champion is not None
-        assert book.champion.tags[ledger.CANDIDATE] == str(winners[0])
+        assert book.champion.tags[champions.CANDIDATE] == str(winners[0])
         assert [v.number for v in book.versions if registry.CHAMPION in v.aliases] == [book.champion.number]
         assert [v.number for v in book.versions] == [v.number for v in book.stack]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.stages import Frame, run_dvc_stage
-from vggflow import data_versions, pipeline, pulling
+from flows.dvc_stage import StageLimits, run_dvc_stage
 from vggflow import workspace as workspaces
+from vggflow.commands import prepare, reference
 from vggflow.errors import VggflowError
+from vggflow.versioning import data_versions, verified_pull
 from vggflow.workspace import Workspace
 
 
@@ -52,11 +53,11 @@ def test_a_picture_with_a_flipped_bit_is_named_and_nothing_is_taken(pushed: Work
     with pytest.raises(
         VggflowError, match=rf"nothing was taken: train/red/3\.png \(files/md5/{md5[:2]}/{md5[2:]}\)"
     ):
-        pipeline.prepare(clone)
+        prepare.prepare(clone)
     assert not (clone.root / "data").exists()
     shutil.rmtree(pushed.root.parent / "remote")
     pushed.dvc("push", "data.dvc", "weights.dvc")
-    pipeline.prepare(clone)
+    prepare.prepare(clone)
     assert workspaces.status(clone, "data") == "same"
 
 
@@ -65,28 +66,28 @@ def test_a_listing_with_a_flipped_bit_is_named(pushed: Workspace) -> None:
     assert version is not None
     flip(pushed, version.md5)
     with pytest.raises(VggflowError, match="its listing"):
-        pipeline.prepare(clone_of(pushed, "clone"))
+        prepare.prepare(clone_of(pushed, "clone"))
 
 
 def test_who_decided_against_the_check_is_not_overruled(pushed: Workspace) -> None:
     pushed.dvc("remote", "modify", "local", "verify", "false")
-    pulling.verify_remotes(pushed)
+    verified_pull.verify_remotes(pushed)
     local = pushed.root / ".dvc/config.local"
     assert not local.exists() or "verify" not in local.read_text("utf-8")
 
 
 @pytest.mark.slow
 def test_a_verdict_with_a_flipped_bit_is_not_restored_but_found_again(pushed: Workspace) -> None:
-    for line in pipeline.prepare(pushed):
+    for line in prepare.prepare(pushed):
         print(line)  # noqa: T201
-    pipeline.reference(pushed)
-    run_dvc_stage(pushed, "validate", print, Frame())
+    reference.reference(pushed)
+    run_dvc_stage(pushed, "validate", print, StageLimits())
     pushed.dvc("push", "--run-cache")
     result = (pushed.root / "validation/result.json").read_bytes()
     flip(pushed, data_versions.md5_of(pushed.root / "validation/result.json"))
     clone = clone_of(pushed, "clone")
-    pipeline.prepare(clone)
-    pipeline.reference(clone)
-    outcome = run_dvc_stage(clone, "validate", print, Frame())
+    prepare.prepare(clone)
+    reference.reference(clone)
+    outcome = run_dvc_stage(clone, "validate", print, StageLimits())
     assert outcome is not None, "it ran, and was not restored"
     assert (clone.root / "validation/result.json").read_bytes() == result

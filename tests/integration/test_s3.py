@@ -12,8 +12,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tiny import draw_data, write_params
 
-from vggflow import servers
 from vggflow import workspace as workspaces
+from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -24,8 +24,8 @@ from websockets.sync.client import connect
 
 from vggflow import files
 from vggflow import workspace as workspaces
-from vggflow.stack import environment, postgres
-from vggflow.stack.place import open_place
+from vggflow.stack import log_ins, postgres
+from vggflow.stack.choices import open_place
 from vggflow.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -117,7 +117,7 @@ def _url(up: Up, name: str) -> str:
 
 def _logins(root: Path) -> tuple[str, str]:
     known = json.loads((root / ".vggflow/stack/passwords.json").read_text())
-    return f"{environment.person()}:{known['person']}", f"admin:{known['prefect']}"
+    return f"{log_ins.person()}:{known['person']}", f"admin:{known['prefect']}"
 
 
 def test_every_server_answers_who_is_logged_in_and_nobody_else(root: Path, up: Up) -> None:

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from tiny import COLOURS, draw, draw_data, write_params
 
-from vggflow import artifacts, servers
+from vggflow import artifacts
 from vggflow import workspace as workspaces
-from vggflow.tracking import connection, ledger, registry
+from vggflow.processes import servers
+from vggflow.tracking import champions, connection, registry
 from vggflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -65,7 +66,7 @@ def shown_of(prefect_api: str) -> set[str]:
 
 
 def champion(workspace: Workspace) -> int:
-    found = ledger.read(connection.connect(workspace), workspace.settings().registry).champion
+    found = champions.read(connection.connect(workspace), workspace.settings().registry).champion
     assert found is not None
     return found.number
 
@@ -94,7 +95,7 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(
     write_params(root, promotion={"rule": "not_worse", "margin": 0.9, "approval": "required"})
     workspace = workspaces.init(root)
     vggflow(root, prefect_api, "data", "import", str(draw_data(tmp_path / "delivery")))
-    reigned: dict[int, tuple[datetime, int]] = {}
+    promoted_versions: dict[int, tuple[datetime, int]] = {}
     sizes: dict[int, float] = {}
     states: dict[int, float] = {}
     finished: dict[int, list[str]] = {}
@@ -107,17 +108,17 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(
         if night % 2:
             vggflow(root, prefect_api, "promote", "--reason", f"night {night}", "--by", "ann")
         vggflow(root, prefect_api, "clean", "--keep", str(KEEP))
-        reigned[night] = (datetime.now(UTC), champion(workspace))
+        promoted_versions[night] = (datetime.now(UTC), champion(workspace))
         sizes[night] = megabytes(root) - megabytes(root / "data")
         states[night] = megabytes(root.parent / "state")
         finished[night] = flow_runs(prefect_api, "workspace:nights")
         prefects[night] = megabytes(prefect.path(artifacts.PREFECT_HOME))
         memory[night] = (largest_process(), server_memory())
-    assert len({number for _, number in reigned.values()}) == NIGHTS // 2
+    assert len({number for _, number in promoted_versions.values()}) == NIGHTS // 2
 
     client, names = connection.connect(workspace), workspace.settings().registry
     candidates = registry.versions(client, names.candidates)
-    book = ledger.read(client, names)
+    book = champions.read(client, names)
     promoted = {version.run_id for version in book.stack}
     assert {version.run_id for version in candidates} == promoted | {v.run_id for v in candidates[-KEEP:]}
     stored = list(workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.keras"))
@@ -142,7 +143,7 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(
     )
     assert shown_of(prefect_api) == set(finished[NIGHTS]), "artifacts of no run that is gone"
 
-    asked, number = reigned[7]
+    asked, number = promoted_versions[7]
     rows = json.loads(vggflow(root, prefect_api, "models", "--history", "--json"))
     then = [row["version"] for row in rows if row["from"] <= asked.isoformat() and not _over(row, asked)]
     assert then == [number]

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from tiny import write_params
 
 from vggflow import files
-from vggflow.process import read_outcome
+from vggflow.processes.stage import read_outcome
 from vggflow.workspace import Workspace
 
 PHASES = [

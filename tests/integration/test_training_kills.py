@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny import TINY
 from training_program import Program, TrackingServer, make, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -86,7 +87,7 @@ def test_killed_twenty_times_and_within_each_kind_of_write_it_ends_the_same(whol
     assert resumed_history == history
     assert resumed_points == points
     steps = len({step for key, step in points if key == "step/loss"})
-    assert steps == len(history) * 2, "16 images in batches of 8 are 2 steps an epoch"
+    assert steps == len(history) * 16 // TINY["train"]["batch_size"], "16 images, batch by batch"
     assert whole.server.status(program.run_id()) == "FINISHED"
     assert len(whole.server.runs()) == runs_before + 1, "a run was opened and never found again"
     assert not list((program.root / "model").glob(".*")), "what the killed ones left was not removed"

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from tiny import COLOURS, Ran, draw
 
-from vggflow import data_versions, pipeline, reconcile
 from vggflow import workspace as workspaces
-from vggflow.data.importers import ImportOptions
+from vggflow.commands import data, prepare
 from vggflow.errors import DataError, UsageError, VggflowError
+from vggflow.importing.import_images import ImportOptions
+from vggflow.versioning import bring_together, data_versions
 from vggflow.workspace import Workspace
 
 Command = Callable[..., Ran]
@@ -36,7 +37,7 @@ def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         here.git("config", "user.email", f"{name}@example.org")
         here.git("config", "user.name", name)
         here.git("remote", "set-url", "origin", "../team.git")
-        pipeline.prepare(here)
+        prepare.prepare(here)
     return folder
 
 
@@ -61,7 +62,7 @@ def hash_of(name: str) -> int:
 
 def deliver(here: Workspace, name: str) -> None:
     """An import of pictures with these names."""
-    pipeline.import_data(here, delivery(here.root.parent, name), ImportOptions())
+    data.import_data(here, delivery(here.root.parent, name), ImportOptions())
 
 
 def holds(here: Workspace, name: str) -> bool:
@@ -90,7 +91,7 @@ def test_an_import_into_an_older_folder_keeps_what_a_colleague_delivered(
     assert {"train/red/bobs-0.png", "train/red/anns-1.png"} <= names
     assert ann.git("status", "--porcelain", "data.dvc") == ""
     bob.git("pull", "--quiet")
-    (said,) = pipeline.prepare(bob)
+    (said,) = prepare.prepare(bob)
     assert said == "data/ was not what data.dvc says: 2 files brought in, 0 removed, as data.dvc says"
     assert holds(bob, "anns")
 
@@ -103,7 +104,7 @@ def test_a_retraining_and_the_hourly_look_bring_an_older_folder_up_to_date(
     deliver(bob, "bobs")
     ann.git("pull", "--quiet")
     before = data_versions.committed(ann, "data")
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
 
     assert holds(ann, "bobs")
     assert workspaces.status(ann, "data") == "same"
@@ -118,7 +119,7 @@ def test_a_folder_deleted_by_accident_is_neither_adopted_nor_trained_without(
     before = (ann.root / "data.dvc").read_text()
     shutil.rmtree(ann.root / "data/valid/red")
     with pytest.raises(DataError, match=r"4 files are gone from data/ .* `vggflow data accept`") as caught:
-        pipeline.prepare(ann)
+        prepare.prepare(ann)
     assert (caught.value.exit_code, caught.value.retry) == (2, False)
     ran = vggflow("-C", ann.root, "data", "import", delivery(ann.root.parent, "anns"))
     assert (ran.code, "4 files are gone" in ran.err) == (2, True), ran.err
@@ -128,7 +129,7 @@ def test_a_folder_deleted_by_accident_is_neither_adopted_nor_trained_without(
     restored = vggflow("-C", ann.root, "data", "restore")
     assert restored.code == 0, restored.err
     assert len(list((ann.root / "data/valid/red").iterdir())) == 4
-    assert pipeline.prepare(ann) == []
+    assert prepare.prepare(ann) == []
 
 
 @pytest.mark.slow
@@ -146,7 +147,7 @@ def test_what_a_person_accepts_as_gone_goes_for_everybody_and_stays_gone(
 
     draw(bob.root / "data/train/red/own.png", COLOURS["red"], 78)
     bob.git("pull", "--quiet")
-    pipeline.prepare(bob)
+    prepare.prepare(bob)
     assert not (bob.root / "data/train/red/0.png").exists()
     assert (bob.root / "data/train/red/own.png").is_file()
     assert (bob.root / "data/train/red/1.png").read_bytes() == (
@@ -161,7 +162,7 @@ def test_a_picture_moved_to_another_class_is_no_loss(both: tuple[Workspace, Work
     deliver(bob, "bobs")
     ann.git("pull", "--quiet")
     (ann.root / "data/train/red/0.png").rename(ann.root / "data/train/blue/was red.png")
-    (said,) = [line for line in pipeline.prepare(ann) if "moved" in line]
+    (said,) = [line for line in prepare.prepare(ann) if "moved" in line]
     assert "2 files brought in, 0 removed, as data.dvc says; 1 file kept from here" in said
     assert not (ann.root / "data/train/red/0.png").exists()
     assert (ann.root / "data/train/blue/was red.png").is_file()
@@ -179,11 +180,11 @@ def test_one_name_with_two_pictures_is_refused_before_anything_is_written(
     mine = (ann.root / "data/train/red/new.png").read_bytes()
     ann.git("pull", "--quiet")
     with pytest.raises(DataError, match=r"data/train/red/new\.png holds other bytes here"):
-        pipeline.prepare(ann)
+        prepare.prepare(ann)
     assert (ann.root / "data/train/red/new.png").read_bytes() == mine
     assert not holds(ann, "bobs")
     (ann.root / "data/train/red/new.png").rename(ann.root / "data/train/red/mine.png")
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
     assert holds(ann, "bobs")
     assert (ann.root / "data/train/red/mine.png").read_bytes() == mine
 
@@ -200,7 +201,7 @@ def test_without_a_memory_an_older_folder_is_updated_and_another_one_loses_nothi
         draw(ann.root / "data/train/red/own.png", COLOURS["red"], 9)
         (ann.root / "data/train/red/0.png").unlink()
     ann.git("pull", "--quiet")
-    (said,) = pipeline.prepare(ann)
+    (said,) = prepare.prepare(ann)
     assert holds(ann, "bobs")
     assert ("where they parted is not known" in said) == own
     assert (ann.root / "data/train/red/own.png").exists() == own
@@ -213,11 +214,11 @@ def test_start_weights_are_brought_together_like_images(both: tuple[Workspace, W
     (bob.root / "weights/new.h5").write_bytes(b"numbers")
     deliver(bob, "bobs")
     ann.git("pull", "--quiet")
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
     assert (ann.root / "weights/new.h5").read_bytes() == b"numbers"
     (ann.root / "weights/new.h5").write_bytes(b"others")
     with pytest.raises(DataError, match="1 file is gone from weights/"):
-        pipeline.prepare(ann)
+        prepare.prepare(ann)
 
 
 @pytest.mark.parametrize("way", ["merge", pytest.param("rebase", marks=pytest.mark.slow)])
@@ -229,7 +230,7 @@ def test_a_conflict_of_two_deliveries_is_resolved_by_content(
     assert vggflow("-C", bob.root, "data", "accept", "--no-commit").code == 0
     deliver(bob, "bobs")
     # As when Bob was first between Ann's look and her push.
-    pipeline.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions(), commit=False)
+    data.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions(), commit=False)
     ann.git("commit", "--quiet", "--all", "--message", "Data: anns")
     ann.git("pull", "--quiet", "--rebase" if way == "rebase" else "--no-rebase", none=1)
 
@@ -238,7 +239,7 @@ def test_a_conflict_of_two_deliveries_is_resolved_by_content(
         assert ran.code == 2, ran.err
         assert ran.err.count("\n") == 1, ran.err
     with pytest.raises(UsageError, match="conflict marks"):
-        pipeline.prepare(ann)
+        prepare.prepare(ann)
     ran = vggflow("-C", ann.root, "data", "accept")
     assert ran.code == 0, ran.err
     if way == "rebase":
@@ -249,9 +250,9 @@ def test_a_conflict_of_two_deliveries_is_resolved_by_content(
     assert {"train/red/bobs-0.png", "train/red/anns-0.png"} <= committed_files(ann)
     assert "train/blue/0.png" not in committed_files(ann)
     assert len(committed_files(ann)) == 36 - 1 + 2 + 2
-    assert pipeline.prepare(ann) == []
+    assert prepare.prepare(ann) == []
     bob.git("pull", "--quiet")
-    pipeline.prepare(bob)
+    prepare.prepare(bob)
     assert holds(bob, "anns")
 
 
@@ -260,16 +261,16 @@ def test_a_delivery_that_never_reached_git_survives_going_back_to_the_others_bra
     both: tuple[Workspace, Workspace],
 ) -> None:
     ann, bob = both
-    pipeline.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions(), commit=False)
+    data.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions(), commit=False)
     ann.git("commit", "--quiet", "--all", "--message", "Data: anns")
     deliver(bob, "bobs")
     ann.git("fetch", "--quiet")
     ann.git("reset", "--quiet", "--hard", "origin/main")
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
     assert holds(ann, "anns")
     assert holds(ann, "bobs")
     shutil.rmtree(ann.root / "data")
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
     assert holds(ann, "anns")
 
 
@@ -279,10 +280,10 @@ def test_a_folder_that_is_gone_altogether_comes_back_with_what_was_not_committed
 ) -> None:
     ann, _ = both
     draw(ann.root / "data/train/red/own.png", COLOURS["red"], 9)
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
     ann.git("checkout", "--quiet", "data.dvc")
     shutil.rmtree(ann.root / "data")
-    pipeline.prepare(ann)
+    prepare.prepare(ann)
     assert (ann.root / "data/train/red/own.png").is_file()
 
 
@@ -290,7 +291,7 @@ def test_what_a_killed_import_was_writing_is_no_image(both: tuple[Workspace, Wor
     ann, _ = both
     (ann.root / "data/.importing").mkdir()
     (ann.root / "data/.importing/half").write_bytes(b"\x89PNG")
-    assert pipeline.prepare(ann) == []
+    assert prepare.prepare(ann) == []
     assert not (ann.root / "data/.importing").exists()
 
 
@@ -300,12 +301,12 @@ def test_a_folder_behind_a_link_is_refused_in_one_line(both: tuple[Workspace, Wo
         (ann.root / tracked).rename(ann.root.parent / "elsewhere")
         (ann.root / tracked).symlink_to("../elsewhere")
         with pytest.raises(DataError, match=rf"{tracked} is a link to \.\./elsewhere: .* move the folder"):
-            pipeline.prepare(ann)
+            prepare.prepare(ann)
         with pytest.raises(DataError, match="is a link to"):
-            pipeline.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions())
+            data.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions())
         (ann.root / tracked).unlink()
         (ann.root.parent / "elsewhere").rename(ann.root / tracked)
-    assert reconcile.bring_together(ann, "data") == []
+    assert bring_together.bring_together(ann, "data") == []
 
 
 def test_an_import_on_no_branch_is_refused_before_anything_is_copied(
@@ -316,7 +317,7 @@ def test_an_import_on_no_branch_is_refused_before_anything_is_copied(
     with pytest.raises(UsageError, match=r"detached HEAD.*`git switch BRANCH`"):
         deliver(ann, "anns")
     assert not holds(ann, "anns")
-    summary, _ = pipeline.import_data(
+    summary, _ = data.import_data(
         ann, delivery(ann.root.parent, "anns"), ImportOptions(dry_run=True), commit=True
     )
     assert summary.copied == 2
@@ -334,12 +335,12 @@ def test_an_import_pushes_no_commit_but_deliveries(both: tuple[Workspace, Worksp
     bob.git("fetch", "--quiet")
     assert bob.git("rev-list", "--count", "HEAD..origin/main").strip() == "0"
     assert "train/red/anns-0.png" in committed_files(ann)
-    assert "1 commit of data not on origin yet: `git push` sends them to the others" in pipeline.prepare(ann)
+    assert "1 commit of data not on origin yet: `git push` sends them to the others" in prepare.prepare(ann)
     with pytest.raises(UsageError, match="Try another seed"):
         deliver(ann, "anns")
     ann.git("push", "--quiet")
     deliver(ann, "anns")
-    assert pipeline.prepare(ann) == []
+    assert prepare.prepare(ann) == []
 
 
 def test_an_import_behind_its_remote_says_to_pull_first(both: tuple[Workspace, Workspace]) -> None:

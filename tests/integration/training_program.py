@@ -18,8 +18,8 @@ import numpy as np
 from mlflow import MlflowClient
 from tiny import draw_data, write_params
 
-from vggflow import pipeline
 from vggflow import workspace as workspaces
+from vggflow.commands import validate
 from vggflow.training.job import VOLATILE
 
 Points = dict[tuple[str, int], float]
@@ -157,7 +157,7 @@ def make(root: Path, server: TrackingServer, train: dict[str, Any], model: dict[
     made = workspaces.init(root)
     draw_data(root / "data")
     made.dvc("add", "data")
-    pipeline.validate(made)
+    validate.validate(made)
     return Program(root, server)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from rich.text import Text
 
-from vggflow import console
+from vggflow import console, environment
 from vggflow.files import read_json
 
 
 def test_a_file_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "progress.json"
-    monkeypatch.setenv(console.PROGRESS, str(file))
+    monkeypatch.setenv(environment.PROGRESS, str(file))
     with console.progress("train") as advance:
         advance(1, 4, "phase head")
         assert read_json(file) == {"what": "train", "done": 1, "total": 4, "note": "phase head"}
@@ -25,7 +25,7 @@ def test_a_file_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_name_no_file_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(console.PROGRESS, raising=False)
+    monkeypatch.delenv(environment.PROGRESS, raising=False)
     monkeypatch.chdir(tmp_path)
     with console.progress("train") as advance:
         advance(1, 1)
@@ -36,7 +36,7 @@ def test_a_place_that_cannot_be_written_to_does_not_stop_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(console.PROGRESS, str(tmp_path / "file" / "progress.json"))
+    monkeypatch.setenv(environment.PROGRESS, str(tmp_path / "file" / "progress.json"))
     with console.progress("train") as advance:
         advance(1, 1)
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from tiny import Ran
 
-from vggflow import console, history, process
+from vggflow import console
+from vggflow.commands import local_runs
 from vggflow.credentials import hidden_from_logs, hide, print_openly, without_password
 from vggflow.errors import VggflowError
 from vggflow.files import read_json
-from vggflow.process import Outcome
+from vggflow.processes import stage
+from vggflow.processes.stage import Outcome
 from vggflow.workspace import Workspace
 
 HUNTED = "s3cr3t-Pa55"
@@ -86,9 +88,9 @@ def test_an_error_says_no_password_wherever_it_is_written_down(tmp_path: Path) -
         raise VggflowError(f"MLflow at http://ann:{HUNTED}@host does not answer")
 
     with pytest.raises(VggflowError) as raised:
-        process.run_stage(here, "train", work)
+        stage.run_stage(here, "train", work)
     assert str(raised.value) == "MLflow at http://ann:***@host does not answer"
-    assert HUNTED not in process.outcome_path(here, "train").read_text()
+    assert HUNTED not in stage.outcome_path(here, "train").read_text()
 
 
 def test_the_outcome_of_a_bug_and_the_history_hold_no_password(tmp_path: Path) -> None:
@@ -101,10 +103,10 @@ def test_the_outcome_of_a_bug_and_the_history_hold_no_password(tmp_path: Path) -
         raise RuntimeError(address)
 
     with pytest.raises(RuntimeError):
-        process.run_stage(here, "train", work)
-    assert "http://ann:***@host" in read_json(process.outcome_path(here, "train"))["message"]
-    history.add(here, "by hand", "Failed", address, datetime.now().astimezone())
-    assert history.runs(here)[0]["message"] == "http://ann:***@host"
+        stage.run_stage(here, "train", work)
+    assert "http://ann:***@host" in read_json(stage.outcome_path(here, "train"))["message"]
+    local_runs.add(here, "by hand", "Failed", address, datetime.now().astimezone())
+    assert local_runs.runs(here)[0]["message"] == "http://ann:***@host"
 
 
 def test_what_a_library_logs_or_raises_shows_no_password(caplog: pytest.LogCaptureFixture) -> None:

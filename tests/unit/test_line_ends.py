@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vggflow import artifacts, files
-from vggflow.tracking import settled
+from vggflow.tracking import finished_retrains
 from vggflow.workspace import find, follow_version
 
 
@@ -38,7 +38,7 @@ def test_digests_of_texts_are_equal_in_a_clone_of_a_workspace_of_before(
     assert b"\r\n" in (clone / "params.yaml").read_bytes()
     assert files.text_sha256(clone / "params.yaml") == files.sha256(made_before / "params.yaml")
     assert files.read_text(clone / "params.yaml") == (made_before / "params.yaml").read_text()
-    assert settled.inputs(find(clone)) == settled.inputs(find(made_before))
+    assert finished_retrains.inputs(find(clone)) == finished_retrains.inputs(find(made_before))
 
 
 def test_a_retraining_in_such_a_clone_makes_no_stage_stale(made_before: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import PIL
 import pytest
 
 import vggflow
-from vggflow import pipeline, version
+from vggflow import version
+from vggflow.commands import prepare
 from vggflow.errors import UsageError
 from vggflow.workspace import check_version, find, follow_version
 
@@ -77,7 +78,7 @@ def test_a_stage_by_hand_refuses_other_packages_and_says_which_and_whose(workspa
 
 def test_a_retraining_follows_and_says_which_and_whose(workspace: Path) -> None:
     here = _of_another_machine(workspace)
-    said = pipeline.prepare(find(workspace))
+    said = prepare.prepare(find(workspace))
     assert f"pillow 9.9.9 → {PIL.__version__}" in said[0]
     assert "committed by Bob" in said[0]
     assert (workspace / "vggflow.version").read_text() == here
@@ -102,8 +103,8 @@ def test_a_pipeline_that_nobody_changed_follows_and_a_changed_one_stays(workspac
     new = path.read_text()
     before = (Path(__file__).parent / "dvc_before.yaml").read_text()
     path.write_bytes(before.replace("\n", "\r\n").encode())
-    assert "dvc.yaml is this vggflow's now" in pipeline.prepare(find(workspace))[0]
+    assert "dvc.yaml is this vggflow's now" in prepare.prepare(find(workspace))[0]
     assert path.read_text() == new
     path.write_text(before + "  mine:\n    cmd: echo\n")
-    assert not any("dvc.yaml" in line for line in pipeline.prepare(find(workspace)))
+    assert not any("dvc.yaml" in line for line in prepare.prepare(find(workspace)))
     assert path.read_text().endswith("echo\n")

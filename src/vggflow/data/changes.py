@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from vggflow.data.layout import SPLITS
-from vggflow.data.verdict import printable
+from vggflow.data.names import printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from itertools import pairwise
 
 from vggflow.data import names
-from vggflow.data.verdict import printable
+from vggflow.data.names import printable
 from vggflow.errors import DataError
 
 

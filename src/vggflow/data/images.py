@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from vggflow.data import colours, file_checks, filling, jpeg_file, png_file
+from vggflow.data import colours
 from vggflow.data.colours import to_rgb
-from vggflow.data.file_state import NOTHING, FileState
+from vggflow.formats import check_file, jpeg, png, unfilled_lines
+from vggflow.formats.file_state import NOTHING, FileState
 
 MAX_PIXELS = 89_478_485  # a quarter of a GiB as RGB; Pillow itself warns from here on
 MAX_BYTES = 512 * 1024**2
@@ -26,7 +27,7 @@ EXTENSIONS_OF = {
     "TIFF": frozenset({".tif", ".tiff"}),
     "AVIF": frozenset({".avif"}),
 }
-_DECIDING = (colours, file_checks, filling, jpeg_file, png_file)
+_DECIDING = (colours, check_file, unfilled_lines, jpeg, png)
 _FORMATS = tuple(EXTENSIONS_OF)
 EXTENSIONS = frozenset().union(*EXTENSIONS_OF.values())
 
@@ -135,18 +136,18 @@ def decode(content: bytes) -> Decoded:
     """Decodes the bytes of a file, and tells what they were; see `open_image`."""
     if not content:
         raise ImageError("the file is empty")
-    state = file_checks.check(content)
+    state = check_file.check(content)
     try:
         decoded = _decode(content, state)
     except ImageError as error:
         if state.damage and str(error) in _VAGUE:
             raise ImageError(state.damage) from error
         # Pixels decide: where only metadata are in the way, they are left out.
-        plain = file_checks.without_metadata(content)
+        plain = check_file.without_metadata(content)
         if plain is None:
             raise
         try:
-            decoded = _decode(plain.content, file_checks.check(plain.content))
+            decoded = _decode(plain.content, check_file.check(plain.content))
         except ImageError:
             raise error from None
         told = f"metadata that can't be read: {', '.join(plain.left_out)}"
@@ -158,7 +159,7 @@ def decode(content: bytes) -> Decoded:
 
 def _decode(content: bytes, state: FileState) -> Decoded:
     try:
-        file = filling.JpegFile(content, state.last_pixel_byte)
+        file = unfilled_lines.JpegFile(content, state.last_pixel_byte)
         # Damaged bytes make the decoders raise about a dozen kinds of exception, struct.error to MemoryError.
         with Image.open(file, formats=_FORMATS) as image:
             return _decode_open(image, file, content, state)
@@ -168,10 +169,12 @@ def _decode(content: bytes, state: FileState) -> Decoded:
         raise ImageError(_reason(error)) from error
 
 
-def _decode_open(image: Image.Image, file: filling.JpegFile, content: bytes, state: FileState) -> Decoded:
+def _decode_open(
+    image: Image.Image, file: unfilled_lines.JpegFile, content: bytes, state: FileState
+) -> Decoded:
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"more than the limit of {MAX_PIXELS} pixels")
-    mode, raw_mode, box = image.mode, _raw_mode(image), filling.extent(image)
+    mode, raw_mode, box = image.mode, _raw_mode(image), unfilled_lines.extent(image)
     orientation = _orientation(image)
     file.begin()
     image.load()
@@ -188,7 +191,11 @@ def _decode_open(image: Image.Image, file: filling.JpegFile, content: bytes, sta
 
 
 def _with_filling(
-    state: FileState, image: Image.Image, file: filling.JpegFile, content: bytes, box: filling.Box
+    state: FileState,
+    image: Image.Image,
+    file: unfilled_lines.JpegFile,
+    content: bytes,
+    box: unfilled_lines.Box,
 ) -> FileState:
     """Adds what the decoded picture tells.
 
@@ -197,8 +204,8 @@ def _with_filling(
     """
     if image.format in ("JPEG", "MPO"):
         found = file.end()
-    elif filling.is_suspect(image, box) and filling.has_holes(content, _FORMATS, box):
-        found = FileState(damage=filling.TOO_FEW)
+    elif unfilled_lines.is_suspect(image, box) and unfilled_lines.has_holes(content, _FORMATS, box):
+        found = FileState(damage=unfilled_lines.TOO_FEW)
     else:
         found = NOTHING
     if found.damage:

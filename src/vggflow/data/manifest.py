@@ -8,7 +8,6 @@ import pandas as pd
 
 from vggflow import files
 from vggflow.data import layout, schema
-from vggflow.data.scanning import scan
 from vggflow.errors import DataError
 
 __all__ = [
@@ -18,7 +17,6 @@ __all__ = [
     "digest",
     "labelled",
     "read",
-    "scan",
     "training",
     "write",
 ]
@@ -116,3 +114,26 @@ def content_digest(manifest: pd.DataFrame) -> str:
             texts = column.astype("object").where(~unknown, "").tolist()
             found.update("\0".join(map(str, texts)).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
+
+
+def evaluation_split(manifest: pd.DataFrame) -> str:
+    """Where a model is measured: `test`, or `valid` where no test image has a label."""
+    return "test" if len(labelled(manifest, "test")) else "valid"
+
+
+def refuse_other(digest: Path, table: pd.DataFrame, *, known: bool) -> None:
+    """DVC knows of a table's digest only, so the table itself is held to it.
+
+    Args:
+        digest: The file with the digest.
+        table: What is about to be used.
+        known: Whether the stage depends on the digest; a dvc.yaml of before does not, then DVC has digested the table.
+
+    Raises:
+        DataError: it is another table.
+    """
+    if known and (not digest.exists() or files.read_json(digest)["sha256"] != content_digest(table)):
+        raise DataError(
+            f"{digest.parent.name}/{digest.name} does not belong to {digest.with_suffix('.parquet').name}: "
+            "run `vggflow validate` first"
+        )

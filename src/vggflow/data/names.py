@@ -45,3 +45,10 @@ def _trimmed(name: str) -> str:
     begun = trimmed.lstrip()
     # What begins with a dot would be hidden.
     return name if not begun else trimmed if begun.startswith(".") else begun
+
+
+def printable(text: str) -> str:
+    """A name in one line: control characters, such as a newline in a file name, become escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
+    )

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow import engine
 from vggflow.data.images import Resize, open_image, pixels
 from vggflow.errors import VggflowError
-from vggflow.process import ending_with_parents, last_words, leave, run_module
+from vggflow.models import start_keras
+from vggflow.processes.stage import ending_with_parents, exit_fast, last_error_line, run_module
 
 SHOWN_PX = 160
 
 
 @dataclass(frozen=True)
-class Looked:
+class HeatMap:
     """An image, cut or stretched as for the network, uint8 (160, 160, 3), and its heat map (h, w), 0 to 1."""
 
     picture: NDArray[np.uint8]
@@ -33,13 +33,13 @@ class Looked:
 
 
 # From images and the class that was answered for each.
-Looking = Callable[[Sequence[tuple[Path, str]]], list[Looked]]
+MakeHeatMaps = Callable[[Sequence[tuple[Path, str]]], list[HeatMap]]
 
 
-def looking(model_path: Path) -> Looking:
+def heat_maps(model_path: Path) -> MakeHeatMaps:
     """A function that makes the heat maps of a model file; Keras is loaded at its first use."""
 
-    def look(answered: Sequence[tuple[Path, str]]) -> list[Looked]:
+    def look(answered: Sequence[tuple[Path, str]]) -> list[HeatMap]:
         from vggflow.evaluation.explain import grad_cam
         from vggflow.models import files
 
@@ -50,24 +50,24 @@ def looking(model_path: Path) -> Looking:
             image = open_image(path)
             seen = pixels(image, info.image_size_px, resize)
             heat = grad_cam(model, seen, info.class_names.index(class_name))
-            looked.append(Looked(pixels(image, SHOWN_PX, resize), heat))
+            looked.append(HeatMap(pixels(image, SHOWN_PX, resize), heat))
         return looked
 
     return look
 
 
-def looking_apart(model_path: Path) -> Looking:
-    """As `looking`, in a process of its own, which gives memory and device back when it ends."""
+def heat_maps_in_process(model_path: Path) -> MakeHeatMaps:
+    """As `heat_maps`, in a process of its own, which gives memory and device back when it ends."""
 
-    def look(answered: Sequence[tuple[Path, str]]) -> list[Looked]:
+    def look(answered: Sequence[tuple[Path, str]]) -> list[HeatMap]:
         asked = json.dumps([(str(path.absolute()), class_name) for path, class_name in answered])
         with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
             out = Path(folder) / "looked.npz"
             done = run_module("vggflow.evaluation.heat", model_path, out, given=asked)
             if done.returncode != 0:
-                raise VggflowError(f"no heat maps of {model_path}: {last_words(done)}")
+                raise VggflowError(f"no heat maps of {model_path}: {last_error_line(done)}")
             with np.load(out, allow_pickle=False) as found:
-                return [Looked(found[f"picture {n}"], found[f"heat {n}"]) for n in range(len(answered))]
+                return [HeatMap(found[f"picture {n}"], found[f"heat {n}"]) for n in range(len(answered))]
 
     return look
 
@@ -75,9 +75,9 @@ def looking_apart(model_path: Path) -> Looking:
 def main(arguments: list[str]) -> int:
     """The program; returns its exit code."""
     model_path, out = map(Path, arguments)
-    engine.start()
+    start_keras.start()
     answered = [(Path(path), str(class_name)) for path, class_name in json.load(sys.stdin)]
-    looked = looking(model_path)(answered)
+    looked = heat_maps(model_path)(answered)
     arrays: dict[str, Any] = {f"picture {number}": seen.picture for number, seen in enumerate(looked)}
     arrays |= {f"heat {number}": seen.heat for number, seen in enumerate(looked)}
     np.savez(out, **arrays)
@@ -86,4 +86,4 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     with ending_with_parents():
-        leave(main(sys.argv[1:]))
+        exit_fast(main(sys.argv[1:]))

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vggflow import engine
 from vggflow.errors import UsageError
 from vggflow.files import replacing
+from vggflow.models import start_keras
 
 if TYPE_CHECKING:
     import keras
@@ -138,7 +138,7 @@ def load(path: Path) -> tuple["keras.Model", ModelInfo]:
     with _open(path) as archive:
         _refuse_code(json.loads(archive.read("config.json")))
 
-    engine.import_keras()
+    start_keras.import_keras()
     import keras
 
     try:

@@ -7,9 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from vggflow import engine
 from vggflow.errors import WeightsError, WeightsUnreachable
 from vggflow.files import replacing
+from vggflow.models import start_keras
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def found(folder: Path, with_top: bool) -> Path | None:
 
 def _download(published: Published, folder: Path) -> Path:
     """Into Keras' cache, not into the workspace: a stage does not change what it depends on."""
-    engine.import_keras()
+    start_keras.import_keras()
     import keras
 
-    cache = engine.keras_folder()
+    cache = start_keras.keras_folder()
     with contextlib.suppress(OSError):  # where it can't be, Keras takes a temporary folder
         cache.mkdir(parents=True, exist_ok=True)
     name, url, md5 = published.file_name, published.url, published.md5

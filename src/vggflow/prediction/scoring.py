@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from vggflow import engine
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError, VggflowError
+from vggflow.models import start_keras
 from vggflow.models.files import ModelFileError
 from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor, Progress
-from vggflow.process import ending_with_parents, leave
+from vggflow.processes.stage import ending_with_parents, exit_fast
 
 # How the program ends where the file is no model or needs code: that is the model's fault, anything else is not.
 UNFIT = 4
@@ -55,7 +55,7 @@ def score(
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit code and prints errors as one line."""
     options = _options(arguments)
-    engine.start()
+    start_keras.start()
     try:
         manifest = manifests.read(options.manifest)
         images = manifests.labelled(manifest, options.split)
@@ -86,4 +86,4 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 if __name__ == "__main__":
     with ending_with_parents():
-        leave(main())
+        exit_fast(main())

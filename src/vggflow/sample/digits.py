@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vggflow import engine
 from vggflow.files import replacing
+from vggflow.models import start_keras
 from vggflow.settings import ModelSettings, Settings
 
 SIZE_PX = 32
@@ -51,7 +51,7 @@ def write_start_weights(path: Path, settings: Settings) -> float:
 
     Takes about 20 s on two cores.
     """
-    engine.start()
+    start_keras.start()
     import keras
 
     from vggflow.models import weight_files

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vggflow.errors import UsageError, VggflowError
-from vggflow.servers import LOCALHOST
+from vggflow.processes.servers import LOCALHOST
 
 USER = "vggflow"
 DATABASES = ("mlflow", "mlflow_auth", "prefect")

@@ -8,9 +8,10 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vggflow.servers import LOCALHOST
-from vggflow.stack import environment, postgres
-from vggflow.stack.place import Place, write_private
+from vggflow.environment import WORKSPACE
+from vggflow.processes.servers import LOCALHOST
+from vggflow.stack import log_ins, postgres
+from vggflow.stack.choices import Place, write_private
 from vggflow.stack.postgres import Installation
 from vggflow.stack.supervisor import Program
 from vggflow.stack.work_pool import POOL, PrefectApi, has_worker
@@ -54,7 +55,7 @@ def mlflow(place: Place) -> Program:
         "MLFLOW_BACKEND_STORE_URI": runs,
         "MLFLOW_ARTIFACTS_DESTINATION": str(place.folder / "artifacts"),
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
-        "MLFLOW_AUTH_ADMIN_USERNAME": environment.ADMINISTRATOR,
+        "MLFLOW_AUTH_ADMIN_USERNAME": log_ins.ADMINISTRATOR,
         "MLFLOW_AUTH_ADMIN_PASSWORD": place.passwords["mlflow_admin"],
         "MLFLOW_FLASK_SERVER_SECRET_KEY": place.passwords["mlflow_cookies"],
         "MLFLOW_ENABLE_WORKSPACES": "true",  # without, everybody may make experiments and models
@@ -79,7 +80,7 @@ def prefect(place: Place) -> Program:
         "PREFECT_API_URL": f"{place.url('prefect')}/api",
         "PREFECT_SERVER_UI_API_URL": f"{place.url('prefect')}/api",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": place.url("prefect"),
-        "PREFECT_SERVER_API_AUTH_STRING": environment.prefect_login(place),
+        "PREFECT_SERVER_API_AUTH_STRING": log_ins.prefect_login(place),
         # In memory, the default, a restarted server forgets who has a turn: waiting runs would wait for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
@@ -98,8 +99,8 @@ def prefect(place: Place) -> Program:
 def worker(place: Place, api: PrefectApi) -> Program:
     """A worker that runs flows as processes here, logged in to MLflow as a user of its own."""
     started = datetime.now(UTC)
-    login = environment.variables(place, environment.WORKER, place.passwords["worker"])
-    given = {"PREFECT_HOME": str(place.folder / "prefect"), "VGGFLOW_WORKSPACE": str(place.workspace.root)}
+    login = log_ins.variables(place, log_ins.WORKER, place.passwords["worker"])
+    given = {"PREFECT_HOME": str(place.folder / "prefect"), WORKSPACE: str(place.workspace.root)}
     name = f"{socket.gethostname()}-{place.workspace.name}"
     return Program(
         "worker",

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from vggflow.console import tell
 from vggflow.errors import VggflowError
-from vggflow.stack import ending
-from vggflow.stack.ending import Running
+from vggflow.stack import end_programs
+from vggflow.stack.end_programs import Running
 
 SECONDS_TO_START = 180.0
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -45,7 +45,7 @@ class Program:
     answers: Callable[[], bool]
     end_signal: signal.Signals = signal.SIGTERM
     options: Mapping[str, Any] = field(default_factory=dict)
-    seconds_to_end: float = ending.SECONDS_TO_END
+    seconds_to_end: float = end_programs.SECONDS_TO_END
 
 
 @dataclass
@@ -104,7 +104,7 @@ class Supervisor:
     def stop(self) -> None:
         """Ends all programs, the last one first, and what they started."""
         for child in reversed(self._children):
-            ending.end(child.running)
+            end_programs.end(child.running)
             child.process.wait()
         self._children.clear()
         self._record.unlink(missing_ok=True)
@@ -138,10 +138,12 @@ class Supervisor:
                 start_new_session=True,
                 **program.options,
             )
-        return process, ending.running(program.name, process.pid, program.end_signal, program.seconds_to_end)
+        return process, end_programs.running(
+            program.name, process.pid, program.end_signal, program.seconds_to_end
+        )
 
     def _remember(self) -> None:
-        ending.write_record(self._record, [child.running for child in self._children])
+        end_programs.write_record(self._record, [child.running for child in self._children])
 
     def _fail(self, program: Program, how: str) -> NoReturn:
         raise VggflowError(f"{program.name} {how}: the servers are stopped; see {self.log(program)}")
@@ -153,12 +155,12 @@ def supervising(folder: Path) -> Iterator[Supervisor]:
 
     Ctrl-C and SIGTERM leave the block as `KeyboardInterrupt`; while the programs are ended, further ones are ignored.
     """
-    if ended := ending.end_recorded(folder / "processes.json"):
+    if ended := end_programs.end_recorded(folder / "processes.json"):
         tell(f"ended what an earlier `vggflow up` had left: {', '.join(ended)}")
     supervisor = Supervisor(folder)
     before = {number: signal.signal(number, _interrupt) for number in ENDING}
     guard = subprocess.Popen(
-        [sys.executable, "-m", "vggflow.stack.ending", str(folder / "processes.json")],
+        [sys.executable, "-m", "vggflow.stack.end_programs", str(folder / "processes.json")],
         stdin=subprocess.PIPE,
         start_new_session=True,
     )

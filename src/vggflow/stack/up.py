@@ -13,9 +13,9 @@ from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.credentials import print_openly
 from vggflow.errors import UsageError, VggflowError
-from vggflow.process import last_words
-from vggflow.stack import environment, postgres, programs, work_pool
-from vggflow.stack.place import PASSWORDS, Place, check_ports, folder_of, open_place
+from vggflow.processes.stage import last_error_line
+from vggflow.stack import log_ins, postgres, programs, work_pool
+from vggflow.stack.choices import PASSWORDS, Place, check_ports, folder_of, open_place
 from vggflow.stack.supervisor import Supervisor, supervising
 from vggflow.workspace import Workspace
 
@@ -56,12 +56,12 @@ def _check_packages() -> None:
 def _claim(workspace: Workspace) -> FileLock:
     folder = folder_of(workspace)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / environment.LOCK)
+    lock = FileLock(folder / log_ins.LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UsageError(
-            f"the servers of this workspace run already: use them with `source {folder / environment.FILE}`, "
+            f"the servers of this workspace run already: use them with `source {folder / log_ins.FILE}`, "
             "or end that `vggflow up` first"
         ) from None
     return lock
@@ -78,7 +78,7 @@ def _start(place: Place, supervisor: Supervisor) -> None:
     supervisor.wait(mlflow)
     _set_users_up(place)
     supervisor.wait(prefect)
-    api = work_pool.PrefectApi(f"{place.url('prefect')}/api", environment.prefect_login(place))
+    api = work_pool.PrefectApi(f"{place.url('prefect')}/api", log_ins.prefect_login(place))
     work_pool.ensure(api)
     worker = programs.worker(place, api)
     tell("starting worker")
@@ -105,13 +105,13 @@ def _set_users_up(place: Place) -> None:
     """
     automatic = place.workspace.settings().promotion.approval == "automatic"
     users = {
-        environment.WORKER: {
+        log_ins.WORKER: {
             "role": "promoter" if automatic else "trainer",
             "password": place.passwords["worker"],
         },
-        environment.person(): {"role": "promoter", "password": place.passwords["person"]},
+        log_ins.person(): {"role": "promoter", "password": place.passwords["person"]},
     }
-    login = environment.variables(place, environment.ADMINISTRATOR, place.passwords["mlflow_admin"])
+    login = log_ins.variables(place, log_ins.ADMINISTRATOR, place.passwords["mlflow_admin"])
     done = subprocess.run(
         [sys.executable, "-m", "vggflow.tracking.users", "-C", place.workspace.root, "apply", "-"],
         input=json.dumps({"users": users}),
@@ -121,20 +121,20 @@ def _set_users_up(place: Place) -> None:
         check=False,
     )
     if done.returncode != 0:
-        last = last_words(done)
+        last = last_error_line(done)
         raise VggflowError(f"MLflow's users could not be set up: {last}")
 
 
 def _announce(place: Place, *, show_passwords: bool) -> None:
-    person = environment.person()
+    person = log_ins.person()
     logins = {
         "MLflow": (place.url("mlflow"), person, place.passwords["person"]),
-        "Prefect": (place.url("prefect"), environment.ADMINISTRATOR, place.passwords["prefect"]),
+        "Prefect": (place.url("prefect"), log_ins.ADMINISTRATOR, place.passwords["prefect"]),
     }
     for name, (url, user, password) in logins.items():
         shown = f"password {password}" if show_passwords else f"password in {place.folder / PASSWORDS}"
         print_openly(f"{name:<8} {url}  user {user}, {shown}")
-    say(f"shell    source {environment.write(place)}")
+    say(f"shell    source {log_ins.write(place)}")
     for line in _limits(place):
         say(f"note     {line}")
     say("Ctrl-C stops all")

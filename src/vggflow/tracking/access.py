@@ -5,7 +5,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from vggflow.errors import VggflowError
-from vggflow.tracking.connection import answering
+from vggflow.tracking.connection import mlflow_errors_as_one_line
 
 CURRENT_USER = "/api/2.0/mlflow/users/current"
 
@@ -19,7 +19,7 @@ def current_user(client: MlflowClient) -> str | None:
     uri = str(client.tracking_uri)
     if not uri.startswith("http"):
         return None
-    with answering():
+    with mlflow_errors_as_one_line():
         credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         answer = http_request(credentials, CURRENT_USER, "GET", raise_on_status=False)  # type: ignore[no-untyped-call]
     if answer.status_code == 404:

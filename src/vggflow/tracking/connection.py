@@ -14,9 +14,9 @@ from requests import HTTPError
 
 from vggflow import artifacts
 from vggflow.credentials import without_password
+from vggflow.environment import SQLITE, tracking_uri
 from vggflow.errors import VggflowError
 from vggflow.tracking import ownership, places, reachable
-from vggflow.tracking.address import SQLITE, tracking_uri
 from vggflow.workspace import Workspace
 
 Client = MlflowClient
@@ -30,7 +30,7 @@ def connect(workspace: Workspace) -> MlflowClient:
         UsageError: the registered models of this workspace's name are another workspace's.
     """
     client = connect_unchecked(workspace)
-    with answering():
+    with mlflow_errors_as_one_line():
         ownership.check(client, workspace)
     return client
 
@@ -40,7 +40,7 @@ def connect_unchecked(workspace: Workspace) -> MlflowClient:
     # Else bars and links appear between the lines of our own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    uri = tracking_uri(workspace)
+    uri = tracking_uri(workspace.root)
     if uri.startswith(SQLITE):
         workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
         places.follow_move(Path(uri.removeprefix(SQLITE)).resolve())
@@ -49,7 +49,7 @@ def connect_unchecked(workspace: Workspace) -> MlflowClient:
         raise VggflowError(
             f"MLflow at {without_password(uri)} {problem}: start it, or mend MLFLOW_TRACKING_URI"
         )
-    with answering():
+    with mlflow_errors_as_one_line():
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -66,7 +66,7 @@ def _tell_mlflow(uri: str) -> None:
 
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment's id; the experiment is made if there is none."""
-    with answering():
+    with mlflow_errors_as_one_line():
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage == "deleted":
             raise VggflowError(
@@ -91,7 +91,7 @@ def _artifact_location() -> str | None:
 
 
 @contextmanager
-def answering() -> Iterator[None]:
+def mlflow_errors_as_one_line() -> Iterator[None]:
     """Turns what MLflow raises into one line that says where it was asked, and what a refused log-in may do."""
     try:
         yield

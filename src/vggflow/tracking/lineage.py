@@ -3,16 +3,20 @@
 import os
 import shutil
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vggflow import account, artifacts, dvc_file, files, packages, repository
+from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
+from vggflow.environment import FLOW_RUN, user_name
 from vggflow.errors import DataError
+from vggflow.git_and_dvc import dvc_file
 from vggflow.models import imagenet
 from vggflow.settings import Settings
+from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 
 # Beside those that can change a result: what carried it.
@@ -27,7 +31,6 @@ NAMES = {
     "manifest.digest": "the manifest of the images",
     "sha256.metrics": "the measures",
 }
-FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,7 @@ def data_hash(workspace: Workspace) -> str:
 
 def person() -> str:
     """Who runs this, as the machine knows them."""
-    return f"{account.user_name()}@{socket.gethostname()}"
+    return f"{user_name()}@{socket.gethostname()}"
 
 
 def _trained_by(workspace: Workspace) -> dict[str, str]:
@@ -173,7 +176,7 @@ def _git(workspace: Workspace) -> dict[str, str]:
     Raises:
         VggflowError: git failed, so nobody can tell what the model was made from.
     """
-    commit = repository.commit_of(workspace)
+    commit = git_state.commit_of(workspace)
     return {
         "git.commit": commit.digest,
         "git.missing": commit.missing,
@@ -220,3 +223,9 @@ def _packages(settings: Settings) -> dict[str, str]:
         settings.train.backend
     )
     return {f"package.{name}": number for name, number in found.items()}
+
+
+def run_name(workspace: Workspace) -> str:
+    """What a run is called: the workspace, the data and the day, such as `pets · data 3f2a91 · 2026-11-21`."""
+    data = data_version(workspace)
+    return f"{workspace.name} · data {data} · {time.strftime('%Y-%m-%d')}"

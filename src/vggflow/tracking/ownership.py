@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 
-from vggflow import artifacts, repository
+from vggflow import artifacts
 from vggflow.errors import UsageError
-from vggflow.running import NoRepository
+from vggflow.git_and_dvc.run import NoRepository
+from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 
 OWNER = "vggflow.workspace"
@@ -49,7 +50,7 @@ def owner(workspace: Workspace) -> Owner:
         return owner(Workspace(workspace.root.parents[1]))
     try:
         inside = workspace.git("rev-parse", "--show-prefix").strip()
-        url = repository.remote_url(workspace)
+        url = git_state.remote_url(workspace)
         return Owner(_first(workspace), _plain(url), inside, url or str(workspace.root))
     except NoRepository:
         return Owner("", "", "", str(workspace.root))

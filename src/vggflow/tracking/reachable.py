@@ -13,7 +13,7 @@ import sqlalchemy
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vggflow.tracking.address import PATIENT, SQLITE
+from vggflow.environment import PATIENT, SQLITE
 
 # What Prefect's workers tell the runs that they start.
 PREFECT_RUN = "PREFECT__FLOW_RUN_ID"

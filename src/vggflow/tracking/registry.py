@@ -24,7 +24,7 @@ from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import limits
-from vggflow.tracking.connection import answering
+from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.lineage import FOLDER as LINEAGE
 
 CHAMPION = "champion"
@@ -88,16 +88,29 @@ def versions(client: MlflowClient, name: str) -> list[Version]:
 
 def newest(client: MlflowClient, name: str, most: int) -> list[Version]:
     """The newest versions of a registered model, newest first; none where there is no such model."""
-    with answering():
+    with mlflow_errors_as_one_line():
         order = ["version_number DESC"]
         found = client.search_model_versions(f"name = '{name}'", max_results=most, order_by=order)
     aliases = _aliases(client, name)
     return [_version(entry, aliases.get(int(entry.version), ())) for entry in found]
 
 
+def chosen(
+    client: MlflowClient, names: RegistrySettings, number: int | None, *, candidate: bool = False
+) -> Version:
+    """The version that a person means: of the production model, or of the candidates, and where no number is given
+    the champion or the challenger.
+
+    Raises:
+        UsageError: there is none.
+    """
+    model, alias = (names.candidates, CHALLENGER) if candidate else (names.name, CHAMPION)
+    return version_of(client, model, number, alias)
+
+
 def with_tag(client: MlflowClient, name: str, key: str, value: str) -> Version | None:
     """The first version that carries a tag with this value; its aliases are not read."""
-    with answering():
+    with mlflow_errors_as_one_line():
         wanted = f"name = '{name}' and tags.`{key}` = '{value}'"
         found = client.search_model_versions(wanted, max_results=1, order_by=["version_number ASC"])
     return _version(found[0], ()) if found else None
@@ -111,7 +124,7 @@ def with_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
 
 def numbered(client: MlflowClient, name: str, number: int) -> Version | None:
     """The version with a number."""
-    with answering():
+    with mlflow_errors_as_one_line():
         wanted = f"name = '{name}' and version_number = {number}"
         found = client.search_model_versions(wanted, max_results=1)
     return _version(found[0], _aliases(client, name).get(number, ())) if found else None
@@ -121,7 +134,7 @@ def _entries(client: MlflowClient, name: str) -> Iterator[ModelVersion]:
     """All of them in pages that go on behind the last number: none moves to another page when one is deleted."""
     last = 0
     while True:
-        with answering():
+        with mlflow_errors_as_one_line():
             wanted = f"name = '{name}' and version_number > {last}"
             page = client.search_model_versions(wanted, max_results=PAGE, order_by=["version_number ASC"])
         yield from page
@@ -145,7 +158,7 @@ def tags_of(client: MlflowClient, name: str) -> dict[str, str]:
 
 
 def _registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
-    with answering():
+    with mlflow_errors_as_one_line():
         # Asked for by name, MLflow would read every version of it.
         if found := client.search_registered_models(f"name = '{name}'", max_results=1):
             return found[0]
@@ -192,7 +205,7 @@ def create_candidate(
     client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, described: Described
 ) -> Version:
     """Logs a model file to its run and makes it a version of the candidates."""
-    with answering():
+    with mlflow_errors_as_one_line():
         logged = _log_model(client, run_id, model)
         ensure_registered_model(client, registry.candidates)
         created = client.create_model_version(
@@ -208,7 +221,7 @@ def create_candidate(
 
 def challenge(client: MlflowClient, version: Version) -> Version:
     """Gives a candidate the alias challenger."""
-    with answering():
+    with mlflow_errors_as_one_line():
         client.set_registered_model_alias(version.name, CHALLENGER, str(version.number))
     return replace(version, aliases=(CHALLENGER,))
 
@@ -221,7 +234,7 @@ def model_file(version: Version) -> Iterator[Path]:
         UnfitModel: the bytes are not the ones that were registered, or nothing says which ones these were.
     """
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
-        with answering():
+        with mlflow_errors_as_one_line():
             path = Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{MODEL_FILE}", dst_path=folder))
         wanted = version.tags.get("sha256.model")
         if wanted is None:
@@ -264,7 +277,7 @@ def recorded_predictions(version: Version) -> pd.DataFrame:
 
 def _refuse_missing(version: Version, folder: str, name: str) -> None:
     """Tells a file that is gone from a server that does not answer."""
-    with answering():
+    with mlflow_errors_as_one_line():
         place = "/".join(part for part in (version.tags.get(EVIDENCE), folder) if part)
         there = mlflow.artifacts.list_artifacts(run_id=version.run_id, artifact_path=place)
     if not any(Path(entry.path).name == name for entry in there):
@@ -296,7 +309,7 @@ def recorded_metrics(version: Version) -> dict[str, Any]:
 
 def measured(version: Version) -> dict[str, float]:
     """The single numbers of a version's training run; none where the run is not there any more."""
-    with answering():
+    with mlflow_errors_as_one_line():
         try:
             return dict(MlflowClient().get_run(version.run_id).data.metrics)
         except MlflowException as error:
@@ -365,7 +378,7 @@ def _downloaded(version: Version, name: str) -> Iterator[Path]:
     """
     place = version.tags.get(EVIDENCE)
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
-        with answering():
+        with mlflow_errors_as_one_line():
             path = mlflow.artifacts.download_artifacts(
                 run_id=version.run_id, artifact_path=f"{place}/{name}" if place else name, dst_path=folder
             )

@@ -15,11 +15,11 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from vggflow.environment import SQLITE
 from vggflow.errors import VggflowError
-from vggflow.process import last_words
+from vggflow.processes.stage import last_error_line
 from vggflow.settings import RegistrySettings
-from vggflow.tracking.address import SQLITE
-from vggflow.tracking.connection import answering
+from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.registry import Version, versions
 
 # Linux takes arguments of 128 KiB at most.
@@ -62,7 +62,7 @@ def old(client: MlflowClient, registry: RegistrySettings, keep: int) -> Old:
 
 def remove(client: MlflowClient, found: Old) -> None:
     """Deletes versions, then files, then runs; a kill in between leaves nothing that the next call does not find."""
-    with answering():
+    with mlflow_errors_as_one_line():
         for version in found.versions:
             client.delete_model_version(version.name, str(version.number))
         for uri in _places(client, found.runs, found.models):
@@ -78,7 +78,7 @@ def remove(client: MlflowClient, found: Old) -> None:
 
 def _ended(client: MlflowClient, experiment: str) -> list[Run]:
     """The runs of the experiment that are over, newest first."""
-    with answering():
+    with mlflow_errors_as_one_line():
         place = client.get_experiment_by_name(experiment)
         if place is None:
             return []
@@ -109,7 +109,7 @@ def _places(client: MlflowClient, runs: Sequence[str], models: Sequence[str]) ->
 
 def _size(client: MlflowClient, runs: Sequence[Run], models: Sequence[str]) -> int | None:
     total = 0
-    with answering():
+    with mlflow_errors_as_one_line():
         for uri in _places(client, [run.info.run_id for run in runs], models):
             if not uri.startswith(("file:", "/")):
                 return None
@@ -142,5 +142,5 @@ def _collect(uri: str, option: str, ids: Sequence[str]) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        said = last_words(done)
+        said = last_error_line(done)
         raise VggflowError(f"`mlflow gc` failed on {uri}: {said}; what was deleted is only marked as such")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vggflow.settings import RegistrySettings
-from vggflow.tracking import decisions
+from vggflow.tracking import decision_runs
 
 Role = Literal["reader", "trainer", "promoter"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -22,7 +22,7 @@ class Grant:
 
 
 @dataclass(frozen=True)
-class Holdings:
+class ExistingImages:
     """The models and experiments of one workspace: its production model, and all that training writes."""
 
     production: str
@@ -37,21 +37,21 @@ class Holdings:
         return (self.production, self.candidates, *self.rehearsal_models)
 
 
-def holdings(registry: RegistrySettings) -> Holdings:
+def holdings(registry: RegistrySettings) -> ExistingImages:
     """What belongs to a workspace by its settings, the rehearsals on its sample too."""
     rehearsal = registry.model_copy(
         update={"name": f"{registry.name}{SAMPLE}", "experiment": f"{registry.experiment}{SAMPLE}"}
     )
-    return Holdings(
+    return ExistingImages(
         registry.name,
         registry.candidates,
-        (registry.experiment, decisions.experiment(registry)),
+        (registry.experiment, decision_runs.experiment(registry)),
         (rehearsal.name, rehearsal.candidates),
-        (rehearsal.experiment, decisions.experiment(rehearsal)),
+        (rehearsal.experiment, decision_runs.experiment(rehearsal)),
     )
 
 
-def grants(role: Role, held: Holdings) -> list[Grant]:
+def grants(role: Role, held: ExistingImages) -> list[Grant]:
     """What a role may do.
 
     A trainer edits, but deletes nothing: what a champion was made from stays. Decisions are recorded in an experiment

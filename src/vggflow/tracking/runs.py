@@ -12,8 +12,8 @@ from mlflow.exceptions import MlflowException
 
 from vggflow import artifacts, files
 from vggflow.tracking import limits
-from vggflow.tracking.connection import answering
-from vggflow.tracking.points import MetricWriter
+from vggflow.tracking.connection import mlflow_errors_as_one_line
+from vggflow.tracking.metric_writer import MetricWriter
 from vggflow.workspace import Workspace
 
 EVALUATION = "evaluation"
@@ -22,7 +22,7 @@ ORIGINAL = "vggflow.original_run_id"
 
 def open_run(client: MlflowClient, experiment: str, name: str, tags: Mapping[str, str]) -> str:
     """Starts a run and returns its id."""
-    with answering():
+    with mlflow_errors_as_one_line():
         named = limits.cut(name, limits.RUN_NAME)
         return str(client.create_run(experiment, run_name=named, tags=dict(tags)).info.run_id)
 
@@ -35,25 +35,25 @@ def exists(client: MlflowClient, run_id: str) -> bool:
         # A server with users says "denied" of what is not there, so that nobody learns what is.
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE", "PERMISSION_DENIED"):
             return False
-        with answering():
+        with mlflow_errors_as_one_line():
             raise
 
 
 def end_run(client: MlflowClient, run_id: str, status: str = "FINISHED") -> None:
     """Closes a run as FINISHED, FAILED or KILLED."""
-    with answering():
+    with mlflow_errors_as_one_line():
         client.set_terminated(run_id, status)
 
 
 def resume_run(client: MlflowClient, run_id: str) -> None:
     """Marks a run as running again."""
-    with answering():
+    with mlflow_errors_as_one_line():
         client.update_run(run_id, status="RUNNING")
 
 
 def log_facts(client: MlflowClient, run_id: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
     """Writes settings and facts; a parameter that stands there already is left, since MLflow forbids changing it."""
-    with answering():
+    with mlflow_errors_as_one_line():
         known = client.get_run(run_id).data.params
         new = [Param(key, str(value)[:6000]) for key, value in params.items() if key not in known]
         for start in range(0, len(new), 100):
@@ -63,7 +63,7 @@ def log_facts(client: MlflowClient, run_id: str, params: Mapping[str, Any], tags
 
 def log_numbers(client: MlflowClient, run_id: str, numbers: Mapping[str, float]) -> None:
     """Writes single numbers, such as the accuracy on test, once: a second call with equal values adds nothing."""
-    with answering():
+    with mlflow_errors_as_one_line():
         known = client.get_run(run_id).data.metrics
         now = int(time.time() * 1000)
         new = [Metric(key, value, now, 0) for key, value in numbers.items() if known.get(key) != value]
@@ -81,7 +81,7 @@ def metric_key(name: str) -> str:
 
 def log_files(client: MlflowClient, run_id: str, paths: Sequence[Path], folder: str) -> None:
     """Uploads files, and folders with what is in them."""
-    with answering():
+    with mlflow_errors_as_one_line():
         for path in paths:
             if path.is_dir():
                 client.log_artifacts(run_id, str(path), f"{folder}/{path.name}")
@@ -91,7 +91,7 @@ def log_files(client: MlflowClient, run_id: str, paths: Sequence[Path], folder: 
 
 def log_text(client: MlflowClient, run_id: str, text: str, name: str) -> None:
     """Uploads a text as a file."""
-    with answering():
+    with mlflow_errors_as_one_line():
         client.log_text(run_id, text, name)
 
 
@@ -132,7 +132,7 @@ def evaluation_files(workspace: Workspace) -> list[Path]:
 def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorded: Mapping[str, Any]) -> str:
     """Makes the run of a restored model anew from its files, once; returns its id on this server."""
     original = str(recorded["run_id"])
-    with answering():
+    with mlflow_errors_as_one_line():
         found = client.search_runs([experiment], f"tags.`{ORIGINAL}` = '{original}'", max_results=1)
     if found:
         log_evaluation(client, found[0].info.run_id, workspace)  # it may be another than that of then
@@ -146,7 +146,7 @@ def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorde
     writer.log(recorded.get("results", {}), 0)
     writer.close()
     log_evaluation(client, run_id, workspace)
-    with answering():
+    with mlflow_errors_as_one_line():
         client.set_tag(run_id, ORIGINAL, original)  # last, so that a half-made one is not taken for whole
     end_run(client, run_id)
     return run_id

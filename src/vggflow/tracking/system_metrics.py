@@ -9,7 +9,7 @@ import psutil
 from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
-from vggflow.tracking.points import MetricWriter
+from vggflow.tracking.metric_writer import MetricWriter
 
 PREFIX = "system/"
 SECONDS_TO_FIRST, SECONDS_BETWEEN = 1.0, 10.0

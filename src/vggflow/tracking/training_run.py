@@ -9,8 +9,8 @@ from mlflow import MlflowClient
 from vggflow.errors import VggflowError
 from vggflow.settings import Settings
 from vggflow.tracking import runs, system_metrics
-from vggflow.tracking.connection import answering, experiment_id
-from vggflow.tracking.points import SECONDS_TO_WAIT_AT_END, MetricWriter
+from vggflow.tracking.connection import experiment_id, mlflow_errors_as_one_line
+from vggflow.tracking.metric_writer import SECONDS_TO_WAIT_AT_END, MetricWriter
 from vggflow.training.bar import Bar
 from vggflow.training.job import STEP_VALUES, TRAINING, Facts, Results, Row
 
@@ -63,7 +63,7 @@ class TrainingRun:
     def _find_or_open(self, training: str) -> str:
         """The run that this training opened before it was killed, else a new one."""
         place = experiment_id(self._client, self._settings.registry.experiment)
-        with answering():
+        with mlflow_errors_as_one_line():
             found = self._client.search_runs([place], f"tags.`{TAG}` = '{training}'", max_results=1)
         if not found:
             return runs.open_run(self._client, place, self._name, {"stage": "train", TAG: training})

@@ -23,7 +23,7 @@ from vggflow.console import err, say
 from vggflow.errors import UsageError, VggflowError
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import connection
-from vggflow.tracking.connection import answering
+from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.permissions import Server
 from vggflow.tracking.roles import ROLES
 from vggflow.workspace import find
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """The program; returns its exit code."""
     try:
-        with answering():
+        with mlflow_errors_as_one_line():
             _run(_parser().parse_args())
     except VggflowError as error:
         err.print(f"vggflow: {error}", markup=False)

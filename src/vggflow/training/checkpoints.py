@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from vggflow import console
 from vggflow.errors import VggflowError
-from vggflow.locks import exclusive, if_free
-from vggflow.training import array_files
-from vggflow.training.array_files import Arrays
+from vggflow.features import array_files
+from vggflow.features.array_files import Arrays
+from vggflow.processes.locks import exclusive, if_free
 from vggflow.training.job import STEP_VALUES, Row
 
 CHECKPOINT = "checkpoint.npz"

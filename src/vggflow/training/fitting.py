@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from vggflow.data.batches import Rows
-from vggflow.models import heads
+from vggflow.features.array_files import Arrays
+from vggflow.models import cut, heads
+from vggflow.models.batches import Rows
 from vggflow.models.files import ModelInfo
-from vggflow.training import checkpoints, phases, prefix
-from vggflow.training.array_files import Arrays
-from vggflow.training.calibration import fit_temperature
+from vggflow.training import checkpoints, phases
 from vggflow.training.checkpoints import Checkpoints, Progress
+from vggflow.training.fit_temperature import fit_temperature
 from vggflow.training.hardware import explaining_lack_of_memory
 from vggflow.training.job import TRAINING, Observer, Row, Trained, TrainingJob
 from vggflow.training.learner import Data, Learner, predict
@@ -147,7 +147,7 @@ def _layers(setup: Setup, plans: Sequence[Plan]) -> list[keras.layers.Layer]:
 
 def _calibrate(setup: Setup, valid: Rows) -> dict[str, float]:
     """Fits the temperature; also says how the model that the training leaves does on valid."""
-    network = prefix.suffix(setup.model, setup.inputs.cut(setup.plans[-1]), heads.PREDICTIONS)
+    network = cut.suffix(setup.model, setup.inputs.cut(setup.plans[-1]), heads.PREDICTIONS)
     size = setup.job.settings.train.batch_size
     with explaining_lack_of_memory("train.batch_size", size, setup.hardware.kind):
         logits = predict(network, valid, size)

@@ -12,14 +12,15 @@ import PIL
 
 from vggflow import console
 from vggflow.data import images as decoder
-from vggflow.data.batches import Decoding, Examples, Rows, Shape
 from vggflow.errors import VggflowError
+from vggflow.features.compute import PIXELS, Extraction, Report
+from vggflow.features.limit import contents, evict, held_bytes
+from vggflow.features.store import Kind, Store
+from vggflow.models import cut as prefix
+from vggflow.models.batches import Decoding, Examples, Rows, Shape
 from vggflow.settings import FeatureSettings, Phase, TrainSettings
-from vggflow.training import arithmetic, augmentation, prefix
+from vggflow.training import arithmetic, augmentation
 from vggflow.training.checkpoints import digest
-from vggflow.training.extraction import PIXELS, Extraction, Report
-from vggflow.training.feature_cache import contents, evict, held_bytes
-from vggflow.training.features import Kind, Store
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.phases import Plan
 

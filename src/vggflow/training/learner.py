@@ -11,8 +11,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from vggflow.data.batches import Batches, Rows, order
 from vggflow.errors import SettingsError
+from vggflow.models.batches import Batches, Rows, order
 from vggflow.models.finite import are_finite, layers_not_finite
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import Phase, TrainSettings

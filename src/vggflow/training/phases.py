@@ -9,9 +9,9 @@ import keras
 
 from vggflow.errors import SettingsError
 from vggflow.models.builder import frozen_layers
+from vggflow.models.cut import cheapest_cut
 from vggflow.settings import Phase
 from vggflow.training.job import Row
-from vggflow.training.prefix import cheapest_cut
 
 
 @dataclass(frozen=True)

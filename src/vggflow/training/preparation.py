@@ -9,11 +9,11 @@ import scipy
 from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
-from vggflow.data.batches import Examples, Shape, examples
+from vggflow.features.compute import Report
 from vggflow.models import builder
+from vggflow.models.batches import Examples, Shape, examples
 from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
-from vggflow.training.extraction import Report
 from vggflow.training.hardware import Hardware
 from vggflow.training.inputs import Cache, Inputs, reading
 from vggflow.training.job import TrainingJob

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from made_pictures import encode, picture
 from PIL import Image
 
-from vggflow.data.fingerprint import fingerprint
 from vggflow.data.images import ImageError, decode, load, open_image, pixels
-from vggflow.data.inspection import inspect
+from vggflow.gate.fingerprint import fingerprint
+from vggflow.gate.inspect_file import inspect
 
 FORMATS = {
     "JPEG": ["RGB", "L", "CMYK"],
@@ -101,7 +101,7 @@ def test_gate_and_decoder_agree_on_damaged_images(tmp_path_factory, file):
 @settings(max_examples=2500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(file=files())
 def test_gate_and_training_agree_on_thousands_of_damaged_images(tmp_path_factory, file):
-    from vggflow.data import batches
+    from vggflow.models import batches
 
     def batch(path: Path, sha256: str) -> np.ndarray:
         """The image as training's batches are filled with it."""

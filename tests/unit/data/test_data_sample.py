@@ -4,8 +4,8 @@ import pytest
 from made_pictures import grow, jpeg
 
 from vggflow.data.sample import take_sample
-from vggflow.data.scanning import scan
 from vggflow.errors import DataError
+from vggflow.gate.scan import scan
 
 
 def test_a_sample_has_so_many_images_of_each_class_and_split(tmp_path):

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vggflow.evaluation import explain, explain_plot
+from vggflow.evaluation import explain
 from vggflow.models import builder, reference
 from vggflow.models.files import ModelInfo
+from vggflow.report import explain_plot
 from vggflow.settings import ModelSettings
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)

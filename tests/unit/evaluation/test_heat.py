@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from vggflow.errors import VggflowError
-from vggflow.evaluation.heat import looking, looking_apart
-from vggflow.evaluation.pictures import heat_map, thumbnail
+from vggflow.evaluation.heat import heat_maps, heat_maps_in_process
+from vggflow.report.pictures import heat_map, thumbnail
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_each_image_has_its_picture_as_the_network_sees_it_and_a_heat_map(model_
     for name, image in (("half", half), ("noise", noise)):
         image.save(tmp_path / f"{name}.png")
     asked = [(tmp_path / "half.png", "cats"), (tmp_path / "noise.png", "dogs")]
-    looked = looking(model_path)(asked)
+    looked = heat_maps(model_path)(asked)
     assert [seen.picture.shape for seen in looked] == [(160, 160, 3)] * 2
     assert looked[0].picture.min() > 200, "cropped to the white middle, as for the network"
     for seen in looked:
@@ -45,23 +45,23 @@ def test_each_image_has_its_picture_as_the_network_sees_it_and_a_heat_map(model_
 def test_a_process_of_its_own_sees_the_same_and_says_why_it_cannot(model_path, tmp_path):
     Image.new("RGB", (64, 64), "navy").save(tmp_path / "sea.png")
     (here,), (apart,) = (
-        look(model_path)([(tmp_path / "sea.png", "dogs")]) for look in (looking, looking_apart)
+        look(model_path)([(tmp_path / "sea.png", "dogs")]) for look in (heat_maps, heat_maps_in_process)
     )
     assert np.array_equal(here.picture, apart.picture)
     assert np.allclose(here.heat, apart.heat, atol=1e-5)
     with pytest.raises(VggflowError, match=r"no heat maps of .*gone"):
-        looking_apart(tmp_path / "gone.keras")([(tmp_path / "sea.png", "dogs")])
+        heat_maps_in_process(tmp_path / "gone.keras")([(tmp_path / "sea.png", "dogs")])
 
 
 def test_a_heat_map_changes_the_picture_where_it_is_hot(tmp_path):
     import base64
     import io
 
-    from vggflow.evaluation.heat import Looked
+    from vggflow.evaluation.heat import HeatMap
 
     heat = np.zeros((4, 4))
     heat[:, 3] = 1.0
-    address = heat_map(Looked(np.full((160, 160, 3), 100, np.uint8), heat))
+    address = heat_map(HeatMap(np.full((160, 160, 3), 100, np.uint8), heat))
     drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))), dtype=float)
     assert drawn[:, 150].mean() > drawn[:, 10].mean() + 50
 
@@ -75,6 +75,6 @@ def test_a_thumbnail_is_small_and_upright_and_a_lost_file_has_none(tmp_path):
 
 
 def test_the_page_does_not_import_keras_by_itself():
-    code = "import sys, vggflow.evaluation.report; print('keras' in sys.modules, 'tensorflow' in sys.modules)"
+    code = "import sys, vggflow.report.write; print('keras' in sys.modules, 'tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.stages import Frame, StageFailed, TimeIsUp, run_dvc_stage
+from flows.dvc_stage import StageFailed, StageLimits, TimeIsUp, run_dvc_stage
 from vggflow.workspace import Workspace, init
 
 PIPELINE = """stages:
@@ -41,21 +41,22 @@ def test_a_stage_is_stopped_when_its_time_is_up(running: Running) -> None:
     workspace = running("sleep 60")
     began = time.monotonic()
     with pytest.raises(TimeIsUp, match="all the time"):
-        run_dvc_stage(workspace, "validate", lambda line: None, Frame(deadline=began + 5))
+        run_dvc_stage(workspace, "validate", lambda line: None, StageLimits(deadline=began + 5))
     assert 5 <= time.monotonic() - began < 30
 
 
 def test_a_stage_that_ends_in_time_is_left_alone(running: Running) -> None:
     workspace = running("echo done")
     assert (
-        run_dvc_stage(workspace, "validate", lambda line: None, Frame(deadline=time.monotonic() + 60)) is None
+        run_dvc_stage(workspace, "validate", lambda line: None, StageLimits(deadline=time.monotonic() + 60))
+        is None
     )
 
 
 def test_a_stage_that_fails_says_what_it_said_last(running: Running) -> None:
     workspace = running("sh -c 'echo no such luck; exit 3'")
     with pytest.raises(StageFailed) as failed:
-        run_dvc_stage(workspace, "validate", lambda line: None, Frame())
+        run_dvc_stage(workspace, "validate", lambda line: None, StageLimits())
     assert (failed.value.exit_code, failed.value.retry) == (1, True)
 
 
@@ -63,5 +64,5 @@ def test_a_pipeline_that_dvc_can_not_read_is_not_tried_again(running: Running) -
     workspace = running("true")
     (workspace.root / "dvc.yaml").write_text("stages: {validate: {cmd: x, depz: [a]}}")
     with pytest.raises(StageFailed, match=r"dvc.yaml' validation failed: mend the file") as failed:
-        run_dvc_stage(workspace, "validate", lambda line: None, Frame())
+        run_dvc_stage(workspace, "validate", lambda line: None, StageLimits())
     assert (failed.value.exit_code, failed.value.retry) == (2, False)

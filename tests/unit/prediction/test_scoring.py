@@ -9,6 +9,7 @@ import pytest
 
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
+from vggflow.gate.scan import scan
 from vggflow.models.files import WEIGHTS_MEMBER
 from vggflow.prediction import table
 from vggflow.prediction.predictor import Predictor
@@ -30,7 +31,7 @@ def data_folder(tmp_path, images):
 
 
 def test_a_clean_process_gives_the_same_table_as_this_one(model_path, data_folder, tmp_path):
-    manifest = manifests.scan(data_folder)
+    manifest = scan(data_folder)
     manifests.write(manifest, tmp_path / "manifest.parquet")
     arguments = [model_path, tmp_path / "manifest.parquet", data_folder, tmp_path / "out.parquet"]
     program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
@@ -46,7 +47,7 @@ def test_a_clean_process_gives_the_same_table_as_this_one(model_path, data_folde
 
 
 def test_a_model_that_is_missing_ends_the_process_with_one_line(tmp_path, data_folder):
-    manifests.write(manifests.scan(data_folder), tmp_path / "manifest.parquet")
+    manifests.write(scan(data_folder), tmp_path / "manifest.parquet")
     arguments = [
         tmp_path / "none.keras",
         tmp_path / "manifest.parquet",
@@ -61,19 +62,19 @@ def test_a_model_that_is_missing_ends_the_process_with_one_line(tmp_path, data_f
 
 
 def test_a_split_without_usable_images_is_an_error(model_path, data_folder):
-    nothing = manifests.labelled(manifests.scan(data_folder), "valid").iloc[:0]
+    nothing = manifests.labelled(scan(data_folder), "valid").iloc[:0]
     with pytest.raises(DataError, match="no usable images to score"):
         score(Predictor(model_path), nothing, data_folder)
 
 
 def test_labels_are_the_most_probable_classes(model_path, data_folder):
-    images = manifests.labelled(manifests.scan(data_folder), "test")
+    images = manifests.labelled(scan(data_folder), "test")
     predictions = table.make(images, np.array([[0.4, 0.6], [0.7, 0.3]]), ("cats", "dogs"))
     assert list(table.labels(predictions)) == ["dogs", "cats"]
 
 
 def test_probabilities_of_a_class_that_the_table_lacks_are_refused(model_path, data_folder):
-    images = manifests.labelled(manifests.scan(data_folder), "test")
+    images = manifests.labelled(scan(data_folder), "test")
     predictions = table.make(images, np.full((2, 2), 0.5), ("cats", "dogs"))
     with pytest.raises(DataError, match="no class hens"):
         table.probabilities(predictions, ("cats", "hens"))
@@ -100,7 +101,7 @@ def test_a_model_that_does_not_answer_with_numbers_is_unfit(model_path, data_fol
         for name in before.namelist():
             weights = (tmp_path / "model.weights.h5").read_bytes()
             after.writestr(name, weights if name == WEIGHTS_MEMBER else before.read(name))
-    manifests.write(manifests.scan(data_folder), tmp_path / "manifest.parquet")
+    manifests.write(scan(data_folder), tmp_path / "manifest.parquet")
     arguments = [tmp_path / name for name in ("model.keras", "manifest.parquet", "data", "out.parquet")]
     program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
     done = subprocess.run(program, capture_output=True, text=True)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from vggflow.errors import VggflowError
-from vggflow.stack import ending, supervisor
+from vggflow.stack import end_programs, supervisor
 from vggflow.stack.supervisor import Program, supervising
 
 # Says who it is and who its child is, then waits; the child would not end by itself.
@@ -77,21 +77,21 @@ def test_what_a_dead_program_left_in_its_session_is_ended(tmp_path: Path) -> Non
     said = tmp_path / "pids"
     script = PARENT.replace(", start_new_session=True", "")
     leader = subprocess.Popen([sys.executable, "-c", script, str(said)], start_new_session=True)
-    recorded = ending.running("leader", leader.pid, signal.SIGTERM)
+    recorded = end_programs.running("leader", leader.pid, signal.SIGTERM)
     _wait(lambda: said.exists() and len(said.read_text().split()) == 2)
     child = _pids(tmp_path)[1]
     leader.kill()
     leader.wait()
     assert _alive(child)
-    assert ending.end(recorded)
+    assert end_programs.end(recorded)
     assert not _alive(child)
-    assert not ending.end(recorded)
+    assert not end_programs.end(recorded)
 
 
 def test_a_program_gets_the_time_that_it_needs_to_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ending, "SECONDS_FOR_THE_REST", 0.5)
+    monkeypatch.setattr(end_programs, "SECONDS_FOR_THE_REST", 0.5)
     slow = "import signal, sys, time; from pathlib import Path; done = Path(sys.argv[1]);" + (
         "signal.signal(signal.SIGINT, lambda *_: (time.sleep(3), done.touch(), sys.exit()));"
         "signal.signal(signal.SIGTERM, lambda *_: None); Path(sys.argv[2]).touch(); time.sleep(600)"
@@ -105,7 +105,7 @@ def test_a_program_gets_the_time_that_it_needs_to_end(
         signal.SIGINT,
         seconds_to_end=20.0,
     )
-    monkeypatch.setattr(ending, "SECONDS_TO_END", 0.5)
+    monkeypatch.setattr(end_programs, "SECONDS_TO_END", 0.5)
     with supervising(tmp_path) as running:
         running.start(database)
         running.wait(database)

@@ -8,7 +8,7 @@ from tiny import TINY
 
 from vggflow.errors import SettingsError, UsageError
 from vggflow.settings import parse
-from vggflow.tracking import ledger, limits
+from vggflow.tracking import champions, limits
 from vggflow.tracking.runs import metric_key
 
 
@@ -46,10 +46,10 @@ def test_the_longest_reason_of_quotes_by_the_longest_name_fits_into_the_tag_of_a
         "rollback.by": "\\" * limits.PERSON,
         "rollback.by.kind": "authenticated",
         "rollback.run": "f" * 32,
-        ledger.WITHDRAWS: "1000000",
-        ledger.RETURNS: "1000000",
+        champions.TAKES_BACK: "1000000",
+        champions.RETURNS: "1000000",
     }
-    assert 4_400 < len(ledger._written(about, at="2026-11-21T03:10:00.000Z")) < limits.REGISTERED_MODEL_TAG
+    assert 4_400 < len(champions._written(about, at="2026-11-21T03:10:00.000Z")) < limits.REGISTERED_MODEL_TAG
 
 
 def test_metrics_of_classes_with_long_names_in_another_script_stay_apart() -> None:

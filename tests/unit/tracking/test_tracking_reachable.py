@@ -10,8 +10,8 @@ from threading import Thread
 
 import pytest
 
+from vggflow.environment import PATIENT
 from vggflow.tracking import reachable
-from vggflow.tracking.address import PATIENT
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def closed() -> int:
 
 
 @pytest.fixture(params=[200, 401, 503])
-def answering(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
+def mlflow_errors_as_one_line(request: pytest.FixtureRequest) -> Iterator[tuple[int, int]]:
     """The port of a server, and the only status that it knows."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -78,8 +78,10 @@ def test_a_server_that_sends_a_byte_a_second_is_not_waited_for() -> None:
         assert time.monotonic() - began < 5
 
 
-def test_a_refusal_is_an_answer_and_a_failure_is_told_at_once(answering: tuple[int, int]) -> None:
-    port, status = answering
+def test_a_refusal_is_an_answer_and_a_failure_is_told_at_once(
+    mlflow_errors_as_one_line: tuple[int, int],
+) -> None:
+    port, status = mlflow_errors_as_one_line
     said = reachable.problem(f"http://127.0.0.1:{port}")
     assert said == ('fails (HTTP 503: {"message": "database is away"})' if status == 503 else "")
 

@@ -9,7 +9,7 @@ import keras
 import pytest
 from tiny_training import draw, settings
 
-from vggflow.data import manifest as manifests
+from vggflow.gate.scan import scan
 from vggflow.training.job import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
@@ -34,7 +34,7 @@ def make_job(pictures: Path, tmp_path: Path) -> MakeJob:
         data: Path = pictures,
         **more: Any,
     ) -> TrainingJob:
-        manifest = manifests.scan(data)
+        manifest = scan(data)
         job = TrainingJob(settings(train, model), manifest, data, None, tmp_path / "state")
         return replace(job, **more)
 

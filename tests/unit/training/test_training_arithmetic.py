@@ -7,7 +7,8 @@ import pytest
 from tiny_training import HEAD, Listener, settings
 
 from vggflow import packages
-from vggflow.training import arithmetic, feature_cache, hardware
+from vggflow.features import limit
+from vggflow.training import arithmetic, hardware
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
 
@@ -101,7 +102,7 @@ def test_features_computed_under_another_switch_are_not_taken_and_the_line_names
     assert again.ends["feature_images"] == 40
     (said,) = [line for line in capfd.readouterr().err.splitlines() if "computed otherwise" in line]
     assert said.endswith("now ONEDNN_DEFAULT_FPMATH_MODE BF16; then nothing more")
-    assert len(feature_cache.contents(job.state_folder)) == 2
+    assert len(limit.contents(job.state_folder)) == 2
     third = Listener()
     fit(job, third)
     assert third.ends["feature_images"] == 0

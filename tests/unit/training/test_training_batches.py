@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from tiny_training import draw
 
-from vggflow.data import batches
 from vggflow.data import manifest as manifests
-from vggflow.data.batches import Batches, Decoding, Shape
 from vggflow.data.images import load
 from vggflow.errors import DataError
+from vggflow.gate.scan import scan
+from vggflow.models import batches
+from vggflow.models.batches import Batches, Decoding, Shape
 
 SHAPE = Shape(24, "crop")
 
@@ -21,7 +22,7 @@ def folder(tmp_path):
 
 
 def examples(folder, split="train"):
-    manifest = manifests.scan(folder)
+    manifest = scan(folder)
     return batches.examples(manifest, split, manifests.class_names(manifest), folder)
 
 
@@ -42,7 +43,7 @@ def test_pixels_are_those_of_the_one_decoder_in_the_order_asked_for(folder):
 @pytest.mark.parametrize("damage", ["same length", "longer", "gone"])
 def test_a_file_that_changed_since_validate_is_refused_by_name(folder, damage):
     images_before = examples(folder)
-    manifest = manifests.scan(folder)
+    manifest = scan(folder)
     path = images_before.path(2)
     if damage == "gone":
         path.unlink()

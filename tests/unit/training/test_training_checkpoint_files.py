@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vggflow import locks
 from vggflow.errors import VggflowError
+from vggflow.processes import locks
 from vggflow.training import checkpoints
 from vggflow.training.checkpoints import Checkpoints, Progress
 
@@ -145,7 +145,7 @@ def test_a_lock_that_is_held_stays_whatever_its_age_and_so_does_its_checkpoint(t
 def test_who_waits_for_a_lock_that_is_removed_gets_the_one_that_others_see(tmp_path):
     path = tmp_path / "lock"
     code = (
-        "import sys; from pathlib import Path; from vggflow.locks import exclusive\n"
+        "import sys; from pathlib import Path; from vggflow.processes.locks import exclusive\n"
         "with exclusive(Path(sys.argv[1]), 'this'): print('in', flush=True); sys.stdin.read()"
     )
     with locks.if_free(path) as free:

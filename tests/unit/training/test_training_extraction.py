@@ -9,7 +9,8 @@ import pytest
 from tiny_training import HEAD, TOP, Listener, draw, settings
 
 from vggflow.errors import VggflowError
-from vggflow.training import feature_cache, features, inputs
+from vggflow.features import limit, store
+from vggflow.training import inputs
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
 
@@ -78,7 +79,7 @@ def test_a_damaged_shard_is_computed_again_with_the_same_result(make_job):
     job = make_job()
     first = rows_of(job)
     shard = next(
-        shard for entry in (job.state_folder / "features").iterdir() for shard in features.shards(entry)
+        shard for entry in (job.state_folder / "features").iterdir() for shard in store.shards(entry)
     )
     shard.path.write_bytes(shard.path.read_bytes()[:-4] + b"????")
     assert computed(job) > 0
@@ -103,38 +104,38 @@ def test_features_are_those_of_the_frozen_layers(make_job):
     job = make_job()
     setup = set_up(job)
     _, data = setup.learner_parts(0, lambda _done, _total: None)
-    from vggflow.data.batches import Decoding, Shape
-    from vggflow.training import prefix
+    from vggflow.models import cut
+    from vggflow.models.batches import Decoding, Shape
 
     pixels = Decoding(setup.train, Shape(32, "stretch")).gather(np.arange(28))
-    expected = prefix.prefix(setup.model, ["block5_pool"]).predict_on_batch(pixels)
+    expected = cut.prefix(setup.model, ["block5_pool"]).predict_on_batch(pixels)
     np.testing.assert_allclose(data.train.gather(np.arange(28)), np.asarray(expected), atol=1e-4)
 
 
 def test_old_features_make_room_for_new_ones(make_job):
     first = make_job({"phases": [TOP]})
     computed(first)
-    size = feature_cache.held_bytes(first.state_folder)
+    size = limit.held_bytes(first.state_folder)
     second = make_job({"phases": [TOP], "seed": 77}, feature_limit_bytes=int(1.3 * size))
     computed(second)
-    assert feature_cache.held_bytes(first.state_folder) <= 1.3 * size
+    assert limit.held_bytes(first.state_folder) <= 1.3 * size
     assert computed(second) == 0
 
 
 def test_old_features_make_room_where_the_disk_is_nearly_full(make_job, monkeypatch):
     first = make_job({"phases": [TOP]})
     computed(first)
-    size = feature_cache.held_bytes(first.state_folder)
+    size = limit.held_bytes(first.state_folder)
     free = inputs.DISK_TO_LEAVE_BYTES + size // 2
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     computed(make_job({"phases": [TOP], "seed": 77}))
-    assert feature_cache.held_bytes(first.state_folder) <= 1.1 * size
+    assert limit.held_bytes(first.state_folder) <= 1.1 * size
 
 
 def test_a_cache_that_is_cleared_during_the_pass_is_said_in_one_line(make_job):
     class Clearing(Listener):
         def on_features(self, done, total):
-            feature_cache.clear(job.state_folder)
+            limit.clear(job.state_folder)
 
     job = make_job({"phases": [TOP]})
     with pytest.raises(VggflowError, match="was removed while features were computed") as error:

@@ -8,10 +8,10 @@ import pytest
 from tiny_training import HEAD, TOP, Listener, comparable, draw, settings
 
 from vggflow.errors import DataError, SettingsError
+from vggflow.features import limit
 from vggflow.models import builder, files, heads
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import parse
-from vggflow.training import feature_cache
 from vggflow.training.fitting import discard_checkpoint, fit
 from vggflow.training.learner import Learner, log_loss
 from vggflow.training.preparation import set_up
@@ -26,12 +26,12 @@ def model_bytes(trained, folder):
 @pytest.fixture(scope="module")
 def trained(pictures, tmp_path_factory):
     """One training of two phases, and what its observer heard."""
-    from vggflow.data import manifest as manifests
+    from vggflow.gate.scan import scan
     from vggflow.training.job import TrainingJob
 
     listener = Listener()
     state = tmp_path_factory.mktemp("trained")
-    job = TrainingJob(settings(), manifests.scan(pictures), pictures, None, state)
+    job = TrainingJob(settings(), scan(pictures), pictures, None, state)
     return fit(job, listener), listener, job
 
 
@@ -86,7 +86,7 @@ def test_the_measures_on_valid_are_those_of_keras(trained, make_job):
 
 
 def decoded(setup):
-    from vggflow.data.batches import Decoding, Shape
+    from vggflow.models.batches import Decoding, Shape
 
     return Decoding(setup.valid, Shape(32, "stretch")).gather(np.arange(len(setup.valid)))
 
@@ -184,7 +184,7 @@ def test_a_phase_that_changes_layers_before_a_later_cut_makes_new_features(make_
     job = make_job({"phases": phases})
     cached = fit(job, listener)
     assert listener.ends["feature_images"] == 80
-    assert len(feature_cache.contents(job.state_folder)) == 2, "features were computed that nobody reads"
+    assert len(limit.contents(job.state_folder)) == 2, "features were computed that nobody reads"
     uncached = fit(make_job({"phases": phases, "features": {"cache": "off"}}), Listener())
     assert cached.history[1]["loss"] == pytest.approx(uncached.history[1]["loss"], abs=1e-4)
 

@@ -115,7 +115,7 @@ def test_jax_compiles_augmented_networks_too(make_job):
 
 
 def test_jax_takes_memory_as_needed_and_repeats(tmp_path):
-    code = "from vggflow import engine; engine.start('jax'); import os, jax; jax.devices()\n"
+    code = "from vggflow.models import start_keras; start_keras.start('jax'); import os, jax; jax.devices()\n"
     code += "print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'], os.environ['XLA_FLAGS'])"
     given = {name: value for name, value in os.environ.items() if name not in ("KERAS_BACKEND", "XLA_FLAGS")}
     ran = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from tiny_training import HEAD, TOP, Listener
 
 from vggflow.errors import SettingsError
-from vggflow.training.calibration import fit_temperature
+from vggflow.training.fit_temperature import fit_temperature
 from vggflow.training.fitting import fit
 from vggflow.training.probe import probe_accuracy
 from vggflow.training.rate_search import draw, find_learning_rate, suggest

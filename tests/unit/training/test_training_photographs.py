@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny_training import Listener, settings
 
-from vggflow.data import manifest as manifests
-from vggflow.data.batches import Decoding, Shape, examples
+from vggflow.gate.scan import scan
+from vggflow.models.batches import Decoding, Shape, examples
 from vggflow.models.probabilities import class_probabilities
 from vggflow.training.fitting import fit
 from vggflow.training.job import TrainingJob
@@ -36,7 +36,7 @@ def test_cats_and_dogs_are_told_apart(tmp_path):
         "phases": phases,
         "backend": keras.backend.backend(),
     }
-    manifest = manifests.scan(data)
+    manifest = scan(data)
     job = TrainingJob(settings(train, model), manifest, data, weights.parent, tmp_path)
     trained = fit(job, Listener())
     test = examples(manifest, "test", trained.info.class_names, data)

@@ -51,11 +51,11 @@ def reference(pictures, tmp_path_factory):
     """The history, the model and the steps of a training that nobody interrupted."""
     from tiny_training import settings
 
-    from vggflow.data import manifest as manifests
+    from vggflow.gate.scan import scan
     from vggflow.training.job import TrainingJob
 
     folder = tmp_path_factory.mktemp("reference")
-    job = TrainingJob(settings({"phases": PHASES}, MODEL), manifests.scan(pictures), pictures, None, folder)
+    job = TrainingJob(settings({"phases": PHASES}, MODEL), scan(pictures), pictures, None, folder)
     listener = Listener()
     trained = fit(job, listener)
     return comparable(trained.history), digest(trained, folder), job, listener.steps

@@ -6,7 +6,7 @@ from pathlib import Path
 import tensorflow as tf
 from tiny_training import Listener, settings
 
-from vggflow.data import manifest as manifests
+from vggflow.gate.scan import scan
 from vggflow.training.fitting import fit
 from vggflow.training.job import TrainingJob
 
@@ -17,7 +17,7 @@ folder, pictures = Path(sys.argv[1]), Path(sys.argv[2])
 chosen = settings({"batch_size": 6, "class_weights": "balanced"})
 histories = []
 for devices in (("CPU:0",), ("CPU:0", "CPU:1")):
-    job = TrainingJob(chosen, manifests.scan(pictures), pictures, None, folder / str(len(devices)), devices)
+    job = TrainingJob(chosen, scan(pictures), pictures, None, folder / str(len(devices)), devices)
     trained = fit(job, Listener())
     assert trained.facts["devices"] == len(devices)
     histories.append(trained.history)

@@ -1,0 +1,124 @@
+"""What people see on the page of a run: a summary, links, a table per stage."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from prefect import get_run_logger
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+
+from vggflow import artifacts
+from vggflow.credentials import hide_in
+from vggflow.files import read_json
+from vggflow.processes.stage import Outcome
+from vggflow.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vggflow.commands.promotion_acts import Promotion
+    from vggflow.tracking.gate_pages import Pages
+
+UP_TO_DATE = "up to date"
+Rows = list[dict[str, Any]]
+
+
+def key(workspace: Workspace, what: str) -> str:
+    """The key of an artifact, under which Prefect keeps its history: lower case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{workspace.name}-{what}".lower()).strip("-")
+
+
+def show_table(workspace: Workspace, stage: str) -> None:
+    """Shows what a stage found, whether it ran now or its results were restored."""
+    rows = {"validate": _problems, "train": _epochs, "evaluate": _classes}[stage](workspace)
+    if rows:
+        _create(create_table_artifact, rows, workspace, stage)
+
+
+def show_decision(workspace: Workspace, promotion: "Promotion") -> None:
+    """Shows every rule of the promotion gate and what it said."""
+    if promotion.decision:
+        rows = [
+            {"rule": check.rule, "passed": check.passed, "severity": check.severity, "says": check.says}
+            for check in promotion.decision.checks
+        ]
+        _create(create_table_artifact, rows, workspace, "promote")
+
+
+def decision(promotion: "Promotion") -> str:
+    """The rules and what they found, where the record is, and what a person runs, where one is waited for."""
+    found = [promotion.decision.to_markdown()] if promotion.decision else []
+    if promotion.record:
+        at = f"<{promotion.record}>" if promotion.record.startswith("http") else promotion.record
+        found.append(f"Evidence: {at}")
+    if promotion.command:
+        found.append(f"A person decides, in the workspace:\n\n```\n{promotion.command}\n```")
+    return "\n\n".join(found)
+
+
+def show_summary(workspace: Workspace, state: State[Any], parts: Sequence[str]) -> None:
+    """Shows how the run ended, why, and what else is worth knowing."""
+    text = "\n\n".join([f"# {state.name}", state.message or "", *filter(None, parts)])
+    _create(create_markdown_artifact, text + "\n", workspace, "summary")
+
+
+def stages(ran: dict[str, Outcome | None]) -> str:
+    """A table of the stages: what each said, or that it was up to date."""
+    rows = [f"| {stage} | {outcome.message if outcome else UP_TO_DATE} |" for stage, outcome in ran.items()]
+    return "\n".join(["| stage | |", "|---|---|", *rows])
+
+
+def links(pages: "Pages") -> str:
+    """The pages in MLflow, as far as there are any."""
+    named = {
+        "MLflow run": pages.run,
+        "evaluation report": pages.evaluation,
+        "data report": pages.data_report,
+        "Data Docs": pages.data_docs,
+    }
+    return " · ".join(f"[{text}]({address})" for text, address in named.items() if address)
+
+
+def _create(create: Any, content: Any, workspace: Workspace, what: str) -> None:
+    """An artifact that the server does not take costs a line in the log, not the run."""
+    try:
+        create(hide_in(content), key=key(workspace, what))
+    except httpx.HTTPError as error:
+        get_run_logger().warning("the page of this run lacks %r: %s", what, error)
+
+
+def _problems(workspace: Workspace) -> Rows:
+    path = workspace.path(artifacts.VALIDATION_RESULT)
+    if not path.exists():
+        return []
+    result = read_json(path)
+    found = [
+        {
+            "severity": problem["severity"],
+            "expectation": problem["expectation"],
+            "files": len(problem["paths"]),
+            "what": problem["message"],
+        }
+        for problem in result["problems"]
+    ]
+    return found or [{"severity": "none", "expectation": "all", "files": 0, "what": result["verdict"]}]
+
+
+def _epochs(workspace: Workspace) -> Rows:
+    path = workspace.path(artifacts.HISTORY)
+    shown = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+    rows = read_json(path) if path.exists() else []
+    return [{name: _short(row[name]) for name in shown if name in row} for row in rows]
+
+
+def _classes(workspace: Workspace) -> Rows:
+    path = workspace.path(artifacts.METRICS)
+    metrics = read_json(path) if path.exists() else {"per_class": {}}
+    return [
+        {"class": name, **{what: _short(value) for what, value in scores.items()}}
+        for name, scores in metrics["per_class"].items()
+    ]
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -1,0 +1,91 @@
+"""`vggflow evaluate`: measures the trained model on the test images."""
+
+from typing import Any
+
+import typer
+
+from vggflow import artifacts, console, files
+from vggflow.commands import options
+from vggflow.models import start_keras
+from vggflow.processes import stage_inputs
+from vggflow.processes.stage import Outcome
+from vggflow.workspace import Workspace
+
+
+def command(context: typer.Context) -> None:
+    """Measures the trained model on the test images."""
+    options.run_stage(options.workspace(context), "evaluate", evaluate)
+
+
+def evaluate(workspace: Workspace) -> Outcome:
+    """Measures the trained model on test, or on valid where no test image has a label: into files and the run."""
+    with stage_inputs.unchanged(workspace, "evaluate"):
+        return _evaluate(workspace)
+
+
+def _evaluate(workspace: Workspace) -> Outcome:
+    start_keras.start()
+    from vggflow.data import manifest as manifests
+    from vggflow.evaluation import metrics
+    from vggflow.prediction import scoring, table
+    from vggflow.prediction.predictor import Predictor
+    from vggflow.report import plots
+    from vggflow.tracking import connection, lineage, runs
+
+    settings = workspace.settings()
+    snapshot = lineage.of_evaluation(workspace)
+    manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    manifests.refuse_other(
+        workspace.path(artifacts.MANIFEST_DIGEST),
+        manifest,
+        known=stage_inputs.depends_on(workspace, "evaluate", str(artifacts.MANIFEST_DIGEST)),
+    )
+    images = manifests.labelled(manifest, manifests.evaluation_split(manifest))
+    predictor = Predictor(workspace.path(artifacts.MODEL))
+    with console.progress("evaluate") as advance:
+        data = workspace.path(artifacts.DATA)
+        predictions = scoring.score(predictor, images, data, settings.evaluate.batch_size, advance)
+    table.write(predictions, workspace.path(artifacts.PREDICTIONS))
+    info, history = predictor.info, files.read_json(workspace.path(artifacts.HISTORY))
+    numbers = {"split": manifests.evaluation_split(manifest)}
+    numbers |= metrics.measure(predictions, info.class_names, info.temperature)
+    files.write_json(workspace.path(artifacts.METRICS), numbers)
+    files.write_json(
+        workspace.path(artifacts.EVALUATION_RUN),
+        {"evaluated": lineage.evaluated(workspace), lineage.FOLDER: snapshot.to_dict()},
+    )
+    plots.draw_all(predictions, info.class_names, history, workspace.path(artifacts.PLOTS), info.temperature)
+    _write_page(workspace, manifest, predictions, info)
+    run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
+    client = connection.connect(workspace)
+    if runs.exists(client, run_id):
+        runs.log_evaluation(client, run_id, workspace)
+    where = {"test": "of test", "valid": "of valid (no labelled test images: promotion is up to a person)"}
+    message = f"accuracy {numbers['accuracy']:.1%} on {len(predictions)} images {where[numbers['split']]}"
+    return Outcome(0, message, paths={"report": str(artifacts.EVALUATION_REPORT)})
+
+
+def _write_page(workspace: Workspace, manifest: Any, predictions: Any, info: Any) -> None:
+    """The page that a person reads: measures, figures, and the worst mistakes with what the model looked at."""
+    from vggflow.data import manifest as manifests
+    from vggflow.evaluation import heat
+    from vggflow.promotion import comparison
+    from vggflow.report import page
+    from vggflow.report import write as report
+    from vggflow.tracking import lineage
+
+    model = workspace.path(artifacts.MODEL)
+    images = manifests.labelled(manifest, manifests.evaluation_split(manifest))
+    megabytes = model.stat().st_size / 1e6
+    side = comparison.Side(predictions, info.class_names, megabytes, temperature=info.temperature)
+    compared = comparison.compare(side, None, manifests.digest(manifest), images)
+    history = files.read_json(workspace.path(artifacts.HISTORY))
+    content = page.Page(
+        lineage.run_name(workspace),
+        compared,
+        images,
+        workspace.path(artifacts.DATA),
+        history=history,
+        heat_maps=heat.heat_maps(model),
+    )
+    report.write(content, workspace.path(artifacts.EVALUATION_REPORT))

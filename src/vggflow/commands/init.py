@@ -1,0 +1,41 @@
+"""`vggflow init`: makes a workspace."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vggflow.console import say, tell
+from vggflow.errors import UsageError
+from vggflow.versioning import git_state
+from vggflow.workspace import init, recipes
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="The folder to make.")] = Path(),
+    recipe: Annotated[str, typer.Option(help="What params.yaml starts from.")] = "two-phase",
+    sample: Annotated[
+        bool, typer.Option("--sample", help="With the embedded digits and start weights.")
+    ] = False,
+    nested: Annotated[
+        bool, typer.Option("--nested", help="A repository of its own also inside another one.")
+    ] = False,
+) -> None:
+    """Makes a workspace: git, DVC, a DVC remote beside it, settings."""
+    if recipe not in recipes():
+        raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
+    if not nested:
+        git_state.refuse_nesting(folder, ask=typer.confirm if sys.stdin.isatty() else None)
+    if sample:
+        from vggflow.sample import workspace as digits
+
+        tell("making start weights from the digits 0 to 4 (about 20 s)")
+        workspace = digits.make(folder)
+    else:
+        workspace = init(folder, recipe)
+    remote = workspace.dvc("remote", "list").split()
+    say(f"workspace {workspace.root}")
+    say(f"DVC remote {remote[1] if len(remote) > 1 else 'none'}")
+    step = "vggflow retrain" if sample else "vggflow data import FOLDER"
+    say(f"next: cd {folder} && {step}" if folder != Path() else f"next: {step}")

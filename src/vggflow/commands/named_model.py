@@ -1,0 +1,124 @@
+"""The model that a person names: a file, the champion, a version, a builder.
+
+A model is named by a `.keras` file, `champion`, `challenger`, the number of a champion (`3`), of a candidate
+(`candidate:3`), or `builder:keras` and `builder:sequential`: the workspace's settings with that builder, untrained.
+Files need no workspace, everything else does.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from vggflow import artifacts, settings
+from vggflow.errors import DataError, UsageError
+from vggflow.settings import ModelSettings, Phase, Settings
+from vggflow.workspace import Workspace, find, recipe_text
+
+if TYPE_CHECKING:
+    from vggflow.tracking.registry import Version
+
+BUILDER = "builder:"
+CANDIDATE = "candidate:"
+BUILDERS = ("keras", "sequential")
+
+
+@contextmanager
+def located(folder: Path, name: str) -> Iterator[Path]:
+    """The `.keras` file of a model for the time of the block.
+
+    Raises:
+        UsageError: nothing goes by this name.
+    """
+    if name.startswith(BUILDER):
+        with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:
+            yield _built(find(folder), name.removeprefix(BUILDER), Path(temporary) / "model.keras")
+    elif _is_file(name):
+        yield Path(name)
+    else:
+        version = _registered(folder, name)
+        from vggflow.tracking import registry
+
+        with registry.model_file(version) as path:
+            yield path
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith(".keras") or Path(name).is_file()
+
+
+def _registered(folder: Path, name: str) -> "Version":
+    from vggflow.tracking import connection, registry
+
+    number = name.removeprefix(CANDIDATE)
+    # "0" to "9" only: isdigit() also takes digits such as "²", which int() refuses.
+    is_number = number.isascii() and number.isdigit()
+    if name not in (registry.CHAMPION, registry.CHALLENGER) and not is_number:
+        raise UsageError(
+            f"no model {name!r}: name a .keras file, champion, challenger, a version such as 3 or candidate:3, "
+            "builder:keras or builder:sequential"
+        )
+    workspace = find(folder)
+    names = workspace.settings().registry
+    of_candidates = name.startswith(CANDIDATE) or name == registry.CHALLENGER
+    client = connection.connect(workspace)
+    model = names.candidates if of_candidates else names.name
+    return registry.version_of(client, model, int(number) if is_number else None, name)
+
+
+def phases(folder: Path, name: str) -> tuple[Phase, ...]:
+    """How a model was trained: from the settings that the registry keeps with it."""
+    if name.startswith(BUILDER):
+        return find(folder).settings().train.phases
+    if _is_file(name):
+        return ()
+    version = _registered(folder, name)
+    from vggflow.tracking import registry
+
+    with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:
+        registry.download_lineage(version, Path(temporary))
+        return settings.load(Path(temporary) / artifacts.PARAMS).train.phases
+
+
+def _built(workspace: Workspace, builder_name: str, path: Path) -> Path:
+    from vggflow.models import builder
+    from vggflow.models import files as models
+    from vggflow.models.files import ModelInfo
+
+    chosen = workspace.settings()
+    model = _with_builder(chosen.model, builder_name)
+    classes = classes_of(workspace) or ("first", "second")
+    network = builder.build(model, classes, workspace.path(artifacts.WEIGHTS), chosen.train.seed)
+    models.save(network, ModelInfo(classes, model.image_size_px, model.resize, model.preprocessing), path)
+    return path
+
+
+def _with_builder(model: ModelSettings, name: str) -> ModelSettings:
+    if name not in BUILDERS:
+        raise UsageError(f"no builder {name!r}: choose {' or '.join(BUILDER + known for known in BUILDERS)}")
+    if name == "keras" and model.width != 1.0:
+        raise UsageError(
+            f"builder:keras has VGG16's own width, model.width is {model.width}: compare with width 1.0"
+        )
+    # Both ways of padding compute the same, and keras.applications has one of them.
+    padding = "same" if name == "keras" else model.padding
+    return ModelSettings(**{**model.model_dump(), "builder": name, "padding": padding})
+
+
+def classes_of(workspace: Workspace) -> tuple[str, ...]:
+    """The classes of the training images; none where there are no images yet."""
+    from vggflow.data import layout
+
+    try:
+        folders = layout.class_folders(workspace.path(artifacts.DATA))
+    except DataError:
+        return ()
+    return tuple(folder.class_name for folder in folders if folder.split == "train")
+
+
+def settings_of(folder: Path, recipe: str | None) -> Settings:
+    """The settings of a recipe, else of the workspace at `folder`."""
+    return settings.parse(yaml.safe_load(recipe_text(recipe)), recipe) if recipe else find(folder).settings()

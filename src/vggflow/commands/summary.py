@@ -1,0 +1,56 @@
+"""`vggflow summary`: the network's layers, shapes, counts, and what learns in each phase."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vggflow.commands import named_model, options
+from vggflow.console import out
+from vggflow.errors import UsageError
+from vggflow.models import start_keras
+from vggflow.workspace import find
+
+if TYPE_CHECKING:
+    from vggflow.models.summary import Summary
+
+
+def command(
+    context: typer.Context,
+    recipe: Annotated[str | None, typer.Option(help="A recipe; else this workspace's settings.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A .keras file, champion, challenger, or a version.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Shows the network: layers, shapes, counts, and what learns in each phase."""
+    found = summary(context.obj, recipe, model)
+    if as_json:
+        options.print_json(found.to_dict())
+        return
+    from vggflow.models.summary import render
+
+    out.print(render(found))
+
+
+def summary(folder: Path, recipe: str | None, model: str | None) -> "Summary":
+    """The layer table of a recipe, of a model, or of the settings of the workspace at `folder`.
+
+    A registered model is shown with the phases of the settings that it was trained with; a file has none.
+
+    Raises:
+        UsageError: there is no such recipe or model, or both were given.
+    """
+    if recipe and model:
+        raise UsageError(f"--recipe {recipe} and --model {model} are two networks: give one of them")
+    start_keras.start()
+    from vggflow.models import builder
+    from vggflow.models import files as models
+    from vggflow.models.summary import summarise
+
+    if model:
+        with named_model.located(folder, model) as path:
+            return summarise(models.load(path)[0], named_model.phases(folder, model))
+    chosen = named_model.settings_of(folder, recipe)
+    classes = 2 if recipe else max(2, len(named_model.classes_of(find(folder))))
+    return summarise(builder.network(chosen.model, classes, chosen.train.seed), chosen.train.phases)

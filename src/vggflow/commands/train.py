@@ -1,0 +1,181 @@
+"""`vggflow train`: fine-tunes the network in the phases of params.yaml, or tries learning rates."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vggflow import artifacts, console, files
+from vggflow.commands import options
+from vggflow.commands.validate import PASSED
+from vggflow.console import say
+from vggflow.environment import state_folder
+from vggflow.errors import DataError, DataRefused, UsageError
+from vggflow.models import start_keras
+from vggflow.processes import stage_inputs
+from vggflow.processes.locks import alone_on_devices
+from vggflow.processes.stage import Outcome
+from vggflow.settings import Settings
+from vggflow.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vggflow.training.job import TrainingJob
+    from vggflow.training.rate_search import RateCurve
+
+DRAWN = (".png", ".svg", ".pdf")
+
+
+def command(
+    context: typer.Context,
+    find_lr: Annotated[
+        bool, typer.Option("--find-lr", help="Only try learning rates: draw the loss at each, suggest one.")
+    ] = False,
+    phase: Annotated[str | None, typer.Option(help="With --find-lr: the phase; else the first.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="With --find-lr: the PNG, SVG or PDF to draw into.")
+    ] = None,
+) -> None:
+    """Fine-tunes the network in the phases of params.yaml."""
+    if not find_lr:
+        if phase or output:
+            raise UsageError("--phase and --output belong to --find-lr: add it, or leave them out")
+        options.run_stage(options.workspace(context), "train", train)
+        return
+    curve, path = find_learning_rate(options.workspace(context), phase, output)
+    found = f"learning_rate {curve.suggestion:g} suggested, from the start weights on"
+    say(f"phase {curve.phase}: {found}, curve in {path}")
+
+
+def train(workspace: Workspace) -> Outcome:
+    """Fine-tunes the network in its phases, in one MLflow run, alone on the device.
+
+    Raises:
+        DataRefused: the data gate has not passed this manifest.
+    """
+    with stage_inputs.unchanged(workspace, "train") as inputs:
+        return _train(workspace, inputs)
+
+
+def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
+    settings = workspace.settings()
+    start_keras.start(settings.train.backend)
+    from vggflow.models import files as models
+    from vggflow.tracking import connection, lineage, who
+    from vggflow.tracking.training_run import TrainingRun
+    from vggflow.training.bar import Bar
+    from vggflow.training.fitting import discard_checkpoint, fit
+
+    job = _training_job(workspace, settings)
+    snapshot = lineage.of_training(workspace, settings)
+    began = time.monotonic()
+    with alone_on_devices(), console.progress("train") as advance:
+        client = connection.connect(workspace)
+        trainer = who.asking(client)
+        bar = Bar(advance, settings.train.phases, settings.train.batch_size)
+        observer = TrainingRun(client, settings, lineage.run_name(workspace), bar)
+        with observer.closing():
+            trained = fit(job, observer)
+            inputs.refuse_changes()  # here too, so that the run is not closed as finished
+            for name in (artifacts.MODEL, artifacts.HISTORY, artifacts.RUN):
+                files.remove_halves(workspace.path(name))
+            models.save(trained.model, trained.info, workspace.path(artifacts.MODEL))
+            files.write_json(workspace.path(artifacts.HISTORY), trained.history)
+            files.write_json(
+                workspace.path(artifacts.RUN),
+                {
+                    "run_id": observer.run_id,
+                    "experiment": settings.registry.experiment,
+                    "trained_by": trainer.name,
+                    "trained_by_kind": trainer.kind,
+                    "facts": trained.facts,
+                    "results": trained.results,
+                    lineage.FOLDER: snapshot.to_dict(),
+                },
+            )
+        # Not before the run has every point: where the server stays away, the next try has only that left to do.
+        discard_checkpoint(job, trained)
+    message = (
+        f"{len(trained.history)} epochs in {time.monotonic() - began:.0f} s: {_compared(trained.results)}"
+    )
+    facts = {"run_id": observer.run_id, "phases": _phases(trained.history), "results": trained.results}
+    return Outcome(0, message, facts=facts)
+
+
+def find_learning_rate(
+    workspace: Workspace, phase: str | None, output: Path | None
+) -> "tuple[RateCurve, Path]":
+    """Tries rates on a phase and draws the loss at each; changes no result and no registry.
+
+    Raises:
+        SettingsError: there is no such phase.
+        UsageError: the file to draw into is of a kind that is not drawn.
+    """
+    if output and output.suffix not in DRAWN:
+        raise UsageError(f"{output} can't be drawn: expected a name ending in {', '.join(DRAWN)}")
+    settings = workspace.settings()
+    start_keras.start(settings.train.backend)
+    from vggflow.training import rate_search
+
+    job = _training_job(workspace, settings)
+    with alone_on_devices(), console.progress("find rate") as advance:
+        curve = rate_search.find_learning_rate(job, phase, advance)
+    path = output or workspace.path(artifacts.STATE) / f"learning-rate-{curve.phase}.png"
+    with files.replacing(path) as beside:
+        rate_search.draw(curve).savefig(beside)
+    return curve, path
+
+
+def _training_job(workspace: Workspace, settings: Settings) -> "TrainingJob":
+    """What the data gate let through, to be trained with these settings."""
+    from vggflow.data import manifest as manifests
+    from vggflow.features import limit
+    from vggflow.training.job import TrainingJob
+
+    images = manifests.read(workspace.path(artifacts.TRAINING_IMAGES))
+    manifests.refuse_other(
+        workspace.path(artifacts.TRAINING_DIGEST),
+        images,
+        known=stage_inputs.depends_on(workspace, "train", str(artifacts.TRAINING_DIGEST)),
+    )
+    _ask_gate(workspace, manifests.digest(images))
+    return TrainingJob(
+        settings,
+        images,
+        workspace.path(artifacts.DATA),
+        workspace.path(artifacts.WEIGHTS),
+        state_folder(),
+        feature_limit_bytes=limit.limit_bytes(),
+    )
+
+
+def _compared(results: Mapping[str, float]) -> str:
+    """How the model does on valid, beside what its frozen layers are worth without training."""
+    said = f"valid {results['model_val_accuracy']:.1%}"
+    if "linear_probe_val_accuracy" not in results:  # the first phase has no cached features
+        return said
+    seconds, accuracy = results["linear_probe_seconds"], results["linear_probe_val_accuracy"]
+    return f"{said} (no training, {seconds:.{0 if seconds >= 10 else 1}f} s: {accuracy:.1%})"
+
+
+def _ask_gate(workspace: Workspace, digest: str) -> None:
+    """Training is the gate's business too when somebody runs it by hand."""
+    path = workspace.path(artifacts.VALIDATION_RESULT)
+    result = files.read_json(path) if path.exists() else {}
+    if result.get("training") != digest:
+        raise DataError(f"{path} does not belong to these images: run `vggflow validate` first")
+    if result["verdict"] != PASSED:
+        raise DataRefused(
+            f"the data gate refused this data: see {path}, mend the data, run `vggflow validate` again"
+        )
+
+
+def _phases(history: Sequence[Any]) -> dict[str, dict[str, float]]:
+    """Per phase: how many epochs, and the best accuracy on valid."""
+    names = dict.fromkeys(row["phase"] for row in history)
+    rows = {name: [row for row in history if row["phase"] == name] for name in names}
+    return {
+        name: {"epochs": len(of_phase), "val_accuracy": max(row["val_accuracy"] for row in of_phase)}
+        for name, of_phase in rows.items()
+    }

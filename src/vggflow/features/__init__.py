@@ -1,0 +1,1 @@
+"""What frozen layers gave: keys, store, limit, computing."""

@@ -1,0 +1,77 @@
+"""Pictures compared pair by pair, each pair once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vggflow import packages
+from vggflow.data.parallel import for_each
+from vggflow.errors import DataError
+from vggflow.files import replacing
+from vggflow.gate.pixel_similarity import VERSION, similarity
+from vggflow.gate.scan_memory import read_memory
+
+Objects = NDArray[np.object_]
+
+
+class Likeness:
+    """How alike pictures are, by their numbers; what was compared once is remembered by their bytes.
+
+    Args:
+        files: the paths of the pictures.
+        hashes: the SHA-256 of each.
+        folder: where to remember; without one nothing is.
+    """
+
+    def __init__(self, files: Objects, hashes: Objects, folder: Path | None) -> None:
+        self._files, self._hashes = files, hashes
+        # Similarities depend on the decoder, so what another one saw is not remembered.
+        self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
+        self._before = self._remembered()
+        self._now: dict[str, float] = {}
+        self._asked: list[tuple[int, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def of(self, pairs: NDArray[np.int64]) -> Iterator[float]:
+        """The similarity of each pair of numbers, in their order.
+
+        Raises:
+            DataError: a picture can no longer be read.
+        """
+        keys = [f"{one} {other}" for one, other in self._hashes[pairs]]
+        new = [number for number, key in enumerate(keys) if self._known(key) is None]
+        compared = for_each(similarity, self._files[pairs[new]].tolist())
+        for number, key in enumerate(keys):
+            known = self._known(key)
+            value = next(compared) if known is None else known
+            if value is None:
+                files = " or ".join(self._files[pairs[number]])
+                raise DataError(f"{files} changed while it was looked at: validate again")
+            self._now[key] = value
+            self._asked.append((int(pairs[number, 0]), int(pairs[number, 1])))
+            yield value
+
+    def asked(self) -> NDArray[np.int64]:
+        """The pairs that were asked for so far, shape (N, 2), each once."""
+        return np.array(sorted(set(self._asked)), dtype=np.int64).reshape(-1, 2)
+
+    def keep(self) -> None:
+        """Remembers what this run asked for."""
+        if self._file and self._now != self._before:
+            table = pd.DataFrame({"pair": self._now.keys(), "similarity": self._now.values()})
+            with replacing(self._file) as beside:
+                table.to_parquet(beside, index=False)
+
+    def _known(self, key: str) -> float | None:
+        return self._now.get(key, self._before.get(key))
+
+    def _remembered(self) -> dict[str, float]:
+        table = read_memory(self._file) if self._file else None
+        if table is None:
+            return {}
+        return dict(zip(table["pair"].tolist(), table["similarity"].tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""How git and DVC are asked, and what they leave in a workspace."""

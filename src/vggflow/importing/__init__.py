@@ -1,0 +1,1 @@
+"""Deliveries into the data folder: sources, archives, shapes of folders, splits."""

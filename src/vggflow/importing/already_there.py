@@ -1,0 +1,74 @@
+"""What the data folder holds already, so that an image that is there stays where it is."""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vggflow.data import layout
+from vggflow.importing.splitting import group_of
+
+
+class Name(NamedTuple):
+    """What an image is called whatever its split: its class, its path below that, and its size in bytes."""
+
+    class_name: str
+    rest: PurePosixPath
+    size: int
+
+
+class ExistingImages:
+    """The labelled images of a data folder, found by name, by bytes and by group.
+
+    Args:
+        data_folder: need not be there yet.
+        names: of the images to be brought in; only files of the same sizes are ever read, once each.
+        group: the regular expression of `Shares`.
+    """
+
+    def __init__(self, data_folder: Path, names: Collection[Name], group: str | None = None) -> None:
+        self._folder = data_folder
+        self._sizes: dict[int, list[PurePosixPath]] = {name.size: [] for name in names}
+        self._bytes: dict[int, dict[bytes, list[PurePosixPath]]] = {}
+        self._groups: dict[str, str] = {}
+        self.names: set[Name] = set()
+        self.splits_of_others: set[str] = set()
+        for entry in layout.walk(data_folder):
+            path = PurePosixPath(entry.path)
+            split, class_name, *rest = (*path.parts, "", "")[: max(3, len(path.parts))]
+            if entry.status and entry.kind == "file" and split in layout.SPLITS and rest != [""]:
+                self._add(path, Name(class_name, PurePosixPath(*rest), entry.status.st_size), names, group)
+
+    def _add(self, path: PurePosixPath, name: Name, wanted: Collection[Name], group: str | None) -> None:
+        split = path.parts[0]
+        if name.size in self._sizes:
+            self._sizes[name.size].append(path)
+        if name in wanted:
+            self.names.add(name)
+        elif name.class_name != layout.UNLABELLED:
+            self.splits_of_others.add(split)
+        key = group_of(PurePosixPath(*path.parts[1:]), group)
+        if key is not None and name.class_name != layout.UNLABELLED:
+            self._groups[key] = min(split, self._groups.get(key, split))
+
+    def split_of_group(self, key: str) -> str | None:
+        """Where the images of a group are."""
+        return self._groups.get(key)
+
+    def like(self, content: bytes, class_name: str) -> list[PurePosixPath]:
+        """The images of a class that have these bytes: `split/class/…`, sorted."""
+        size = len(content)
+        if size not in self._bytes:
+            self._bytes[size] = self._read(self._sizes.get(size, []))
+        found = self._bytes[size].get(hashlib.sha256(content).digest(), [])
+        return [path for path in found if path.parts[1] == class_name]
+
+    def _read(self, paths: list[PurePosixPath]) -> dict[bytes, list[PurePosixPath]]:
+        found: dict[bytes, list[PurePosixPath]] = {}
+        for path in sorted(paths):
+            try:
+                content = (self._folder / path).read_bytes()
+            except OSError:  # what can't be read is for the gate to tell
+                continue
+            found.setdefault(hashlib.sha256(content).digest(), []).append(path)
+        return found

@@ -1,0 +1,1 @@
+"""Stages, locks, servers and parents as processes."""

@@ -1,0 +1,1 @@
+"""Should a candidate become champion: rules, statistics, evidence."""

@@ -1,0 +1,1 @@
+"""Pages, plots, pictures and cards for people."""

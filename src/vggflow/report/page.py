@@ -1,0 +1,138 @@
+"""What stands on the report page: numbers put into words, and pictures into `data:` addresses."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from vggflow.evaluation import metrics
+from vggflow.evaluation.heat import MakeHeatMaps
+from vggflow.promotion.comparison import Comparison, Side, known
+from vggflow.promotion.decision import Decision
+from vggflow.report import examples, pictures, plots, wording
+from vggflow.report.examples import Example, Examples
+from vggflow.report.slices import slices
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page is made from.
+
+    Attributes:
+        title: The heading.
+        comparison: The model, as challenger, and the champion if there is one.
+        images: The rows of the manifest that were scored.
+        data_folder: Where the images lie; one that is gone is shown by its path alone.
+        decision: The decision, if one was asked for.
+        history: The training, a row per epoch.
+        facts: Names and values for the head of the page: versions, data, who, when.
+        heat_maps: Makes the heat maps beside the worst mistakes, see `heat.heat_maps`; none without it.
+    """
+
+    title: str
+    comparison: Comparison
+    images: pd.DataFrame
+    data_folder: Path
+    decision: Decision | None = None
+    history: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    heat_maps: MakeHeatMaps | None = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An example and its pictures, as `data:` addresses; none if the image is gone."""
+
+    example: Example
+    pictures: tuple[str, ...]
+
+
+def content(page: Page) -> Row:
+    """Everything that the template shows."""
+    measured = _measure(page.comparison.challenger)
+    champion = page.comparison.champion
+    other = _measure(champion) if champion else None
+    evidence = page.decision.evidence if page.decision else None
+    won, lost = examples.disagreements(page.comparison)
+    return {
+        "page": page,
+        "decision": page.decision,
+        "facts": dict(page.facts) | dict(_times(page)),
+        "measured": measured,
+        "champion": other,
+        "left_out": len(page.comparison.seen.paths),
+        "tiles": list(wording.tiles(measured, evidence)) if measured else [],
+        "gain": wording.gain(evidence),
+        "joint": evidence.joint if evidence else None,
+        "measures": list(wording.measures(measured, other)) if measured else [],
+        "classes": list(wording.classes(measured, other)) if measured else [],
+        "figures": list(_figures(page, measured, other)),
+        "slices": slices(page.comparison, page.images),
+        "mistakes": _mistakes(page),
+        "heat": page.heat_maps is not None,
+        "won": _shown(page, won),
+        "lost": _shown(page, lost),
+    }
+
+
+def _measure(side: Side) -> Row | None:
+    """The measures on images of the classes that this model knows; None if no such image is left."""
+    images = known(side)
+    return None if images.empty else metrics.measure(images, side.class_names, side.temperature)
+
+
+def _times(page: Page) -> Iterator[tuple[str, str]]:
+    sides = {"challenger": page.comparison.challenger, "champion": page.comparison.champion}
+    for name, side in sides.items():
+        if side is not None and side.seconds is not None:
+            each = 1000 * side.seconds / max(1, len(page.images))
+            yield f"{name} scored in", f"{side.seconds:.1f} s, {each:.0f} ms an image"
+
+
+def _figures(page: Page, measured: Row | None, other: Row | None) -> Iterator[Row]:
+    challenger = page.comparison.challenger
+    if page.history:
+        yield _figure(
+            plots.learning_curves(page.history), "Training and validation, phase by phase", wide=True
+        )
+    if measured is None:
+        return
+    yield _figure(
+        plots.confusion_matrix(measured), "What is taken for what" + (" by the challenger" if other else "")
+    )
+    if other is not None:
+        yield _figure(plots.confusion_matrix(other), "What is taken for what by the champion")
+    yield _figure(plots.reliability(measured), "How far the model's confidence can be trusted")
+    if other is not None:
+        yield _figure(plots.reliability(other), "The champion's")
+    curves = plots.roc_and_pr(known(challenger), challenger.class_names)
+    yield _figure(curves, "Hits against false alarms, precision against recall", wide=True)
+
+
+def _figure(drawn: Any, caption: str, wide: bool = False) -> Row:
+    return {"picture": pictures.figure(drawn), "caption": caption, "wide": wide}
+
+
+def _mistakes(page: Page) -> list[Shown]:
+    worst = examples.worst_mistakes(page.comparison.challenger.predictions)
+    shown = _shown(page, worst)
+    here = [number for number, example in enumerate(shown) if example.pictures]
+    if page.heat_maps is None or not here:
+        return shown
+    looked = page.heat_maps([(_path(page, worst[number]), worst[number].answer) for number in here])
+    for number, seen in zip(here, looked, strict=True):
+        shown[number] = Shown(worst[number], (*shown[number].pictures, pictures.heat_map(seen)))
+    return shown
+
+
+def _shown(page: Page, chosen: Examples) -> list[Shown]:
+    drawn = [(example, pictures.thumbnail(_path(page, example))) for example in chosen]
+    return [Shown(example, () if picture is None else (picture,)) for example, picture in drawn]
+
+
+def _path(page: Page, example: Example) -> Path:
+    return page.data_folder / PurePosixPath(example.path)

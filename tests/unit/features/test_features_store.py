@@ -1,0 +1,301 @@
+"""The feature cache on disk, without a network."""
+
+import os
+import random
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vggflow.features import limit
+from vggflow.features import store as features
+from vggflow.features.store import Kind, Store, Writer
+
+KIND = Kind("block3_pool", (2, 2, 3), "float32", "network", "64 px", "tensorflow")
+
+
+def rows(count: int, start: int = 0) -> np.ndarray:
+    return np.arange(start * 12, (start + count) * 12, dtype=np.float32).reshape(count, 2, 2, 3)
+
+
+def names(count: int, start: int = 0) -> list[str]:
+    return [f"hash{number}" for number in range(start, start + count)]
+
+
+def write(store: Store, images: list[str], content: np.ndarray) -> None:
+    """Writes one shard."""
+    with Writer(store, images, len(images)) as writer:
+        for row in content:
+            writer.add(row)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path, KIND)
+    write(store, names(4), rows(4))
+    write(store, names(3, 4), rows(3, 4))
+    return store
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cut": "block4_pool"},
+        {"shape": (2, 3, 2)},
+        {"dtype": "float16"},
+        {"network": "other weights"},
+        {"reading": "65 px"},
+        {"arithmetic": "jax"},
+    ],
+)
+def test_every_part_of_the_kind_changes_the_key(change):
+    assert replace(KIND, **change).key() != KIND.key()
+    assert replace(KIND).key() == KIND.key()
+
+
+def test_rows_come_back_in_any_order_across_shards(store):
+    opened = Store(store.folder.parent.parent, KIND)
+    assert opened.missing(names(7)) == []
+    stored = opened.rows(names(7))
+    np.testing.assert_array_equal(stored.gather(np.array([6, 0, 5, 3])), rows(7)[[6, 0, 5, 3]])
+
+
+def test_only_images_without_features_are_missing_and_each_once(store):
+    assert store.missing(["hash9", "hash1", "hash9", "hash8"]) == ["hash9", "hash8"]
+
+
+def test_a_damaged_shard_is_dropped_and_its_images_are_missing(store, tmp_path):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    content = bytearray(shard.path.read_bytes())
+    content[-1] ^= 1
+    shard.path.write_bytes(bytes(content))
+    opened = Store(tmp_path, KIND)
+    assert opened.missing(names(7)) == names(4)
+    assert not shard.path.exists()
+
+
+def test_a_listing_with_other_images_than_were_written_is_not_trusted(store, tmp_path):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    shard.listing.write_text(shard.listing.read_text().replace("hash0", "hashX"))
+    assert Store(tmp_path, KIND).missing(["hashX"]) == ["hashX"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_half_a_shard_does_not_exist(store, tmp_path, suffix):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    shard.path.with_suffix(suffix).unlink()
+    assert Store(tmp_path, KIND).missing(names(7)) == names(4)
+
+
+def test_rows_are_read_from_the_file_not_into_memory(store):
+    store.missing(names(7))
+    assert all(isinstance(array, np.memmap) for array in store.rows(names(7))._arrays)
+
+
+def test_a_shard_of_features_too_large_for_float16_stays_finite(tmp_path):
+    half = Store(tmp_path, replace(KIND, dtype="float16"))
+    write(half, ["a"], np.full((1, 2, 2, 3), 1e6, np.float32))
+    assert half.missing(["a"]) == []
+    assert np.isfinite(half.rows(["a"]).gather(np.array([0]))).all()
+
+
+def test_full_shards_hold_whole_batches(tmp_path):
+    large = Store(tmp_path, replace(KIND, shape=(28, 28, 256)))
+    assert large.rows_per_shard(32) == 64
+    assert large.rows_per_shard(5) % 5 == 0
+    assert Store(tmp_path, KIND).rows_per_shard(32) == 256
+    assert Store(tmp_path, replace(KIND, shape=(4096, 4096, 3))).rows_per_shard(32) == 32
+
+
+def test_eviction_removes_what_was_not_used_for_longest_until_it_fits(tmp_path):
+    kinds = [replace(KIND, network=name) for name in ("old", "middle", "new")]
+    for age, kind in zip((300, 200, 100), kinds, strict=True):
+        store = Store(tmp_path, kind)
+        write(store, names(4), rows(4))
+        for shard in features.shards(store.folder):
+            used = shard.listing.stat().st_mtime - age
+            os.utime(shard.listing, (used, used))
+    one = limit.contents(tmp_path)[0].size_bytes
+    assert limit.evict(tmp_path, 2 * one) == one
+    assert [entry.kind.network for entry in limit.contents(tmp_path) if entry.images] == [
+        "new",
+        "middle",
+    ]
+
+
+def test_looking_for_features_saves_them_from_eviction(tmp_path):
+    stores = [Store(tmp_path, replace(KIND, network=name)) for name in ("first", "second")]
+    for age, store in zip((300, 200), stores, strict=True):
+        write(store, names(4), rows(4))
+        (shard,) = features.shards(store.folder)
+        used = shard.listing.stat().st_mtime - age
+        os.utime(shard.listing, (used, used))
+    stores[0].missing(names(1))
+    one = limit.contents(tmp_path)[0].size_bytes
+    limit.evict(tmp_path, one)
+    assert [entry.kind.network for entry in limit.contents(tmp_path) if entry.images] == ["first"]
+
+
+def test_nothing_used_since_the_start_is_evicted(store, tmp_path):
+    assert limit.evict(tmp_path, 0, unused_since=0.0) == 0
+    assert limit.evict(tmp_path, 0) > 0
+
+
+def test_what_a_killed_process_left_is_removed_after_a_while(store, tmp_path):
+    left = [store.folder / ".half.npy.abc.npy", store.folder / "without-listing.npy"]
+    for path in left:
+        path.write_bytes(b"x")
+        os.utime(path, (0, 0))
+    limit.evict(tmp_path, 10**9)
+    assert not any(path.exists() for path in left)
+    assert store.missing(names(7)) == []
+
+
+def test_a_file_is_what_numpy_would_have_written(store):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    assert np.load(shard.path).tobytes() == rows(4).tobytes()
+
+
+def test_a_shard_that_was_not_finished_leaves_nothing(tmp_path):
+    store = Store(tmp_path, KIND)
+    with pytest.raises(KeyboardInterrupt), Writer(store, names(4), 2) as writer:
+        for row in rows(3):
+            writer.add(row)
+        raise KeyboardInterrupt
+    assert store.missing(names(4)) == names(2, 2)
+    assert len(list(store.folder.glob("*.npy"))) + len(list(store.folder.glob(".*"))) == 1
+
+
+def test_many_small_shards_become_one_that_holds_the_same(tmp_path):
+    store = Store(tmp_path, KIND)
+    for start in range(0, 60, 3):
+        write(store, names(3, start), rows(3, start))
+    write(store, ["hash1"], rows(1, 1))  # as two processes that compute the same image
+    assert Store(tmp_path, KIND).missing(names(60)) == []
+    opened = Store(tmp_path, KIND)
+    opened.missing(names(60))
+    opened.merge()
+    (shard,) = features.shards(store.folder)
+    assert sorted(shard.images) == sorted(names(60))
+    for again in (opened, Store(tmp_path, KIND)):
+        assert again.missing(names(60)) == []
+        np.testing.assert_array_equal(again.rows(names(60)).gather(np.arange(60)), rows(60))
+    opened.merge()
+    assert list(features.shards(store.folder)) == [shard]
+
+
+def test_merging_that_was_killed_before_it_removed_the_old_ends_in_one_shard(tmp_path):
+    store = Store(tmp_path, KIND)
+    for start in (0, 4):
+        write(store, names(4, start), rows(4, start))
+    write(store, names(8), rows(8))
+    store = Store(tmp_path, KIND)
+    store.missing(names(8))
+    store.merge()
+    (shard,) = features.shards(store.folder)
+    assert sorted(shard.images) == names(8)
+    assert Store(tmp_path, KIND).missing(names(8)) == []
+
+
+def test_full_shards_are_left_as_they_are(tmp_path):
+    store = Store(tmp_path, replace(KIND, shape=(1024, 1024, 3)))  # 5 rows are 60 MB
+    write(store, list("efghi"), np.zeros((5, 1024, 1024, 3), np.float32))
+    (full,) = features.shards(store.folder)
+    written = full.path.stat().st_mtime_ns
+    for image in "abcde":
+        write(store, [image], np.zeros((1, 1024, 1024, 3), np.float32))
+    store.missing(list("abcdefghi"))
+    store.merge()  # of `e`, which a full one holds, nothing is left
+    assert sorted(len(shard.images) for shard in features.shards(store.folder)) == [4, 5]
+    assert full.path.stat().st_mtime_ns == written
+    assert not store.rows(list("abcdefghi")).gather(np.arange(9)).any()
+
+
+def test_rows_that_were_found_stay_readable_when_another_process_clears_the_cache(store, tmp_path):
+    assert store.missing(names(7)) == []
+    limit.clear(tmp_path)
+    np.testing.assert_array_equal(store.rows(names(7)).gather(np.arange(7)), rows(7))
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"images": 3}', '{"images": [1]}', '"text"'])
+def test_a_damaged_listing_is_no_shard_and_makes_room(store, tmp_path, content):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    shard.listing.write_text(content)
+    assert Store(tmp_path, KIND).missing(names(7)) == names(4)
+    assert limit.contents(tmp_path)[0].images == 3
+    limit.evict(tmp_path, 10**9)
+    assert not shard.listing.exists() and not shard.path.exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{"])
+def test_a_damaged_description_of_a_kind_is_passed_over(store, tmp_path, content):
+    (store.folder / features.KIND).write_text(content)
+    assert limit.contents(tmp_path) == []
+
+
+def test_looking_and_making_room_go_well_while_another_process_clears_the_cache(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from vggflow.training import feature_cache\n"
+        "end = time.monotonic() + 2\nprint('ready', flush=True)\n"
+        "while time.monotonic() < end: feature_cache.clear(Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    store = Store(tmp_path, KIND)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        while other.poll() is None:
+            with suppress(FileNotFoundError, FileExistsError):  # what a feature pass turns into one line
+                write(store, names(4), rows(4))
+            limit.contents(tmp_path)
+            limit.held_bytes(tmp_path)
+            limit.evict(tmp_path, 10)
+            Store(tmp_path, KIND).missing(names(4))
+    assert other.returncode == 0
+
+
+def test_features_that_another_process_evicted_are_missing_again(store, tmp_path):
+    assert store.missing(names(7)) == []
+    limit.clear(tmp_path)
+    assert store.missing(names(2)) == names(2)
+
+
+def test_contents_and_clear_tell_what_is_there(store, tmp_path):
+    (entry,) = limit.contents(tmp_path)
+    assert (entry.kind, entry.images) == (KIND, 7)
+    assert limit.clear(tmp_path) >= entry.size_bytes
+    assert limit.contents(tmp_path) == []
+    assert limit.clear(tmp_path) == 0
+
+
+def each_flip_costs_no_more_than_the_features(tmp_path: Path, count: int) -> None:
+    """Whatever bit flips in a shard, its listing or its kind: rows are computed again or are right."""
+    generator = random.Random(0)
+    write(Store(tmp_path, KIND), names(4), rows(4))
+    folder = Store(tmp_path, KIND).folder
+    whole = {path: path.read_bytes() for path in folder.iterdir()}
+    assert len(whole) == 3
+    for _ in range(count):
+        path = generator.choice(sorted(whole))
+        content = bytearray(whole[path])
+        content[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(content)
+        opened = Store(tmp_path, KIND)
+        if opened.missing(names(4)) == []:
+            np.testing.assert_array_equal(opened.rows(names(4)).gather(np.arange(4)), rows(4))
+        limit.contents(tmp_path)
+        limit.evict(tmp_path, 10**9)
+        for each, content in whole.items():
+            each.write_bytes(content)
+
+
+def test_a_flipped_bit_of_cached_features_is_never_learnt_from(tmp_path):
+    each_flip_costs_no_more_than_the_features(tmp_path, 300)
+
+
+@pytest.mark.slow
+def test_six_thousand_flipped_bits_of_cached_features_are_never_learnt_from(tmp_path):
+    each_flip_costs_no_more_than_the_features(tmp_path, 6000)

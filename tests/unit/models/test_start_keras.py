@@ -1,0 +1,185 @@
+"""Keras is what vggflow means by it, whatever a user set for other programs of theirs."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DEFAULTS = {
+    "backend": "tensorflow",
+    "floatx": "float32",
+    "epsilon": 1e-7,
+    "image_data_format": "channels_last",
+    "max_epochs": None,
+    "max_steps_per_epoch": None,
+    "nnx": False,
+}
+OF_ANOTHER_PROGRAM = {
+    "floatx": "float16",
+    "epsilon": 0.5,
+    "backend": "torch",
+    "image_data_format": "channels_first",
+    "nnx_enabled": True,
+}
+LIMITS = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1", "KERAS_NNX_ENABLED": "true"}
+ASKED = """
+import json, keras
+config = keras.config
+values = {name: getattr(config, name)() for name in
+          ("backend", "floatx", "epsilon", "image_data_format", "max_epochs", "max_steps_per_epoch")}
+print(json.dumps(values | {"nnx": config.is_nnx_enabled()}))
+"""
+BUILT = """
+import numpy as np
+from vggflow.models.builder import build
+from vggflow.settings import ModelSettings
+settings = ModelSettings(image_size_px=32, weights="none", width=0.0625, builder="sequential")
+model = build(settings, ["cats", "dogs"])
+print(json.dumps([str(model.predict_on_batch(np.zeros((2, 32, 32, 3))).dtype), list(model.input_shape)]))
+"""
+
+
+def ran(code: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A program of a user with this home and these variables, and nothing of Keras' else."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=kept | {"HOME": str(home), "TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The home of somebody whose Keras is set up for something else."""
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(OF_ANOTHER_PROGRAM))
+    return tmp_path
+
+
+def test_nothing_of_a_users_keras_reaches_vggflow(home: Path) -> None:
+    before = (home / ".keras" / "keras.json").read_text()
+    done = ran("from vggflow.models import start_keras; start_keras.start()" + ASKED + BUILT, home, **LIMITS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    values, built = map(json.loads, done.stdout.splitlines())
+    assert values == DEFAULTS
+    assert built == ["float32", [None, 32, 32, 3]]
+    assert (home / ".keras" / "keras.json").read_text() == before
+    assert [path.name for path in (home / ".keras").iterdir()] == ["keras.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "limits"),
+    [
+        ('{"floatx": "bfloat16", "epsilon": 1, "image_data_format": "rows"}', {}),
+        ('["no settings"]', {"KERAS_MAX_EPOCHS": "many", "KERAS_MAX_STEPS_PER_EPOCH": ""}),
+    ],
+)
+def test_what_keras_itself_would_stumble_over_is_not_read(
+    tmp_path: Path, content: str, limits: dict[str, str]
+) -> None:
+    (tmp_path / "keras").mkdir()
+    (tmp_path / "keras" / "keras.json").write_text(content)
+    done = ran(
+        "from vggflow.models import start_keras; start_keras.start('tensorflow')" + ASKED,
+        tmp_path,
+        KERAS_HOME=str(tmp_path / "keras"),
+        KERAS_BACKEND="",
+        **limits,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == DEFAULTS
+
+
+def test_keras_that_was_imported_before_is_set_right(home: Path) -> None:
+    (home / ".keras" / "keras.json").write_text(
+        json.dumps(OF_ANOTHER_PROGRAM | {"backend": "tensorflow", "nnx_enabled": False})
+    )
+    limits = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "1"}
+    done = ran(
+        "import keras\nfrom vggflow.models import start_keras; start_keras.start()" + ASKED, home, **limits
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == DEFAULTS
+
+
+def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_own(tmp_path: Path) -> None:
+    code = "import os; from vggflow.models import start_keras; start_keras.start(); print(os.environ.get('KERAS_BACKEND'))"
+    assert ran(code, tmp_path).stdout == "None\n"
+
+
+def test_starting_imports_no_package_that_only_wrappers_want_and_keeps_none_from_being_imported(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys; from vggflow.models import start_keras; start_keras.start()\n"
+        "print({name.partition('.')[0] for name in sys.modules} & {'jax', 'sklearn'} or 'neither')\n"
+        "import sklearn.metrics; print(sklearn.metrics.accuracy_score([1], [1]))"
+    )
+    done = ran(code, tmp_path)
+    assert done.stdout.splitlines() == ["neither", "1.0"], done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("backend", ["torch", "numpy", "tensorflo"])
+def test_a_backend_that_vggflow_does_not_know_is_one_line(tmp_path: Path, backend: str) -> None:
+    code = (
+        "import sys; from vggflow.models import start_keras; from vggflow.errors import UsageError\n"
+        "try: start_keras.start()\nexcept UsageError as error: print(error, error.exit_code)\n"
+        "assert 'keras' not in sys.modules"
+    )
+    done = ran(code, tmp_path, KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout == f"KERAS_BACKEND is {backend}, expected tensorflow or jax: set it to one of them 2\n"
+
+
+def test_a_served_model_answers_the_same_in_every_home(home: Path, tmp_path: Path, model_and_image) -> None:
+    """MLflow calls the loader in a program that vggflow did not start."""
+    model, image = model_and_image
+    code = (
+        "import json, pathlib; import pandas as pd\nfrom vggflow.prediction.pyfunc import _load_pyfunc\n"
+        f"table = pd.DataFrame({{'image': [pathlib.Path({str(image)!r}).read_bytes()]}})\n"
+        f"print(json.dumps(_load_pyfunc({str(model)!r}).predict(table).iloc[0].to_dict()))"
+    )
+    other = tmp_path / "other"
+    other.mkdir()
+    answers = []
+    for place, variables in ((other, {}), (home, LIMITS)):
+        done = ran(code, place, **variables)
+        assert done.returncode == 0, done.stderr[-2000:]
+        answers.append(json.loads(done.stdout.splitlines()[-1]))
+    assert answers[0] == answers[1]
+
+
+def test_heat_maps_are_drawn_in_every_home(home: Path, model_and_image) -> None:
+    model, image = model_and_image
+    code = (
+        "import sys; from vggflow.evaluation import heat; from pathlib import Path\n"
+        f"(looked,) = heat.looking_apart(Path({str(model)!r}))([(Path({str(image)!r}), 'cats')])\n"
+        "print(looked.heat.dtype, looked.heat.shape)"
+    )
+    done = ran(code, home, **LIMITS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "float" in done.stdout
+
+
+@pytest.fixture(scope="session")
+def model_and_image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny model and a picture."""
+    from PIL import Image
+
+    from vggflow.models import files
+    from vggflow.models.builder import build
+    from vggflow.settings import ModelSettings
+
+    folder = tmp_path_factory.mktemp("engine")
+    settings = ModelSettings(image_size_px=32, weights="none", width=0.0625, builder="sequential")
+    info = files.ModelInfo(("cats", "dogs"), 32, "stretch", "imagenet")
+    files.save(build(settings, ["cats", "dogs"], None, seed=1), info, folder / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
+    return folder / "model.keras", folder / "image.png"
