@@ -109,7 +109,8 @@ def test_keras_that_was_imported_before_is_set_right(home: Path) -> None:
 
 
 def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_own(tmp_path: Path) -> None:
-    code = "import os; from vggflow.models import start_keras; start_keras.start(); print(os.environ.get('KERAS_BACKEND'))"
+    start = "from vggflow.models import start_keras; start_keras.start()"
+    code = f"import os; {start}; print(os.environ.get('KERAS_BACKEND'))"
     assert ran(code, tmp_path).stdout == "None\n"
 
 
