@@ -119,7 +119,7 @@ def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here
     assert second.tags["data.hash"] == first.tags["data.hash"]
     measured_on = second.tags["evaluation.data.hash"]
     assert measured_on not in (first.tags["data.hash"], first.tags["evaluation.data.hash"])
-    assert settled.is_known(here, measured_on), "data that a candidate was only measured on"
+    assert finished_retrains.is_known(here, measured_on), "data that a candidate was only measured on"
     card = connection.connect(here).list_artifacts(first.run_id, first.tags[registry.EVIDENCE])
     assert "model_card.md" in [Path(file.path).name for file in card]
 
