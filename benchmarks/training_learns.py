@@ -29,8 +29,8 @@ def measure(photos: Path, weights: Path, seed: int) -> dict[str, float]:
 
     from vggflow.gate.scan import scan
     from vggflow.models import cut
-    from vggflow.models.batches import Decoding, Shape, examples
     from vggflow.models.probabilities import class_probabilities
+    from vggflow.prediction.batches import Decoding, Shape, examples
     from vggflow.settings import parse
     from vggflow.training.fitting import fit
     from vggflow.training.job import SilentObserver, TrainingJob

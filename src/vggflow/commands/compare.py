@@ -13,7 +13,7 @@ from vggflow.models import start_keras
 from vggflow.workspace import find
 
 if TYPE_CHECKING:
-    from vggflow.models.compare import Comparison
+    from vggflow.evaluation.compare_models import Comparison
 
 
 def command(
@@ -30,18 +30,18 @@ def command(
     if as_json:
         options.print_json(found.to_dict())
         return
-    from vggflow.models.compare import render
+    from vggflow.evaluation.compare_models import render
 
     out.print(render(found))
 
 
 def compare(folder: Path, first: str, second: str, data: Path | None) -> "Comparison":
     """The same images through two models; folders named like a class give the truth."""
-    from vggflow.prediction import batch
+    from vggflow.prediction import find_images
 
-    paths = batch.find_images([data or find(folder).path(artifacts.DATA) / "test"])
+    paths = find_images.find_images([data or find(folder).path(artifacts.DATA) / "test"])
     start_keras.start()
-    from vggflow.models import compare as comparing
+    from vggflow.evaluation import compare_models as comparing
     from vggflow.models import files as models
 
     with ExitStack() as stack:

@@ -62,14 +62,14 @@ def predict(
         DataError: there is no image, or one can't be read.
     """
     start_keras.start()
-    from vggflow.prediction import batch
+    from vggflow.prediction import find_images
     from vggflow.prediction.predictor import Predictor
     from vggflow.tracking import connection, registry
 
     settings = workspace.settings().registry
     client = connection.connect(workspace)
     version = registry.chosen(client, settings, number, candidate=candidate)
-    paths = batch.find_images(list(places))
+    paths = find_images.find_images(list(places))
     with registry.model_file(version) as model, console.progress("predict") as advance:
         predictor = Predictor(model)
         probabilities = predictor.predict(paths, progress=advance)

@@ -12,7 +12,7 @@ from vggflow.models import start_keras
 from vggflow.workspace import find
 
 if TYPE_CHECKING:
-    from vggflow.models.summary import Summary
+    from vggflow.models.layer_table import Summary
 
 
 def command(
@@ -28,7 +28,7 @@ def command(
     if as_json:
         options.print_json(found.to_dict())
         return
-    from vggflow.models.summary import render
+    from vggflow.models.layer_table import render
 
     out.print(render(found))
 
@@ -46,7 +46,7 @@ def summary(folder: Path, recipe: str | None, model: str | None) -> "Summary":
     start_keras.start()
     from vggflow.models import builder
     from vggflow.models import files as models
-    from vggflow.models.summary import summarise
+    from vggflow.models.layer_table import summarise
 
     if model:
         with named_model.located(folder, model) as path:

@@ -14,7 +14,7 @@ from vggflow.data.images import Pixels
 from vggflow.errors import WeightsError
 from vggflow.features.store import Store, Writer
 from vggflow.models import cut as prefix
-from vggflow.models.batches import Examples, Shape, read_ahead
+from vggflow.prediction.batches import Examples, Shape, read_ahead
 
 Report = Callable[[int, int], None]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vggflow import files
 from vggflow.errors import DataError
-from vggflow.prediction.batch import natural_key
+from vggflow.prediction.find_images import natural_key
 
 ID, LABEL = "id", "label"
 

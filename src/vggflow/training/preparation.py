@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vggflow.data import manifest as manifests
 from vggflow.features.compute import Report
 from vggflow.models import builder
-from vggflow.models.batches import Examples, Shape, examples
+from vggflow.prediction.batches import Examples, Shape, examples
 from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.hardware import Hardware

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vggflow.evaluation import explain
-from vggflow.models import builder, reference
+from vggflow.models import builder, vgg16_in_numpy
 from vggflow.models.files import ModelInfo
 from vggflow.report import explain_plot
 from vggflow.settings import ModelSettings
@@ -22,25 +22,27 @@ def tiny(**changes) -> keras.Model:
     return builder.build(ModelSettings(**{**common, **changes}), ["cats", "dogs"])
 
 
-def score_behind_block3(features: np.ndarray, weights: reference.Weights, class_index: int) -> float:
+def score_behind_block3(features: np.ndarray, weights: vgg16_in_numpy.Weights, class_index: int) -> float:
     """The logit from the features of block3_conv3, in NumPy."""
-    values = reference.max_pooling(features)
+    values = vgg16_in_numpy.max_pooling(features)
     for block in (4, 5):
         for number in (1, 2, 3):
             kernel, bias = weights[f"block{block}_conv{number}"]
-            values = reference.relu(reference.convolution(reference.zero_padding(values), kernel, bias))
-        values = reference.max_pooling(values)
-    values = reference.flatten(values)
+            values = vgg16_in_numpy.relu(
+                vgg16_in_numpy.convolution(vgg16_in_numpy.zero_padding(values), kernel, bias)
+            )
+        values = vgg16_in_numpy.max_pooling(values)
+    values = vgg16_in_numpy.flatten(values)
     for name in ("fc1", "fc2"):
-        values = reference.relu(reference.dense(values, *weights[name]))
-    logits = reference.dense(values, *weights["predictions"])[0]
+        values = vgg16_in_numpy.relu(vgg16_in_numpy.dense(values, *weights[name]))
+    logits = vgg16_in_numpy.dense(values, *weights["predictions"])[0]
     return float(logits[class_index] if len(logits) > 1 else logits[0] * (1 if class_index else -1))
 
 
 def expected_heat(model: keras.Model, class_index: int) -> np.ndarray:
     """Grad-CAM with differences instead of derivatives."""
     weights = {layer.name: tuple(layer.get_weights()) for layer in model.layers if layer.weights}
-    features = dict(reference.layers(reference.preprocess(PIXELS[None]), weights))["block3_conv3"]
+    features = dict(vgg16_in_numpy.layers(vgg16_in_numpy.preprocess(PIXELS[None]), weights))["block3_conv3"]
     gradient = np.zeros_like(features)
     for index in np.ndindex(features.shape):
         step = np.zeros_like(features)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from vggflow.data import images
-from vggflow.models import builder, files, preprocessing, reference
+from vggflow.models import builder, files, preprocessing, vgg16_in_numpy
 from vggflow.models.files import ModelInfo
 from vggflow.settings import ModelSettings
 
@@ -39,7 +39,7 @@ def test_imagenet_preprocessing_is_that_of_keras_and_of_the_reference():
     found = preprocessed(tiny(), pixels)
     expected = keras.applications.vgg16.preprocess_input(pixels.astype(np.float32))
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_allclose(found, reference.preprocess(pixels), atol=1e-4)
+    np.testing.assert_allclose(found, vgg16_in_numpy.preprocess(pixels), atol=1e-4)
 
 
 def test_rescale_divides_by_255_and_keeps_the_order_of_the_channels():

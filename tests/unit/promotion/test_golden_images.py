@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from vggflow.commands import promotion_evidence
-from vggflow.models import reference
+from vggflow.models import vgg16_in_numpy
 from vggflow.prediction import table
 from vggflow.promotion.rules import GOLDEN_TOLERANCE, GOLDEN_TOLERANCE_TF32
 
@@ -48,14 +48,14 @@ def in_tf32(values: np.ndarray) -> np.ndarray:
 class Rounded(dict):
     """Weights as TF32 takes them."""
 
-    def __init__(self, weights: reference.Weights) -> None:
+    def __init__(self, weights: vgg16_in_numpy.Weights) -> None:
         super().__init__({name: (in_tf32(kernel), bias) for name, (kernel, bias) in weights.items()})
 
 
-def network(generator: np.random.Generator, images: np.ndarray) -> reference.Weights:
+def network(generator: np.random.Generator, images: np.ndarray) -> vgg16_in_numpy.Weights:
     """A VGG16 with few channels, whose answers to the images are spread between 0 and 1."""
     channels, weights = 3, {}
-    for block, count in enumerate(reference.CONVOLUTIONS, start=1):
+    for block, count in enumerate(vgg16_in_numpy.CONVOLUTIONS, start=1):
         for number in range(1, count + 1):
             scale = np.sqrt(2 / (9 * channels)) / (64 if channels == 3 else 1)
             weights[f"block{block}_conv{number}"] = (
@@ -64,7 +64,7 @@ def network(generator: np.random.Generator, images: np.ndarray) -> reference.Wei
             )
             channels = 8
     weights["predictions"] = generator.normal(0, 1, (8, 1)), np.zeros(1)
-    features = dict(reference.layers(reference.preprocess(images), weights))["flatten"]
+    features = dict(vgg16_in_numpy.layers(vgg16_in_numpy.preprocess(images), weights))["flatten"]
     kernel = weights["predictions"][0]
     kernel *= 3 / (features @ kernel).std()
     weights["predictions"] = kernel, -(features @ kernel).mean(axis=0)
@@ -77,7 +77,7 @@ def test_a_gpu_in_tf32_is_told_from_true_float32_and_is_within_its_own_tolerance
     generator = np.random.default_rng(seed)
     images = np.kron(generator.uniform(0, 256, (20, 4, 4, 3)), np.ones((1, 8, 8, 1)))
     weights = network(generator, images)
-    exact, rounded = reference.forward(images, weights), reference.forward(images, Rounded(weights))
+    exact, rounded = vgg16_in_numpy.forward(images, weights), vgg16_in_numpy.forward(images, Rounded(weights))
     assert exact.std() > 0.2
     found = promotion_evidence.golden(answers(*exact.ravel()), answers(*rounded.ravel()))
     assert GOLDEN_TOLERANCE < found.difference <= found.tolerance == GOLDEN_TOLERANCE_TF32

@@ -8,8 +8,8 @@ from vggflow.data import manifest as manifests
 from vggflow.data.images import load
 from vggflow.errors import DataError
 from vggflow.gate.scan import scan
-from vggflow.models import batches
-from vggflow.models.batches import Batches, Decoding, Shape
+from vggflow.prediction import batches
+from vggflow.prediction.batches import Batches, Decoding, Shape
 
 SHAPE = Shape(24, "crop")
 

@@ -105,7 +105,7 @@ def test_features_are_those_of_the_frozen_layers(make_job):
     setup = set_up(job)
     _, data = setup.learner_parts(0, lambda _done, _total: None)
     from vggflow.models import cut
-    from vggflow.models.batches import Decoding, Shape
+    from vggflow.prediction.batches import Decoding, Shape
 
     pixels = Decoding(setup.train, Shape(32, "stretch")).gather(np.arange(28))
     expected = cut.prefix(setup.model, ["block5_pool"]).predict_on_batch(pixels)

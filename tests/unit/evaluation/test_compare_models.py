@@ -12,8 +12,8 @@ from PIL import Image
 from rich.console import Console
 
 from vggflow.errors import DataError, UsageError
+from vggflow.evaluation.compare_models import BATCH_SIZE, Comparison, Contestant, compare, render
 from vggflow.models import builder
-from vggflow.models.compare import BATCH_SIZE, Comparison, Contestant, compare, render
 from vggflow.models.files import ModelInfo
 from vggflow.settings import ModelSettings
 

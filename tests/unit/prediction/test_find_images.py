@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggflow.errors import DataError
-from vggflow.prediction.batch import find_images, natural_key
+from vggflow.prediction.find_images import find_images, natural_key
 
 
 def test_images_below_folders_come_in_natural_order(tmp_path):
