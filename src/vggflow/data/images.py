@@ -84,8 +84,8 @@ class Decoded:
 def code_digest() -> str:
     """The SHA-256 of the code that decides which pixels a file has, in hexadecimal."""
     digest = hashlib.sha256()
-    for module in ("images", *(each.__name__.rpartition(".")[2] for each in _DECIDING)):
-        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
+    for file in (__file__, *(str(each.__file__) for each in _DECIDING)):
+        digest.update(Path(file).read_bytes())
     return digest.hexdigest()
 
 
