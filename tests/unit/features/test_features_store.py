@@ -239,9 +239,9 @@ def test_a_damaged_description_of_a_kind_is_passed_over(store, tmp_path, content
 
 def test_looking_and_making_room_go_well_while_another_process_clears_the_cache(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from vggflow.training import feature_cache\n"
+        "import sys, time; from pathlib import Path; from vggflow.features import limit\n"
         "end = time.monotonic() + 2\nprint('ready', flush=True)\n"
-        "while time.monotonic() < end: feature_cache.clear(Path(sys.argv[1]))"
+        "while time.monotonic() < end: limit.clear(Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     store = Store(tmp_path, KIND)

@@ -310,9 +310,9 @@ def test_the_gate_imports_no_tensorflow(data, tmp_path):
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from vggflow.data import gate, report\n"
+        "from vggflow.gate import judge, report\n"
         "from vggflow.settings import ValidateSettings\n"
-        f"judged = gate.judge(Path({str(data)!r}), ValidateSettings(), Path({str(tmp_path)!r}) / 'docs')\n"
+        f"judged = judge.judge(Path({str(data)!r}), ValidateSettings(), Path({str(tmp_path)!r}) / 'docs')\n"
         f"report.write_report(judged, Path({str(data)!r}), Path({str(tmp_path)!r}) / 'report.html')\n"
         "print(sorted({'tensorflow', 'keras', 'torch', 'mlflow', 'prefect'} & set(sys.modules)))\n"
     )

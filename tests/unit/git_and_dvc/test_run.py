@@ -10,7 +10,7 @@ from vggflow.errors import VggflowError
 from vggflow.git_and_dvc.run import NoRepository, reason, run
 from vggflow.workspace import find
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_reason_of_dvc_is_told_without_its_chatter() -> None:

@@ -654,7 +654,7 @@ def in_a_process(prepare: str, source: Path, target: Path) -> str:
         "import os, resource, sys\n"
         "from pathlib import Path\n"
         "from vggflow.importing.import_images import import_images\n"
-        "from vggflow.data import archives\n"
+        "from vggflow.importing import archives\n"
         "from vggflow.errors import VggflowError\n"
         f"{prepare}\n"
         "try:\n"

@@ -160,7 +160,7 @@ def test_heat_maps_are_drawn_in_every_home(home: Path, model_and_image) -> None:
     model, image = model_and_image
     code = (
         "import sys; from vggflow.evaluation import heat; from pathlib import Path\n"
-        f"(looked,) = heat.looking_apart(Path({str(model)!r}))([(Path({str(image)!r}), 'cats')])\n"
+        f"(looked,) = heat.heat_maps_in_process(Path({str(model)!r}))([(Path({str(image)!r}), 'cats')])\n"
         "print(looked.heat.dtype, looked.heat.shape)"
     )
     done = ran(code, home, **LIMITS)

@@ -13,7 +13,7 @@ from vggflow.errors import InputsChanged, SettingsError
 from vggflow.processes import stage_inputs
 from vggflow.workspace import Workspace
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

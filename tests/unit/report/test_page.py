@@ -136,7 +136,7 @@ def test_heat_maps_stand_beside_the_mistakes_and_are_asked_for_the_answer_given(
         asked.extend(answered)
         return [HeatMap(np.full((160, 160, 3), 90, np.uint8), np.eye(4)) for _ in answered]
 
-    plain, with_heat = _mistakes(page), _mistakes(Page(**{**vars(page), "looking": look}))
+    plain, with_heat = _mistakes(page), _mistakes(Page(**{**vars(page), "heat_maps": look}))
     assert asked and [len(shown.pictures) for shown in with_heat] == [2] * len(asked)
     assert [len(shown.pictures) for shown in plain] == [1] * len(asked)
     for path, answer in asked:
