@@ -3,13 +3,13 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import typer
 
 from vggflow import cli
-from vggflow.settings import Section, Settings
+from vggflow.settings import Phase, Section, Settings
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (ROOT / "docs/commands.md").read_text()
@@ -44,10 +44,16 @@ def test_no_command_is_documented_that_does_not_exist() -> None:
 
 
 def _keys(section: type[Section]) -> Iterator[str]:
+    """Names of settings, also within what is repeated or may be left out, such as a phase and its early stopping."""
     for name, field in section.model_fields.items():
         yield field.alias or name
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from _keys(field.annotation)
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from _keys(kind)
+
+
+def test_settings_of_a_phase_are_among_those_that_are_looked_at() -> None:
+    assert {*Phase.model_fields} | {"patience"} <= set(_keys(Settings))
 
 
 @pytest.mark.parametrize("key", sorted(set(_keys(Settings))))

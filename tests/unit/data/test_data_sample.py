@@ -1,5 +1,7 @@
 """A small copy of the data: of the same shape, and the same for the same data."""
 
+from hashlib import sha256
+
 import pytest
 from made_pictures import grow, jpeg
 
@@ -53,3 +55,20 @@ def test_a_sample_of_nothing_is_refused(data, count):
 def test_without_data_there_is_no_sample(tmp_path):
     with pytest.raises(DataError, match="no data folder"):
         take_sample(tmp_path / "data", 5)
+
+
+def test_a_sample_is_taken_in_the_order_of_the_hashes_of_the_contents(tmp_path):
+    data = grow(tmp_path / "data", per_class=12)
+    take_sample(data, 5)
+    for folder in ("train/cats", "test/dogs"):
+        ordered = sorted((data / folder).iterdir(), key=lambda path: sha256(path.read_bytes()).digest())
+        taken = {path.name for path in (data / "sample" / folder).iterdir()}
+        assert taken == {path.name for path in ordered[:5]}
+
+
+def test_an_earlier_sample_goes_before_the_next_is_taken(tmp_path):
+    data = grow(tmp_path / "data", per_class=4)
+    take_sample(data, 4)
+    (data / "sample/train/cats/left-over.jpg").write_bytes(jpeg(7))
+    take_sample(data, 1)
+    assert len(scan(data / "sample")) == 6

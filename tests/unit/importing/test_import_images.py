@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,15 @@ def test_groups_stay_together(source, target):
 
     assert all(len(found) == 1 for found in splits.values())
     assert set.union(*splits.values()) == {"train", "valid", "test"}
+
+
+@pytest.mark.parametrize(("there", "expected"), [("train valid", "train"), ("valid test", "test")])
+def test_a_group_that_lies_in_two_splits_goes_on_in_the_first_by_name(source, target, there, expected):
+    for split in there.split():
+        write(target, f"{split}/cats/patient_1_{split}.jpg", f"{split}/dogs/d {split}.jpg")
+    write(source, *(f"cats/patient_1_{shot}.jpg" for shot in range(8)))
+    import_images(source, target, options=ImportOptions(Shares(0.25, 0.25, r"patient_(\d+)_")))
+    assert {path.split("/")[0] for path in tree(target) if re.search(r"_\d\.jpg", path)} == {expected}
 
 
 def test_a_group_without_brackets_is_the_whole_match():
@@ -495,6 +505,15 @@ def test_a_copy_that_a_delivery_puts_into_another_split_comes_for_the_gate_to_re
     assert (target / "train/cats/planted.jpg").read_bytes() == seen.read_bytes()
     assert (summary.copied, summary.already_there) == (2, 0)
     assert import_images(delivery, target).already_there == 2
+
+
+def test_a_copy_beside_an_image_that_is_there_already_comes_too(tmp_path, target):
+    delivery = write(tmp_path / "delivery", "cats/a.jpg", "cats/c.jpg")
+    import_images(delivery, target)
+    shutil.copy(delivery / "cats/a.jpg", delivery / "cats/b.jpg")
+    summary = import_images(delivery, target)
+    assert (summary.copied, summary.already_there) == (1, 2)
+    assert {path.rpartition("/")[2] for path in tree(target)} == {"a.jpg", "b.jpg", "c.jpg"}
 
 
 def test_copies_within_a_source_all_come_so_that_the_gate_can_tell_of_them(source, target):

@@ -376,3 +376,10 @@ def test_only_a_refusal_that_may_be_the_fault_of_the_machine_does_not_last():
     assert (refused_by(refused), lasts(refused)) == (["golden_images"], False)
     assert lasts(decide(better, BETTER))
     assert lasts(decide(evidence(half(10, 10), half(10, 10)), BETTER))
+
+
+def test_no_person_overrides_golden_images_or_a_missing_second_person():
+    golden = Evidence(SCORES, golden=Golden(3, 0.5))
+    assert refused_by(decide(golden, BETTER)) == ["golden_images"]
+    assert not overridable(decide(golden, BETTER))
+    assert not overridable(decide(Evidence(SCORES), PromotionSettings(two_person=True)))
