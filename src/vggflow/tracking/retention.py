@@ -1,6 +1,7 @@
 """What MLflow may forget: candidates and runs that no alias, no champion and none of the newest candidates needs."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -131,14 +132,21 @@ def _purge(uri: str, found: Old) -> None:
     """MLflow only marks as deleted. Where the database is ours, its own `gc` removes what was marked."""
     if not uri.startswith(SQLITE) or not (found.runs or found.models):
         return
-    named = [("--run-ids", found.runs), ("--logged-model-ids", found.models)]
-    for option, ids in named:
-        for start in range(0, len(ids), IDS_OF_A_COMMAND):
-            _collect(uri, option, ids[start : start + IDS_OF_A_COMMAND])
+    parts = (_parts(found.runs), _parts(found.models))
+    for runs, models in itertools.zip_longest(*parts, fillvalue=()):
+        _collect(uri, runs, models)
 
 
-def _collect(uri: str, option: str, ids: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri, option, ",".join(ids)]
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    """So many at a time as a command line takes."""
+    return [ids[start : start + IDS_OF_A_COMMAND] for start in range(0, len(ids), IDS_OF_A_COMMAND)]
+
+
+def _collect(uri: str, runs: Sequence[str], models: Sequence[str]) -> None:
+    """Both kinds in one command: of a kind that is not named, `mlflow gc` takes everything that is marked."""
+    command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri]
+    for option, ids in (("--run-ids", runs), ("--logged-model-ids", models)):
+        command += [option, ",".join(ids)] if ids else []
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
