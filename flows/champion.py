@@ -64,7 +64,7 @@ def promote(reason: Reason, by: Who, version: Number | None = None, workspace: s
 
     Args:
         reason: Why, for the record.
-        by: Who asks, for the record. Where MLflow knows users, the record names who acts on the request.
+        by: Your name, for the record. Where MLflow knows users, the record names who acts on the request.
         version: The candidate's version; nothing means the challenger.
         workspace: The folder of the workspace.
     """
@@ -98,7 +98,7 @@ def rollback(reason: Reason, by: Who, workspace: str = ".") -> State[Any]:
 
     Args:
         reason: Why, for the record.
-        by: Who asks, for the record.
+        by: Your name, for the record.
         workspace: The folder of the workspace.
     """
     from vggflow.commands import promotion_acts

@@ -260,6 +260,7 @@ def one_machine(**sections: Any) -> Iterator[Path]:
         made = workspaces.init(root)
         subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", f"{root}.git"], check=True)
         made.git("remote", "add", "origin", "../tiny.git")
+        made.git("push", "--quiet", "--set-upstream", "origin", "HEAD")
         yield root
 
 

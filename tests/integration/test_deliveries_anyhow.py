@@ -13,6 +13,7 @@ import tempfile
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,9 +38,11 @@ from vggflow.versioning import data_versions
 from vggflow.workspace import Workspace
 
 CLONES = st.sampled_from(["ann", "bob"])
-# After how many writes a step is killed: one that finds nothing to do has about 20, a delivery about 100.
-KILLS = st.none() | st.integers(0, 20) | st.integers(0, 110)
+# After how many writes a step is killed, if it has so many: one that finds nothing to do has 8 to 24, others 60 to 100.
+KILLS = st.integers(0, 110)
 NEVER = 1 << 40
+# No accident takes these: a class without any picture is refused, whoever let it go.
+OF_EVERY_CLASS = {"train/red/a.png", "valid/red/c.png"}
 # Flushing to a disk takes most of the time, and a kill loses nothing that the kernel has.
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 (a folder of its own below it)
 
@@ -73,7 +76,7 @@ class Deliveries(RuleBasedStateMachine):
         return {path.relative_to(self.root / clone / "data").as_posix() for path in found}
 
     @rule(clone=CLONES, kill=KILLS)
-    def deliver(self, clone: str, kill: int | None) -> None:
+    def deliver(self, clone: str, kill: int) -> None:
         name = self.new_name(clone)
         picture = self.root / "delivery" / f"{name}d" / "train" / "red" / name
         picture.parent.mkdir(parents=True)
@@ -82,12 +85,12 @@ class Deliveries(RuleBasedStateMachine):
         self.bring(clone, kill, picture)
 
     @rule(clone=CLONES, kill=KILLS)
-    def deliver_again(self, clone: str, kill: int | None) -> None:
+    def deliver_again(self, clone: str, kill: int) -> None:
         """As people do after a kill."""
         if clone in self.last:
             self.bring(clone, kill, self.last[clone])
 
-    def bring(self, clone: str, kill: int | None, picture: Path) -> None:
+    def bring(self, clone: str, kill: int, picture: Path) -> None:
         source, name = picture.parents[2], f"train/red/{picture.name}"
         if self.step(clone, kill, lambda: data.import_data(self.here(clone), source, ImportOptions())):
             assert name in self.names(clone)
@@ -101,11 +104,11 @@ class Deliveries(RuleBasedStateMachine):
         self.step(clone, None, lambda: prepare_command.prepare(self.here(clone)))
 
     @rule(clone=CLONES, kill=KILLS)
-    def prepare(self, clone: str, kill: int | None) -> None:
+    def prepare(self, clone: str, kill: int) -> None:
         self.step(clone, kill, lambda: prepare_command.prepare(self.here(clone)))
 
     @rule(clone=CLONES, kill=KILLS)
-    def check(self, clone: str, kill: int | None) -> None:
+    def check(self, clone: str, kill: int) -> None:
         def look() -> None:
             here = self.here(clone)
             if workspaces.status(here, "data") in ("changed", "untracked"):
@@ -131,21 +134,20 @@ class Deliveries(RuleBasedStateMachine):
 
     @rule(clone=CLONES, seed=st.integers(0, 1000))
     def accident(self, clone: str, seed: int) -> None:
-        for name in random.Random(seed).sample(sorted(self.names(clone)), k=min(2, len(self.names(clone)))):
+        names = sorted(self.names(clone) - OF_EVERY_CLASS)
+        for name in random.Random(seed).sample(names, k=min(2, len(names))):
             (self.root / clone / "data" / name).unlink()
 
     @rule(clone=CLONES, kill=KILLS)
-    def restore(self, clone: str, kill: int | None) -> None:
+    def restore(self, clone: str, kill: int) -> None:
         self.step(clone, kill, lambda: accept.restore(self.here(clone)))
 
     @rule(clone=CLONES, kill=KILLS)
-    def accept(self, clone: str, kill: int | None) -> None:
-        told: list[str] = []
+    def accept(self, clone: str, kill: int) -> None:
         conflict = data_versions.conflicting(self.here(clone), "data") is not None
-        if self.ends_well(
-            None, lambda: told.extend(accept.accept(self.here(clone), dry_run=True)[0][0].gone)
-        ):
-            self.let_go |= set(told)
+        with suppress(VggflowError):
+            (folder, *_), _ = accept.accept(self.here(clone), dry_run=True)
+            self.let_go |= set(folder.gone)
             self.step(clone, kill, lambda: accept.accept(self.here(clone)))
         if conflict:
             self.finish(clone)
@@ -313,4 +315,4 @@ def test_nothing_is_lost_in_a_few_orders(machine: type[Deliveries]) -> None:
 @pytest.mark.timeout(1800)
 def test_nothing_is_lost_in_many_orders(machine: type[Deliveries]) -> None:
     seen = _run(machine, examples=12, steps=12)
-    assert seen["vggflow killed"] + seen["DVC killed"] > 6, seen
+    assert seen["vggflow killed"] + seen["DVC killed"] > 20, seen
