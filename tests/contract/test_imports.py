@@ -86,3 +86,21 @@ def test_every_import_contract_breaks_where_it_is_breached(tmp_path: Path) -> No
 
     assert told == dict.fromkeys(BREACHES, "BROKEN")
     assert found.returncode != 0
+
+
+def test_the_command_line_answers_before_anything_heavy_is_imported() -> None:
+    heavy = {
+        "numpy",
+        "pandas",
+        "PIL",
+        "mlflow",
+        "keras",
+        "tensorflow",
+        "jax",
+        "prefect",
+        "great_expectations",
+        "dvc",
+    }
+    code = f"import sys, vggflow.cli; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -20,7 +20,6 @@ from vggflow.console import out, say, table
 from vggflow.environment import DRIVER
 from vggflow.errors import UsageError, VggflowError
 from vggflow.processes.servers import free_ports, prefect, running, unwinding
-from vggflow.sample import digits
 from vggflow.workspace import Workspace, default_remote, find
 
 REFUSED = 3
@@ -94,6 +93,8 @@ def run(folder: Path) -> None:
 
 
 def _go(demo_run: DemoRun) -> None:
+    from vggflow.sample import digits
+
     here = ("-C", str(demo_run.folder))
     with demo_run.step("The first champion"):
         demo_run.vggflow(*here, "retrain")
@@ -116,6 +117,7 @@ def _go(demo_run: DemoRun) -> None:
 
 def _plant(folder: Path, delivery: Path) -> Path:
     """Puts a picture of the test split into the delivery's training split; returns where, below `data/`."""
+
     source = min((folder / artifacts.DATA / "test" / "7").iterdir())
     leak = Path("train") / "7" / "planted.png"
     shutil.copyfile(source, delivery / leak)
