@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmarks.gate_rows import Row
 from vggflow.data.schema import COLUMNS, CROP_HASHES
-from vggflow.gate.expectations import check
+from vggflow.gate.great_expectations_suites import check
 from vggflow.gate.near_copies import candidates
 from vggflow.gate.tables import image_table
 from vggflow.settings import ValidateSettings

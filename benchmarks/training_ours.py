@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.training_plain import Plan, Timed
 from vggflow.gate.scan import scan
-from vggflow.models.layer_table import summarise
+from vggflow.models.network_summary import summarise
 from vggflow.settings import Settings, parse
 from vggflow.training import hardware
 from vggflow.training.fitting import fit

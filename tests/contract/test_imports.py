@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 OWNERS = {
     "mlflow": "src/vggflow/tracking/",
-    "great_expectations": "src/vggflow/gate/expectations.py",
+    "great_expectations": "src/vggflow/gate/great_expectations_suites.py",
     "prefect": "flows/",
     "dvc": "nowhere",
     "git": "nowhere",
@@ -53,7 +53,7 @@ def test_nothing_loads_pickles_or_lambda_layers() -> None:
 
 BREACHES = {
     "MLflow only in tracking": ("src/vggflow/commands/doctor.py", "import mlflow"),
-    "Great Expectations only in gate.expectations": (
+    "Great Expectations only in gate.great_expectations_suites": (
         "src/vggflow/gate/rules.py",
         "import great_expectations",
     ),

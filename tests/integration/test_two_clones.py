@@ -13,7 +13,7 @@ from vggflow import workspace as workspaces
 from vggflow.commands import data, prepare
 from vggflow.errors import DataError, UsageError, VggflowError
 from vggflow.importing.import_images import ImportOptions
-from vggflow.versioning import bring_together, data_versions
+from vggflow.versioning import data_versions, reconcile
 from vggflow.workspace import Workspace
 
 Command = Callable[..., Ran]
@@ -306,7 +306,7 @@ def test_a_folder_behind_a_link_is_refused_in_one_line(both: tuple[Workspace, Wo
             data.import_data(ann, delivery(ann.root.parent, "anns"), ImportOptions())
         (ann.root / tracked).unlink()
         (ann.root.parent / "elsewhere").rename(ann.root / tracked)
-    assert bring_together.bring_together(ann, "data") == []
+    assert reconcile.bring_together(ann, "data") == []
 
 
 def test_an_import_on_no_branch_is_refused_before_anything_is_copied(

@@ -10,7 +10,7 @@ from vggflow import workspace as workspaces
 from vggflow.commands import options, prepare
 from vggflow.console import out, say
 from vggflow.errors import UsageError
-from vggflow.versioning import bring_together, data_versions, publish
+from vggflow.versioning import data_versions, publish, reconcile
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def import_data(
     """
     if commit and not options.dry_run:
         publish.refuse_unpublishable(workspace)
-    with bring_together.alone_on_data(workspace):
+    with reconcile.alone_on_data(workspace):
         return _import_data(workspace, source, options, commit)
 
 
@@ -117,7 +117,7 @@ def _import_data(
     if not options.dry_run:
         prepare.refuse_obstacles(workspace)
         if data_versions.entry(workspace, "data"):
-            for line in bring_together.update(workspace, "data")[0]:
+            for line in reconcile.update(workspace, "data")[0]:
                 console.tell(line)
     with console.progress("import") as advance:
         summary = import_images(source, workspace.path(artifacts.DATA), advance, options)
@@ -125,7 +125,7 @@ def _import_data(
         return summary, False
     prepare.refuse_obstacles(workspace)
     console.tell("versioning data with DVC")
-    bring_together.add(workspace, "data")
+    reconcile.add(workspace, "data")
     prepare.version_weights(workspace)
     workspace.dvc("push", "data.dvc", "weights.dvc")
     if not commit:

@@ -10,8 +10,8 @@ from vggflow.commands import options
 from vggflow.console import say
 from vggflow.data.names import printable
 from vggflow.errors import UsageError
-from vggflow.versioning import bring_together, data_versions, publish
-from vggflow.versioning.bring_together import Sides
+from vggflow.versioning import data_versions, publish, reconcile
+from vggflow.versioning.reconcile import Sides
 from vggflow.workspace import Workspace
 
 SHOWN = 5
@@ -91,7 +91,7 @@ def accept(
         UsageError: a commit made now would reach nobody.
         DataError: one path holds different bytes on both sides.
     """
-    with bring_together.alone_on_data(workspace):
+    with reconcile.alone_on_data(workspace):
         if any(data_versions.conflicting(workspace, tracked) for tracked in data_versions.TRACKED):
             return _merge(workspace, dry_run=dry_run), False
         if commit and not dry_run:
@@ -109,9 +109,9 @@ def restore(workspace: Workspace) -> list[str]:
         DataError: another file has the name of one that is gone.
     """
     said = []
-    with bring_together.alone_on_data(workspace):
+    with reconcile.alone_on_data(workspace):
         for tracked in data_versions.TRACKED:
-            lines, _ = bring_together.update(workspace, tracked, "restore")
+            lines, _ = reconcile.update(workspace, tracked, "restore")
             said += lines or [f"{tracked}/: nothing is gone"]
     return said
 
@@ -122,16 +122,16 @@ def _accept(workspace: Workspace, tracked: str, dry_run: bool) -> Accepted:
             f"there is no {tracked}.dvc in {workspace.root}: `vggflow data import` makes the first version"
         )
     if not (workspace.root / tracked).exists():
-        notes = [f"{tracked}/ is not here"] if dry_run else bring_together.bring_together(workspace, tracked)
+        notes = [f"{tracked}/ is not here"] if dry_run else reconcile.bring_together(workspace, tracked)
         return Accepted(tracked, notes=tuple(notes))
     if workspaces.status(workspace, tracked) == "same":
         if not dry_run:
-            bring_together.update(workspace, tracked)
+            reconcile.update(workspace, tracked)
         return Accepted(tracked)
-    sides = bring_together.look(workspace, tracked, "accept")
-    bring_together.refuse_clashes(sides)
+    sides = reconcile.look(workspace, tracked, "accept")
+    reconcile.refuse_clashes(sides)
     if not dry_run:
-        bring_together.bring_together(workspace, tracked, "accept")
+        reconcile.bring_together(workspace, tracked, "accept")
     return _summary(sides)
 
 
@@ -157,7 +157,7 @@ def _merge(workspace: Workspace, *, dry_run: bool) -> list[Accepted]:
         waits = bool(data_versions.conflicting(workspace, tracked))
         notes = [f"git waits for a merge of {tracked}.dvc: both sides are put together"] if waits else []
         if waits and not dry_run:
-            notes = bring_together.resolve(workspace, tracked)
+            notes = reconcile.resolve(workspace, tracked)
         done.append(Accepted(tracked, notes=tuple(notes)))
     if not dry_run:
         workspace.dvc("push", "data.dvc", "weights.dvc")

@@ -6,7 +6,7 @@ from pathlib import Path
 from vggflow import artifacts, console
 from vggflow import workspace as workspaces
 from vggflow.errors import DataError, DataRefused, WeightsUnreachable
-from vggflow.versioning import bring_together, data_versions, publish
+from vggflow.versioning import data_versions, publish, reconcile
 from vggflow.workspace import Workspace
 
 
@@ -17,7 +17,7 @@ def prepare(workspace: Workspace) -> list[str]:
         DataError: there is no data, here or on the DVC remote; or files are gone by nobody's word.
     """
     said = []
-    with bring_together.alone_on_data(workspace):
+    with reconcile.alone_on_data(workspace):
         for tracked in data_versions.TRACKED:
             _require_tracked(workspace, tracked)
         refuse_obstacles(workspace)
@@ -27,7 +27,7 @@ def prepare(workspace: Workspace) -> list[str]:
             )
         if differences := workspaces.follow_version(workspace):
             said.append(f"stages run again, since results depend on it: {differences}")
-        said += bring_together.bring_together(workspace, "data")
+        said += reconcile.bring_together(workspace, "data")
         _refuse_empty_classes(workspace.path(artifacts.DATA))
         said += _prepare_weights(workspace)
     _require_splits(workspace)
@@ -48,11 +48,11 @@ def _require_tracked(workspace: Workspace, tracked: str) -> None:
 
 def _prepare_weights(workspace: Workspace) -> list[str]:
     """Start weights as versioned, and ImageNet's among them where they are asked for."""
-    said, differs = bring_together.update(workspace, "weights")
+    said, differs = reconcile.update(workspace, "weights")
     if fetched := _fetch_imagenet(workspace):
         said.append(fetched)
     if differs or fetched:
-        bring_together.add(workspace, "weights")
+        reconcile.add(workspace, "weights")
     return said
 
 
@@ -116,7 +116,7 @@ def _fetch_imagenet(workspace: Workspace) -> str | None:
 
 def version_weights(workspace: Workspace) -> None:
     """Start weights come into git with the data; where nobody can fetch them now, a retraining tries again."""
-    said, differs = bring_together.update(workspace, "weights")
+    said, differs = reconcile.update(workspace, "weights")
     for line in said:
         console.tell(line)
     fetched = None
@@ -125,4 +125,4 @@ def version_weights(workspace: Workspace) -> None:
     except WeightsUnreachable as error:
         console.tell(f"start weights are left for later: {error}")
     if differs or fetched:
-        bring_together.add(workspace, "weights")
+        reconcile.add(workspace, "weights")

@@ -12,7 +12,7 @@ from vggflow import workspace as workspaces
 from vggflow.errors import DataError
 from vggflow.processes import stage_inputs
 from vggflow.settings import Settings
-from vggflow.versioning import bring_together
+from vggflow.versioning import reconcile
 from vggflow.workspace import Workspace
 
 STAGES = ("validate", "train", "evaluate")
@@ -66,9 +66,9 @@ def _brought_together(workspace: Workspace, tracked: str, state: str) -> tuple[s
     """
     if state == "untracked":
         return "add", f"{tracked}/ is not versioned yet"
-    sides = bring_together.look(workspace, tracked)
-    bring_together.refuse_clashes(sides)
-    bring_together.refuse_gone(sides)
+    sides = reconcile.look(workspace, tracked)
+    reconcile.refuse_clashes(sides)
+    reconcile.refuse_gone(sides)
     plan, differs = sides.plan, sides.result != sides.theirs.files
     why = f"{tracked}/ differs from {tracked}.dvc"
     if not plan.bring and not plan.drop:

@@ -12,7 +12,7 @@ from vggflow.models import start_keras
 from vggflow.workspace import find
 
 if TYPE_CHECKING:
-    from vggflow.models.layer_table import Summary
+    from vggflow.models.network_summary import Summary
 
 
 def command(
@@ -28,7 +28,7 @@ def command(
     if as_json:
         options.print_json(found.to_dict())
         return
-    from vggflow.models.layer_table import render
+    from vggflow.models.network_summary import render
 
     out.print(render(found))
 
@@ -46,7 +46,7 @@ def summary(folder: Path, recipe: str | None, model: str | None) -> "Summary":
     start_keras.start()
     from vggflow.models import builder
     from vggflow.models import files as models
-    from vggflow.models.layer_table import summarise
+    from vggflow.models.network_summary import summarise
 
     if model:
         with named_model.located(folder, model) as path:

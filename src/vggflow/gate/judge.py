@@ -10,7 +10,7 @@ import pandas as pd
 
 from vggflow.data import layout
 from vggflow.data import manifest as manifests
-from vggflow.gate import exclude, expectations
+from vggflow.gate import exclude, great_expectations_suites
 from vggflow.gate.near_copies import Marked, NearLimits, mark_near_copies
 from vggflow.gate.scan import scan
 from vggflow.gate.verdict import Verdict
@@ -65,7 +65,7 @@ def judge(
     """
     folders = layout.class_folders(data_folder)
     manifest, not_compared = look(data_folder, settings, cache=cache, bars=bars)
-    verdict = expectations.check(manifest, settings, docs_folder, folders, reference)
+    verdict = great_expectations_suites.check(manifest, settings, docs_folder, folders, reference)
     return Judgement(manifest, replace(verdict, not_compared=not_compared))
 
 

@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 from vggflow.data import layout
 from vggflow.data.manifest import labelled
 from vggflow.data.names import printable
-from vggflow.gate import expectations, judge
+from vggflow.gate import great_expectations_suites, judge
 from vggflow.gate import tables as findings
 from vggflow.gate.rules import rules
 from vggflow.gate.scan import scan
@@ -119,14 +119,14 @@ def test_the_verdict_can_be_written_as_json_and_shown_as_a_table(judged):
 def test_data_docs_are_replaced_not_piled_up(data, tmp_path):
     manifest = scan(data)
     for _ in range(2):
-        expectations.check(manifest, PLAIN, tmp_path / "docs")
+        great_expectations_suites.check(manifest, PLAIN, tmp_path / "docs")
 
     assert len(list((tmp_path / "docs" / "validations" / "images").rglob("*.html"))) == 1
 
 
 def test_data_docs_bring_only_the_files_that_their_pages_name(data, tmp_path):
     docs = tmp_path / "docs"
-    expectations.check(scan(data), PLAIN, docs)
+    great_expectations_suites.check(scan(data), PLAIN, docs)
     pages = "".join(page.read_text("utf-8") for page in docs.rglob("*.html"))
 
     kept = {str(path.relative_to(docs)) for path in (docs / "static").rglob("*") if path.is_file()}
@@ -301,7 +301,7 @@ def test_an_empty_second_split_needs_the_folders_to_be_noticed(data, tmp_path):
     shutil.rmtree(data / "valid" / "dogs")
     (data / "valid" / "dogs").mkdir()
     manifest = scan(data)
-    verdict = expectations.check(manifest, PLAIN, tmp_path / "docs", layout.class_folders(data))
+    verdict = great_expectations_suites.check(manifest, PLAIN, tmp_path / "docs", layout.class_folders(data))
 
     assert [problem.paths for problem in verdict.problems] == [("valid/dogs",)]
 

@@ -5,7 +5,7 @@ import yaml
 
 from vggflow import settings
 from vggflow.models import builder
-from vggflow.models.layer_table import Summary, summarise
+from vggflow.models.network_summary import Summary, summarise
 from vggflow.settings import Settings
 from vggflow.workspace import recipe_text, recipes
 

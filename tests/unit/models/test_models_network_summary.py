@@ -8,7 +8,7 @@ from rich.console import Console
 
 from vggflow.errors import SettingsError
 from vggflow.models import builder, vgg16
-from vggflow.models.layer_table import Summary, render, summarise
+from vggflow.models.network_summary import Summary, render, summarise
 from vggflow.settings import ModelSettings, Phase
 
 PHASES = [
