@@ -21,7 +21,21 @@ def _clone(workspace: Path, folder: Path) -> Path:
 def made_before(workspace: Path) -> Path:
     """A workspace without .gitattributes, as a vggflow of before made it."""
     subprocess.run(["git", "rm", "--quiet", ".gitattributes"], cwd=workspace, check=True)
-    subprocess.run(["git", "commit", "--quiet", "-m", "As before"], cwd=workspace, check=True)
+    subprocess.run(
+        [
+            "git",
+            "-c",
+            "user.name=Ann",
+            "-c",
+            "user.email=ann@example.org",
+            "commit",
+            "--quiet",
+            "-m",
+            "As before",
+        ],
+        cwd=workspace,
+        check=True,
+    )
     return workspace
 
 
