@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,9 +25,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 
 def command(
     context: typer.Context,
-    number: Annotated[
-        int | None, typer.Argument(metavar="[VERSION]", help="The version; else the champion.")
-    ] = None,
+    number: options.Number = None,
     candidate: options.Candidate = False,
     as_json: options.AsJson = False,
 ) -> None:

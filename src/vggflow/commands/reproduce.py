@@ -30,9 +30,7 @@ STAGES = ("validate", "train", "evaluate")
 
 def command(
     context: typer.Context,
-    number: Annotated[
-        int | None, typer.Argument(metavar="[VERSION]", help="The version; else the champion.")
-    ] = None,
+    number: options.Number = None,
     candidate: options.Candidate = False,
     folder: Annotated[
         Path | None, typer.Option("--into", help="Leave the rebuilt workspace in this folder.")
