@@ -326,7 +326,8 @@ def test_a_compressed_tar_with_changed_bytes_is_refused_whole(source, target, tm
         path.write_bytes(
             whole[:place] + bytes(byte ^ 0x55 for byte in whole[place : place + 16]) + whole[place + 16 :]
         )
-        with pytest.raises(DataError, match="can be read whole"):
+        # bzip2 hands out what damage made of a block before it compares the checksum: that may look like a bomb.
+        with pytest.raises(DataError, match=r"can be read whole|has a (header|member)"):
             import_images(path, target)
     assert not target.exists()
 
