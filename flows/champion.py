@@ -44,7 +44,7 @@ def only_requests(workspace: Workspace) -> bool:
     """
     from vggflow.tracking import access, connection
 
-    return access.current_user(connection.connect(workspace)) is not None
+    return access.current_user(connection.connect(workspace).client) is not None
 
 
 @step("judge")

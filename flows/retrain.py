@@ -34,7 +34,7 @@ from vggflow.workspace import Workspace, find
 if TYPE_CHECKING:
     from vggflow.commands.promotion_acts import Promotion
     from vggflow.tracking.gate_pages import Pages
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 Result = TypeVar("Result")
 # A run that crashed this often would crash again: out of memory, a broken machine.
@@ -146,11 +146,12 @@ def promote(workspace: Workspace, version: "Version", sample: bool) -> "Promotio
 @step("publish")
 def publish(workspace: Workspace, promotion: "Promotion", began_with: str) -> "Pages":
     """The gate's pages are in MLflow, and what was settled is known as such."""
-    from vggflow.tracking import finished_retrains, gate_pages
+    from vggflow.tracking import connection, finished_retrains, gate_pages
 
-    pages = gate_pages.publish(workspace, promotion.candidate)
+    registry = connection.connect(workspace)
+    pages = gate_pages.publish(registry, workspace, promotion.candidate)
     if promotion.outcome in FINAL and promotion.lasts:
-        finished_retrains.mark(workspace, promotion.candidate, began_with)
+        finished_retrains.mark(registry, workspace, promotion.candidate, began_with)
     return pages
 
 

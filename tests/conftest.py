@@ -63,7 +63,7 @@ def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     draw_data(root / "data")
     made.dvc("add", "data")
     workspaces.commit(made, ["data.dvc"], "Data")
-    connection.connect(made).search_registered_models()  # makes the database, empty
+    connection.connect(made).client.search_registered_models()  # makes the database, empty
     return root
 
 

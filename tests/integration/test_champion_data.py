@@ -112,7 +112,7 @@ def test_a_manifest_that_is_gone_from_the_store_is_said_and_part_of_the_question
     here: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     version, _ = register.register(here)
-    client = connection.connect(here)
+    client = connection.connect(here).client
     place = Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://"))
     for path in place.rglob("manifest.parquet"):
         path.unlink()

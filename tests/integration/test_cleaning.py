@@ -9,7 +9,7 @@ import pytest
 
 from vggflow import artifacts, files
 from vggflow.commands import register
-from vggflow.tracking import champions, connection, registry, runs
+from vggflow.tracking import champions, connection, model_versions, runs
 from vggflow.workspace import Workspace, find
 
 pytestmark = pytest.mark.slow
@@ -23,28 +23,30 @@ def full(evaluated: Path, tmp_path: Path) -> Workspace:
     shutil.copytree(evaluated, root, ignore=shutil.ignore_patterns("mlflow.db", "mlartifacts"))
     workspace = find(root)
     first, _ = register.register(workspace)
-    client, names = connection.connect(workspace), workspace.settings().registry
+    registry = connection.connect(workspace)
+    client, names = registry.client, registry.names
     place = connection.experiment_id(client, names.experiment)
     model = workspace.path(artifacts.MODEL)
     for number in range(2, CANDIDATES + 1):
         run = runs.open_run(client, place, f"run {number}", {})
         runs.end_run(client, run)
-        tags = {**first.tags, registry.KEY: f"key {number}"}
-        version = registry.create_candidate(client, names, run, model, registry.Described(tags))
-    registry.challenge(client, version)
-    found = registry.versions(client, names.candidates)
+        tags = {**first.tags, model_versions.KEY: f"key {number}"}
+        version = model_versions.create_candidate(registry, run, model, model_versions.Described(tags))
+    model_versions.challenge(client, version)
+    found = model_versions.versions(client, names.candidates)
     for candidate in found[:2]:
-        assert champions.claim(client, names, candidate, champions.read(client, names).state, {})
+        assert champions.claim(registry, candidate, champions.read(registry).state, {})
     return workspace
 
 
 def left(workspace: Workspace) -> tuple[list[int], list[int], int]:
     """Numbers of candidates and of champions, and how many model files there are."""
-    client, names = connection.connect(workspace), workspace.settings().registry
+    registry = connection.connect(workspace)
+    client, names = registry.client, registry.names
     stored = workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.keras")
     return (
-        [version.number for version in registry.versions(client, names.candidates)],
-        [version.number for version in registry.versions(client, names.name)],
+        [version.number for version in model_versions.versions(client, names.candidates)],
+        [version.number for version in model_versions.versions(client, names.name)],
         len(list(stored)),
     )
 
@@ -62,14 +64,14 @@ def test_what_goes_is_gone_and_a_rollback_still_finds_its_model(full: Workspace,
     ran = vggflow("-C", full.root, "clean", "--keep", "2")
     assert ran.code == 0, ran.err
     assert left(full) == ([1, 2, 5, 6], [1, 2], 4)
-    client, names = connection.connect(full), full.settings().registry
+    registry = connection.connect(full)
     ran = vggflow("-C", full.root, "rollback", "--reason", "after cleaning")
     assert ran.code == 0, ran.err
-    champion = champions.read(client, names).champion
+    champion = champions.read(registry).champion
     assert champion is not None
-    with registry.model_file(champion) as model:
+    with model_versions.model_file(champion) as model:
         assert files.sha256(model) == champion.tags["sha256.model"]
-    assert len(registry.training_manifest(champion)) == 36
+    assert len(model_versions.training_manifest(champion)) == 36
     again = vggflow("-C", full.root, "clean", "--keep", "2", "--json")
     assert {row["count"] for row in json.loads(again.out)} == {0}
 

@@ -10,6 +10,7 @@ import pytest
 from tiny import write_params
 
 from vggflow.environment import tracking_uri
+from vggflow.settings import RegistrySettings
 from vggflow.tracking import connection
 from vggflow.workspace import Workspace
 
@@ -25,7 +26,7 @@ def test_two_workspaces_in_one_process_have_a_server_each(tmp_path: Path) -> Non
 def test_an_address_that_was_given_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = f"sqlite:///{tmp_path}/given.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-    connection.connect(Workspace(tmp_path))
+    connection.connect(Workspace(tmp_path), RegistrySettings(name="cats", experiment="cats"))
     assert os.environ["MLFLOW_TRACKING_URI"] == given
 
 

@@ -13,8 +13,8 @@ from vggflow import artifacts, files
 from vggflow import workspace as workspaces
 from vggflow.commands import evaluate, promotion_evidence, register, validate
 from vggflow.errors import DataError
-from vggflow.tracking import connection, finished_retrains, registry
-from vggflow.tracking.registry import Version
+from vggflow.tracking import connection, finished_retrains, model_versions
+from vggflow.tracking.model_versions import Version
 from vggflow.workspace import Workspace, find
 
 
@@ -44,7 +44,7 @@ def _lineage_file(here: Workspace, version: Version, name: str) -> str:
     folder = here.root / "downloaded"
     folder.mkdir(exist_ok=True)
     connection.connect(here)
-    registry.download_lineage(version, folder)
+    model_versions.download_lineage(version, folder)
     return (folder / name).read_text()
 
 
@@ -99,9 +99,9 @@ def test_measures_of_another_model_are_not_registered(here: Workspace) -> None:
 def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here: Workspace) -> None:
     first, _ = register.register(here)
     manifest, answers, measures = (
-        registry.training_manifest(first),
-        registry.recorded_predictions(first),
-        registry.recorded_metrics(first),
+        model_versions.training_manifest(first),
+        model_versions.recorded_predictions(first),
+        model_versions.recorded_metrics(first),
     )
     before = _lineage_file(here, first, "data.dvc")
     for colour, rgb in COLOURS.items():
@@ -111,38 +111,38 @@ def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here
     evaluate.evaluate(here)
     second, new = register.register(here)
     assert (new, second.run_id, second.number) == (True, first.run_id, 2)
-    assert len(registry.training_manifest(second)) == len(manifest) + 2
-    assert registry.training_manifest(first).equals(manifest)
-    assert registry.recorded_predictions(first).equals(answers)
-    assert registry.recorded_metrics(first) == measures
+    assert len(model_versions.training_manifest(second)) == len(manifest) + 2
+    assert model_versions.training_manifest(first).equals(manifest)
+    assert model_versions.recorded_predictions(first).equals(answers)
+    assert model_versions.recorded_metrics(first) == measures
     assert _lineage_file(here, first, "data.dvc") == before
     assert second.tags["data.hash"] == first.tags["data.hash"]
     measured_on = second.tags["evaluation.data.hash"]
     assert measured_on not in (first.tags["data.hash"], first.tags["evaluation.data.hash"])
     assert finished_retrains.is_known(here, measured_on), "data that a candidate was only measured on"
-    card = connection.connect(here).list_artifacts(first.run_id, first.tags[registry.EVIDENCE])
+    card = connection.connect(here).client.list_artifacts(first.run_id, first.tags[model_versions.EVIDENCE])
     assert "model_card.md" in [Path(file.path).name for file in card]
 
 
 def test_a_version_of_before_is_read_from_where_its_evidence_lies(here: Workspace) -> None:
     version, _ = register.register(here)
-    client = connection.connect(here)
+    client = connection.connect(here).client
     client.log_artifact(version.run_id, str(here.path(artifacts.MANIFEST)), "lineage")
     client.log_artifact(version.run_id, str(here.path(artifacts.METRICS)), "evaluation")
     old = Version(
-        **vars(version) | {"tags": {k: v for k, v in version.tags.items() if k != registry.EVIDENCE}}
+        **vars(version) | {"tags": {k: v for k, v in version.tags.items() if k != model_versions.EVIDENCE}}
     )
-    assert registry.training_manifest(old).equals(registry.training_manifest(version))
-    assert registry.recorded_metrics(old) == registry.recorded_metrics(version)
+    assert model_versions.training_manifest(old).equals(model_versions.training_manifest(version))
+    assert model_versions.recorded_metrics(old) == model_versions.recorded_metrics(version)
 
 
 def test_a_retraining_is_remembered_for_the_inputs_that_it_began_with_only(here: Workspace) -> None:
     version, _ = register.register(here)
-    began_with = finished_retrains.inputs(here)
+    registry, began_with = connection.connect(here), finished_retrains.inputs(here)
     _move_on(here)  # while it was under way
-    finished_retrains.mark(here, version, began_with)
+    finished_retrains.mark(registry, here, version, began_with)
     assert finished_retrains.find(here) is None
-    finished_retrains.mark(here, version, finished_retrains.inputs(here))
+    finished_retrains.mark(registry, here, version, finished_retrains.inputs(here))
     found = finished_retrains.find(here)
     assert found is not None
     assert found.number == version.number

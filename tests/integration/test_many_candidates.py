@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper
 from tiny import Ran, write_params
 
 from vggflow.commands import models
-from vggflow.tracking import connection, registry, retention
+from vggflow.tracking import connection, model_versions, retention
 from vggflow.workspace import Workspace
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("many")
     write_params(root)
     workspace = Workspace(root)
-    client = connection.connect(workspace)
+    client = connection.connect(workspace).client
     client.create_registered_model("tiny-candidates")
     client.create_model_version("tiny-candidates", "/stored/model", tags={"data.hash": "data1"})
     with sqlite3.connect(root / ".vggflow/mlflow.db") as database:
@@ -36,11 +36,11 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "insert into model_version_tags (workspace, name, version, key, value) values (?, ?, ?, ?, ?)"
         )
         place = ("default", "tiny-candidates")
-        for key in (registry.KEY, *(f"tag.{number}" for number in range(TAGS))):
+        for key in (model_versions.KEY, *(f"tag.{number}" for number in range(TAGS))):
             database.executemany(insert, [(*place, number, key, f"{key} {number}") for number in numbers])
         database.execute("update model_versions set run_id = printf('%032x', version)")
         database.execute("update model_version_tags set value = 'data' || version where key = 'data.hash'")
-    client.set_registered_model_alias("tiny-candidates", registry.CHALLENGER, str(MANY))
+    client.set_registered_model_alias("tiny-candidates", model_versions.CHALLENGER, str(MANY))
     client.set_registered_model_alias("tiny-candidates", "first", "1")
     return root
 
@@ -62,10 +62,10 @@ def here(filled: Path, tmp_path: Path) -> Workspace:
 
 
 def test_no_version_is_missed_the_oldest_neither(here: Workspace) -> None:
-    found = registry.versions(connection.connect(here), "tiny-candidates")
+    found = model_versions.versions(connection.connect(here).client, "tiny-candidates")
     assert [version.number for version in found] == list(range(1, MANY + 1))
     assert {v.number: v.aliases for v in found if v.aliases} == {1: ("first",), MANY: ("challenger",)}
-    assert found[0].tags[registry.KEY] == f"{registry.KEY} 1" and len(found[-1].tags) == TAGS + 2
+    assert found[0].tags[model_versions.KEY] == f"{model_versions.KEY} 1" and len(found[-1].tags) == TAGS + 2
 
 
 @pytest.fixture
@@ -82,16 +82,21 @@ def read() -> Iterator[list[object]]:
 
 
 def test_one_version_is_found_without_reading_the_others(here: Workspace, read: list[object]) -> None:
-    client = connection.connect(here)
-    names = here.settings().registry
-    first = registry.find_candidate(client, names, f"{registry.KEY} 1")
+    registry = connection.connect(here)
+    client = registry.client
+    first = model_versions.find_candidate(registry, f"{model_versions.KEY} 1")
     assert first is not None and (first.number, first.aliases) == (1, ("first",))
-    assert registry.version_of(client, "tiny-candidates", None, registry.CHALLENGER).number == MANY
-    assert registry.version_of(client, "tiny-candidates", 7, "").tags[registry.KEY] == f"{registry.KEY} 7"
-    trained = registry.with_tag(client, "tiny-candidates", "data.hash", "data9")
+    assert (
+        model_versions.version_of(client, "tiny-candidates", None, model_versions.CHALLENGER).number == MANY
+    )
+    assert (
+        model_versions.version_of(client, "tiny-candidates", 7, "").tags[model_versions.KEY]
+        == f"{model_versions.KEY} 7"
+    )
+    trained = model_versions.with_tag(client, "tiny-candidates", "data.hash", "data9")
     assert trained is not None and trained.number == 9
-    assert registry.with_tag(client, "tiny-candidates", "data.hash", "data0") is None
-    assert [each.number for each in registry.newest(client, "tiny-candidates", 2)] == [MANY, MANY - 1]
+    assert model_versions.with_tag(client, "tiny-candidates", "data.hash", "data0") is None
+    assert [each.number for each in model_versions.newest(client, "tiny-candidates", 2)] == [MANY, MANY - 1]
     assert 0 < len(read) < 1_000
 
 
@@ -113,5 +118,5 @@ def test_the_table_has_the_newest_candidates_and_says_that_there_are_more(
 
 
 def test_all_but_the_newest_may_go(here: Workspace) -> None:
-    found = retention.old(connection.connect(here), here.settings().registry, keep=3)
+    found = retention.old(connection.connect(here), keep=3)
     assert [found.versions[0].number, found.versions[-1].number] == [2, MANY - 3]

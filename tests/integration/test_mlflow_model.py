@@ -17,7 +17,7 @@ from vggflow.data import images
 from vggflow.models import files, heads
 from vggflow.models.probabilities import class_probabilities
 from vggflow.prediction.predictor import Predictor
-from vggflow.tracking import champions, connection, registry
+from vggflow.tracking import champions, connection, model_versions
 from vggflow.workspace import Workspace, find
 
 # High enough that none of the answers is certain.
@@ -37,12 +37,12 @@ def registered(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Wor
 def test_the_mlflow_model_answers_as_the_file_does(registered: Workspace) -> None:
     import mlflow
 
-    names = registered.settings().registry
-    client = connection.connect(registered)
-    version = registry.version_of(client, names.candidates, None, registry.CHALLENGER)
+    registry = connection.connect(registered)
+    client, names = registry.client, registry.names
+    version = model_versions.version_of(client, names.candidates, None, model_versions.CHALLENGER)
     pictures = registered.root / "data/test"
     paths = [pictures / name for name in ("blue/0.png", "red/0.png", "blue/1.png", "red/1.png")]
-    with registry.model_file(version) as path:
+    with model_versions.model_file(version) as path:
         expected = Predictor(path).predict(paths)
     served = mlflow.pyfunc.load_model(version.uri)
     encoded = pd.DataFrame({"image": [path.read_bytes() for path in paths]})
@@ -83,10 +83,10 @@ def test_a_jpeg_gives_the_same_answer_through_all_four_doors(of_imagenet: Worksp
     Image.fromarray(colours).resize((300, 200)).save(photo, quality=90)
     pixels = images.load(photo, 32)[None]
     names = of_imagenet.settings().registry
-    version = registry.version_of(
-        connection.connect(of_imagenet), names.candidates, None, registry.CHALLENGER
+    version = model_versions.version_of(
+        connection.connect(of_imagenet).client, names.candidates, None, model_versions.CHALLENGER
     )
-    with registry.model_file(version) as path:
+    with model_versions.model_file(version) as path:
         model, info = files.load(path)
     assert (info.preprocessing, info.temperature == 1.0) == ("imagenet", False)
     files.save(model, info, tmp_path / "again.keras")
@@ -104,23 +104,23 @@ def test_a_jpeg_gives_the_same_answer_through_all_four_doors(of_imagenet: Worksp
         np.testing.assert_allclose(door, eager, rtol=1e-5)
 
 
-def _direct(version: registry.Version, table: pd.DataFrame) -> np.ndarray:
+def _direct(version: model_versions.Version, table: pd.DataFrame) -> np.ndarray:
     """As MLflow's JSON server hands it over."""
     from vggflow.prediction.pyfunc import _load_pyfunc
 
-    with registry.model_file(version) as path:
+    with model_versions.model_file(version) as path:
         return _load_pyfunc(str(path)).predict(table)[["p:blue", "p:red"]].to_numpy()
 
 
 def test_a_version_carries_its_lineage(registered: Workspace) -> None:
     names = registered.settings().registry
-    version = registry.versions(connection.connect(registered), names.candidates)[-1]
+    version = model_versions.versions(connection.connect(registered).client, names.candidates)[-1]
     for tag in (
         *("git.commit", "git.dirty", "data.hash", "data.files", "data.bytes", "data_gate", "accuracy"),
         *("sha256.model", "sha256.params", "sha256.manifest", "package.tensorflow", "package.vggflow"),
     ):
         assert version.tags[tag], tag
-    manifest = registry.training_manifest(version)
+    manifest = model_versions.training_manifest(version)
     assert len(manifest) == 36
 
 
@@ -132,49 +132,49 @@ def test_registering_twice_makes_one_version(registered: Workspace) -> None:
 def test_a_flipped_byte_in_the_stored_model_is_noticed(registered: Workspace) -> None:
     from vggflow.errors import VggflowError
 
-    client = connection.connect(registered)
-    version = registry.versions(client, registered.settings().registry.candidates)[-1]
+    client = connection.connect(registered).client
+    version = model_versions.versions(client, registered.settings().registry.candidates)[-1]
     source = client.get_model_version(version.name, str(version.number)).source  # models:/m-…
     folder = client.get_logged_model(source.rpartition("/")[2]).artifact_location.removeprefix("file://")
-    stored = Path(folder) / registry.MODEL_FILE
+    stored = Path(folder) / model_versions.MODEL_FILE
     content = stored.read_bytes()
     stored.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     try:
-        with pytest.raises(VggflowError, match="is damaged"), registry.model_file(version):
+        with pytest.raises(VggflowError, match="is damaged"), model_versions.model_file(version):
             pass
     finally:
         stored.write_bytes(content)
 
 
 def test_of_promoters_that_judged_against_one_state_the_first_wins(registered: Workspace) -> None:
-    names = registered.settings().registry
-    client = connection.connect(registered)
-    candidate = registry.versions(client, names.candidates)[-1]
-    state = champions.read(client, names).state
+    registry = connection.connect(registered)
+    client, names = registry.client, registry.names
+    candidate = model_versions.versions(client, names.candidates)[-1]
+    state = champions.read(registry).state
     assert state == "0.0"
-    first = champions.claim(client, names, candidate, state, {})
+    first = champions.claim(registry, candidate, state, {})
     assert first is not None
-    assert champions.claim(client, names, candidate, state, {}) is None
-    book = champions.read(client, names)
+    assert champions.claim(registry, candidate, state, {}) is None
+    book = champions.read(registry)
     assert (book.champion.number if book.champion else None) == first.number
-    second = champions.claim(client, names, candidate, book.state, {})
+    second = champions.claim(registry, candidate, book.state, {})
     assert second is not None
-    done = champions.roll_back(client, names, champions.read(client, names), {"rollback.reason": "test"})
-    settled = champions.read(client, names)
+    done = champions.roll_back(registry, champions.read(registry), {"rollback.reason": "test"})
+    settled = champions.read(registry)
     assert done is not None and settled.champion is not None
     assert settled.champion.number == first.number
-    assert [v.number for v in settled.versions if registry.CHAMPION in v.aliases] == [first.number]
-    assert champions.claim(client, names, candidate, book.state, {}) is None
+    assert [v.number for v in settled.versions if model_versions.CHAMPION in v.aliases] == [first.number]
+    assert champions.claim(registry, candidate, book.state, {}) is None
 
 
 def test_a_claim_that_was_killed_is_completed_by_the_next(registered: Workspace) -> None:
-    names = registered.settings().registry
-    client = connection.connect(registered)
-    candidate = registry.versions(client, names.candidates)[-1]
-    state = champions.read(client, names).state
+    registry = connection.connect(registered)
+    client, names = registry.client, registry.names
+    candidate = model_versions.versions(client, names.candidates)[-1]
+    state = champions.read(registry).state
     tags = {**candidate.tags, champions.STATE: state, champions.CANDIDATE: str(candidate.number)}
     begun = client.create_model_version(names.name, candidate.uri, run_id=candidate.run_id, tags=tags)
-    settled = champions.settle(client, names)
+    settled = champions.settle(registry)
     assert settled.champion is not None
     assert settled.champion.number == int(begun.version)
-    assert registry.CHAMPION in settled.champion.aliases
+    assert model_versions.CHAMPION in settled.champion.aliases

@@ -39,11 +39,12 @@ def clone(source: Path, folder: Path, *options: str) -> Workspace:
 
 def register(workspace: Workspace, **tags: str) -> bool:
     """As registering does, without a model."""
-    client = connection.connect(workspace)
+    registry = connection.connect(workspace)
+    client = registry.client
     if not client.search_registered_models(f"name = '{NAME}'"):
         client.create_registered_model(NAME)
     client.create_model_version(NAME, "/stored/model", tags=tags)
-    return ownership.claim(client, workspace)
+    return ownership.claim(registry, workspace)
 
 
 def refused(workspace: Workspace) -> str:
@@ -103,7 +104,7 @@ def test_a_worker_s_shallow_clone_is_known_by_its_remote(tmp_path: Path) -> None
     other = make(tmp_path / "dogs")
     other.git("remote", "add", "origin", str(tmp_path / "dogs.git"))
     assert str(bare) in refused(other)
-    tags = connection.connect(first).get_registered_model(NAME).tags
+    tags = connection.connect(first).client.get_registered_model(NAME).tags
     assert json.loads(tags[ownership.OWNER])["first"] == ownership.owner(first).first != ""
 
 
@@ -120,7 +121,7 @@ def test_models_of_an_earlier_vggflow_are_adopted_by_who_has_their_commit_and_by
     tmp_path: Path, vggflow: Callable
 ) -> None:
     first, second = make(tmp_path / "cats"), make(tmp_path / "dogs")
-    client = connection.connect(first)
+    client = connection.connect(first).client
     client.create_registered_model(NAME)
     commit = first.git("rev-parse", "HEAD").strip()
     client.create_model_version(NAME, "/stored/model", tags={"git.commit": commit})
@@ -139,7 +140,7 @@ def test_models_that_say_nothing_are_anybody_s_and_folders_without_git_too(tmp_p
     first = make(tmp_path / "cats")
     assert register(first)
     connection.connect(Workspace(bare))
-    client = connection.connect(first)
+    client = connection.connect(first).client
     client.delete_registered_model_tag(NAME, ownership.OWNER)
     connection.connect(make(tmp_path / "dogs"))
 

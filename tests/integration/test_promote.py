@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from database import KINDS, Databases, postgresql
+from mlflow import MlflowClient
 from tiny import TINY, draw_data
 
 from vggflow import artifacts
@@ -18,9 +19,9 @@ from vggflow.commands import evaluate, models, promotion_acts, validate
 from vggflow.commands import register as register_command
 from vggflow.commands.promotion_acts import Request
 from vggflow.errors import PromotionRefused, UsageError, VggflowError
-from vggflow.tracking import champions, connection, decision_runs, limits, registry
+from vggflow.tracking import champions, connection, decision_runs, limits, model_versions
 from vggflow.tracking.champions import Rollback
-from vggflow.tracking.registry import Version
+from vggflow.tracking.model_versions import Version
 from vggflow.workspace import Workspace, find
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def crowned(
         patch.setenv("MLFLOW_TRACKING_URI", databases.create("crowned"))
         place = root / artifacts.MLFLOW_ARTIFACTS
         for name in ("tiny", "tiny-promotions"):  # without a server nobody else says where files go
-            connection.connect(find(root)).create_experiment(name, artifact_location=place.as_uri())
+            connection.connect(find(root)).client.create_experiment(name, artifact_location=place.as_uri())
         _crown(root)
         yield Crowned(root, databases)
 
@@ -115,29 +116,33 @@ def opposite(weights: list) -> list:
 
 def stored_file(workspace: Workspace, version: Version) -> Path:
     """Where the bytes of a version lie."""
-    place = connection.connect(workspace).get_model_version_download_uri(version.name, str(version.number))
+    place = connection.connect(workspace).client.get_model_version_download_uri(
+        version.name, str(version.number)
+    )
     return next(Path(str(place).removeprefix("file:")).rglob("model.keras"))
 
 
 def evaluation_of(version: Version) -> str:
     """The folder of its run in which the evidence of a version's evaluation lies."""
-    return f"{version.tags[registry.EVIDENCE]}/evaluation"
+    return f"{version.tags[model_versions.EVIDENCE]}/evaluation"
 
 
 def book(workspace: Workspace) -> champions.Champions:
-    return champions.read(connection.connect(workspace), workspace.settings().registry)
+    return champions.read(connection.connect(workspace))
 
 
 def champion(workspace: Workspace) -> int:
     """The champion's number; the alias and the ledger agree about it."""
     found = book(workspace)
     assert found.champion is not None
-    assert [v.number for v in found.versions if registry.CHAMPION in v.aliases] == [found.champion.number]
+    assert [v.number for v in found.versions if model_versions.CHAMPION in v.aliases] == [
+        found.champion.number
+    ]
     return found.champion.number
 
 
 def last_decision(workspace: Workspace) -> dict[str, str]:
-    client = connection.connect(workspace)
+    client = connection.connect(workspace).client
     place = connection.experiment_id(client, decision_runs.experiment(workspace.settings().registry))
     return dict(
         client.search_runs([place], order_by=["attributes.start_time DESC"], max_results=1)[0].data.tags
@@ -148,8 +153,8 @@ def test_a_version_has_a_card_and_its_summary_as_description(here: Workspace) ->
     found = book(here).champion
     assert found is not None
     assert found.description.startswith("Tells blue and red apart")
-    client = connection.connect(here)
-    kept = client.list_artifacts(found.run_id, found.tags[registry.EVIDENCE])
+    client = connection.connect(here).client
+    kept = client.list_artifacts(found.run_id, found.tags[model_versions.EVIDENCE])
     assert "model_card.md" in [Path(file.path).name for file in kept]
 
 
@@ -184,11 +189,11 @@ def test_a_refusal_by_a_broken_machine_is_asked_again_on_the_mended_one(here: Wo
     change_model(here, equal)
     candidate = register(here)
     recorded = here.path(artifacts.PREDICTIONS)
-    kept, answers = recorded.read_bytes(), registry.recorded_predictions(candidate)
+    kept, answers = recorded.read_bytes(), model_versions.recorded_predictions(candidate)
     for name in ("p:blue", "p:red"):
         answers[name] = 1 - answers[name]
     answers.to_parquet(recorded, index=False)
-    client = connection.connect(here)
+    client = connection.connect(here).client
     client.log_artifact(candidate.run_id, str(recorded), evaluation_of(candidate))
     automatic = Request("retrained", automatic=True)
     for _ in range(2):
@@ -331,7 +336,8 @@ def test_the_longest_reason_is_kept_whole_by_every_act(here: Workspace) -> None:
 
 def test_a_claim_that_the_database_never_completes_is_lost_and_the_next_act_is_done(here: Workspace) -> None:
     """As a rollback with 5,200 characters by an earlier vggflow left it behind."""
-    client, names = connection.connect(here), here.settings().registry
+    registry = connection.connect(here)
+    client, names = registry.client, registry.names
     if client.tracking_uri.startswith("sqlite"):
         pytest.skip("SQLite completes claims of any length")
     promote_another(here)
@@ -351,7 +357,7 @@ def test_a_deleted_version_is_skipped_by_rollback(here: Workspace) -> None:
         change_model(here, equal)
         register(here)
         promotion_acts.promote(here, ASKED)
-    connection.connect(here).delete_model_version("tiny", "2")
+    connection.connect(here).client.delete_model_version("tiny", "2")
     assert went(promotion_acts.rollback(here, "back")) == (3, 1)
     assert champion(here) == 1
     rows = models.history(here)
@@ -395,11 +401,12 @@ def test_a_model_that_needs_code_to_load_is_refused_and_recorded(here: Workspace
     inputs = keras.Input((32, 32, 3))
     pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Lambda(lambda x: x / 255.0)(inputs))
     keras.Model(inputs, keras.layers.Dense(1, activation="sigmoid")(pooled)).save(path)
-    client, names = connection.connect(here), here.settings().registry
-    first = registry.versions(client, names.candidates)[0]
+    registry = connection.connect(here)
+    client, names = registry.client, registry.names
+    first = model_versions.versions(client, names.candidates)[0]
     made = client.create_run(client.get_run(first.run_id).info.experiment_id)
     logged = _log_foreign(client, made.info.run_id, path)
-    tags = {**first.tags, registry.KEY: "foreign", "sha256.model": written.sha256(path)}
+    tags = {**first.tags, model_versions.KEY: "foreign", "sha256.model": written.sha256(path)}
     foreign = client.create_model_version(names.candidates, logged, run_id=first.run_id, tags=tags)
     with pytest.raises(PromotionRefused, match="could not be scored"):
         promotion_acts.promote(here, replace(ASKED, number=int(foreign.version), override=True))
@@ -424,18 +431,19 @@ def test_a_registered_model_with_weights_that_are_no_numbers_is_refused_and_reco
         for name in before.namelist():
             weights = (here.root / "spoilt.weights.h5").read_bytes()
             after.writestr(name, weights if name == files.WEIGHTS_MEMBER else before.read(name))
-    client, names = connection.connect(here), here.settings().registry
-    known = registry.versions(client, names.candidates)[0]
+    registry = connection.connect(here)
+    client, names = registry.client, registry.names
+    known = model_versions.versions(client, names.candidates)[0]
     made = client.create_run(client.get_run(known.run_id).info.experiment_id)
     logged = _log_foreign(client, made.info.run_id, spoilt)
-    tags = {**known.tags, registry.KEY: "spoilt", "sha256.model": written.sha256(spoilt)}
+    tags = {**known.tags, model_versions.KEY: "spoilt", "sha256.model": written.sha256(spoilt)}
     version = client.create_model_version(names.candidates, logged, run_id=known.run_id, tags=tags)
     with pytest.raises(PromotionRefused, match=f"layer {first.name} holds numbers that are not finite"):
         promotion_acts.promote(here, replace(ASKED, number=int(version.version), override=True))
     assert (champion(here), last_decision(here)[decision_runs.OUTCOME]) == (1, "kept")
 
 
-def _log_foreign(client: connection.Client, run_id: str, path: Path) -> str:
+def _log_foreign(client: MlflowClient, run_id: str, path: Path) -> str:
     client.log_artifact(run_id, str(path), "model/data")
     return f"{client.get_run(run_id).info.artifact_uri}/model"
 
@@ -485,7 +493,8 @@ def test_a_damaged_only_champion_is_replaced_by_who_overrides_and_not_otherwise(
 def test_a_dry_run_writes_nothing(here: Workspace) -> None:
     change_model(here, equal)
     candidate = register(here)
-    client, names = connection.connect(here), here.settings().registry
+    registry = connection.connect(here)
+    client, names = registry.client, registry.names
     begun = {champions.STATE: book(here).state, champions.CANDIDATE: "1"}
     client.create_model_version(names.name, candidate.uri, run_id=candidate.run_id, tags=begun)
     before, place = book(here), client.get_experiment_by_name(decision_runs.experiment(names))
@@ -501,7 +510,7 @@ def test_a_decision_keeps_both_tables_the_rules_and_what_the_challenger_looked_a
     register(here)
     settings(here, rule="not_worse", margin=0.9)
     promotion_acts.promote(here, replace(ASKED, override=True))
-    client = connection.connect(here)
+    client = connection.connect(here).client
     place = client.get_experiment_by_name(decision_runs.experiment(here.settings().registry))
     assert place is not None
     run = client.search_runs([place.experiment_id], max_results=1)[0]
@@ -520,10 +529,11 @@ def test_a_decision_keeps_both_tables_the_rules_and_what_the_challenger_looked_a
 
 
 def test_a_candidate_made_by_hand_is_refused_in_one_line(here: Workspace) -> None:
-    client, names = connection.connect(here), here.settings().registry
-    first = registry.versions(client, names.candidates)[0]
+    registry = connection.connect(here)
+    client, names = registry.client, registry.names
+    first = model_versions.versions(client, names.candidates)[0]
     made = client.create_model_version(names.candidates, first.uri, run_id=first.run_id)
-    client.delete_model_version_tag(names.name, "1", registry.KEY)
+    client.delete_model_version_tag(names.name, "1", model_versions.KEY)
     for request in (ASKED, Request("retrained", automatic=True)):
         asked = replace(request, number=int(made.version))
         if request.automatic:
@@ -536,7 +546,7 @@ def test_a_candidate_made_by_hand_is_refused_in_one_line(here: Workspace) -> Non
 def test_damaged_recorded_predictions_are_told_in_one_line(here: Workspace, vggflow: Callable) -> None:
     change_model(here, equal)
     candidate = register(here)
-    client = connection.connect(here)
+    client = connection.connect(here).client
     here.path(artifacts.PREDICTIONS).write_bytes(b"no table")
     damaged = str(here.path(artifacts.PREDICTIONS))
     client.log_artifact(candidate.run_id, damaged, evaluation_of(candidate))

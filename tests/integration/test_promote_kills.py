@@ -21,7 +21,7 @@ from vggflow.commands.promotion_evidence import Judged
 from vggflow.models import files as models
 from vggflow.processes import servers
 from vggflow.settings import Settings
-from vggflow.tracking import champions, connection, decision_runs, registry
+from vggflow.tracking import champions, connection, decision_runs, model_versions
 from vggflow.workspace import Workspace, find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -93,10 +93,11 @@ class Again:
 @pytest.fixture(scope="module")
 def judge(served: Workspace) -> promotion_acts.Judge:
     """The real judgement of the second candidate, made once: scoring it again would change nothing."""
-    client, names = connection.connect(served), served.settings().registry
+    registry = connection.connect(served)
+    client, names = registry.client, registry.names
     case = promotion_evidence.JudgeRequest(
-        registry.version_of(client, names.candidates, 2, registry.CHALLENGER),
-        champions.read(client, names).champion,
+        model_versions.version_of(client, names.candidates, 2, model_versions.CHALLENGER),
+        champions.read(registry).champion,
         "ann",
     )
     judged = promotion_evidence.judge(served, served.settings(), case)
@@ -108,11 +109,11 @@ def judge(served: Workspace) -> promotion_acts.Judge:
 
 
 def book(workspace: Workspace) -> champions.Champions:
-    return champions.read(connection.connect(workspace), workspace.settings().registry)
+    return champions.read(connection.connect(workspace))
 
 
 def alias(workspace: Workspace) -> list[int]:
-    return [v.number for v in book(workspace).versions if registry.CHAMPION in v.aliases]
+    return [v.number for v in book(workspace).versions if model_versions.CHAMPION in v.aliases]
 
 
 def killed_after(step: int, act: Callable[..., object], *arguments: object) -> bool:
@@ -154,7 +155,7 @@ def _kill_after(step: int) -> None:
 
 def unconcluded(workspace: Workspace) -> list[str]:
     """The records that have no outcome or are still open, whether anything names them or not."""
-    client = connection.connect(workspace)
+    client = connection.connect(workspace).client
     place = client.get_experiment_by_name(decision_runs.experiment(workspace.settings().registry))
     found = client.search_runs([place.experiment_id], max_results=1000) if place else []
     return [

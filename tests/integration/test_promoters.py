@@ -12,7 +12,7 @@ from database import over, postgresql
 
 from vggflow.commands import register
 from vggflow.processes import servers
-from vggflow.tracking import champions, connection, registry
+from vggflow.tracking import champions, connection, model_versions
 from vggflow.workspace import Workspace, find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -31,9 +31,9 @@ def candidates(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
             os.environ["MLFLOW_TRACKING_URI"] = running.url
             try:
                 first, _ = register.register(workspace)
-                client = connection.connect(workspace)
+                client = connection.connect(workspace).client
                 for number in range(2, PROMOTERS + 1):
-                    tags = {**first.tags, registry.KEY: f"candidate {number}"}
+                    tags = {**first.tags, model_versions.KEY: f"candidate {number}"}
                     client.create_model_version(
                         first.name, first.uri, run_id=first.run_id, model_id=first.model_id, tags=tags
                     )
@@ -97,7 +97,7 @@ def answers(promoters: list["subprocess.Popen[str]"]) -> list[str]:
 def test_of_twenty_promoters_exactly_one_wins_each_round(
     candidates: Workspace, promoters: list["subprocess.Popen[str]"]
 ) -> None:
-    client, names = connection.connect(candidates), candidates.settings().registry
+    registry = connection.connect(candidates)
     assert answers(promoters) == ["ready"] * PROMOTERS
     for round_ in range(1, ROUNDS + 1):
         assert step(promoters) == ["judged"] * PROMOTERS
@@ -108,9 +108,11 @@ def test_of_twenty_promoters_exactly_one_wins_each_round(
         assert all(said.startswith("refused") and "was first" in said for said in others), "\n".join(
             said for said in others if not said.startswith("refused")
         )
-        book = champions.read(client, names)
+        book = champions.read(registry)
         assert len(book.stack) == round_
         assert book.champion is not None
         assert book.champion.tags[champions.CANDIDATE] == str(winners[0])
-        assert [v.number for v in book.versions if registry.CHAMPION in v.aliases] == [book.champion.number]
+        assert [v.number for v in book.versions if model_versions.CHAMPION in v.aliases] == [
+            book.champion.number
+        ]
         assert [v.number for v in book.versions] == [v.number for v in book.stack]

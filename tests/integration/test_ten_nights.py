@@ -17,7 +17,7 @@ from tiny import COLOURS, draw, draw_data, write_params
 from vggflow import artifacts
 from vggflow import workspace as workspaces
 from vggflow.processes import servers
-from vggflow.tracking import champions, connection, registry
+from vggflow.tracking import champions, connection, model_versions
 from vggflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
@@ -66,7 +66,7 @@ def shown_of(prefect_api: str) -> set[str]:
 
 
 def champion(workspace: Workspace) -> int:
-    found = champions.read(connection.connect(workspace), workspace.settings().registry).champion
+    found = champions.read(connection.connect(workspace)).champion
     assert found is not None
     return found.number
 
@@ -116,9 +116,10 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(
         memory[night] = (largest_process(), server_memory())
     assert len({number for _, number in promoted_versions.values()}) == NIGHTS // 2
 
-    client, names = connection.connect(workspace), workspace.settings().registry
-    candidates = registry.versions(client, names.candidates)
-    book = champions.read(client, names)
+    registry = connection.connect(workspace)
+    client, names = registry.client, registry.names
+    candidates = model_versions.versions(client, names.candidates)
+    book = champions.read(registry)
     promoted = {version.run_id for version in book.stack}
     assert {version.run_id for version in candidates} == promoted | {v.run_id for v in candidates[-KEEP:]}
     stored = list(workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.keras"))

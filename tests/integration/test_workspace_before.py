@@ -39,7 +39,7 @@ def test_its_champion_is_rolled_back_to_the_one_before(before: Path, vggflow: Ca
     ran = vggflow("-C", before, "rollback", "--reason", "the one before was better", "--by", "bob")
     assert ran.code == 0, ran.err
     here = find(before)
-    book = champions.read(connection.connect(here), here.settings().registry)
+    book = champions.read(connection.connect(here))
     assert book.champion is not None and book.champion.number == 1
     ran = vggflow("-C", before, "models", "--history", "--json")
     assert [(row["version"], row["why"]) for row in json.loads(ran.out)][1:] == [(2, "seed 1"), (1, "seed 0")]

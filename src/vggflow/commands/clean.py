@@ -72,12 +72,12 @@ def clean(workspace: Workspace, keep: int, *, dry_run: bool = False) -> list[Rem
 def _mlflow(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal]:
     from vggflow.tracking import connection, retention
 
-    client, names = connection.connect(workspace), workspace.settings().registry
-    found = retention.old(client, names, keep)
+    registry = connection.connect(workspace)
+    found = retention.old(registry, keep)
     if not dry_run:
-        retention.remove(client, found)
+        retention.remove(registry, found)
     size = None if found.size_bytes is None else found.size_bytes / 1e6
-    stays = f"{keep} newest, aliases, every version of {names.name}"
+    stays = f"{keep} newest, aliases, every version of {registry.names.name}"
     yield Removal("candidate versions", len(found.versions), None, stays)
     yield Removal("MLflow runs", len(found.runs), size, "runs of versions that stay, decisions")
 

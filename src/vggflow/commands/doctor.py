@@ -300,7 +300,7 @@ def _mlflow(workspace: Workspace) -> Iterator[Finding]:
     from vggflow.tracking import access, connection
 
     try:
-        user = access.current_user(connection.connect(workspace))
+        user = access.current_user(connection.connect(workspace).client)
     except VggflowError as error:
         yield Finding("MLflow user", "wrong", str(error), "ask who runs the server for a log-in")
     else:

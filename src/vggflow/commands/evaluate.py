@@ -57,7 +57,7 @@ def _evaluate(workspace: Workspace) -> Outcome:
     plots.draw_all(predictions, info.class_names, history, workspace.path(artifacts.PLOTS), info.temperature)
     _write_page(workspace, manifest, predictions, info)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
-    client = connection.connect(workspace)
+    client = connection.connect(workspace, settings.registry).client
     if runs.exists(client, run_id):
         runs.log_evaluation(client, run_id, workspace)
     where = {"test": "of test", "valid": "of valid (no labelled test images: promotion is up to a person)"}

@@ -10,7 +10,7 @@ from vggflow.commands import options
 from vggflow.console import out, table
 
 if TYPE_CHECKING:
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 # How the tags of a version are grouped for people: heading → beginnings of the tags' names.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -30,11 +30,11 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Prints where a version came from: code, data, settings, packages, who and why."""
-    from vggflow.tracking import connection, registry
+    from vggflow.tracking import connection, model_versions
 
     workspace = options.workspace(context)
-    client = connection.connect(workspace)
-    version = registry.chosen(client, workspace.settings().registry, number, candidate=candidate)
+    registry = connection.connect(workspace)
+    version = model_versions.chosen(registry, number, candidate=candidate)
     groups = trace(version)
     if as_json:
         options.print_json(groups)

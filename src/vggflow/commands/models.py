@@ -13,7 +13,7 @@ from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
     from vggflow.tracking.champions import PeriodInUse
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 # Candidates in the table of `models`: a year's nights are more than anybody reads.
 NEWEST = 50
@@ -67,16 +67,16 @@ def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, 
     A row holds model, version, aliases, accuracy, log_loss, data, made, age, and champion: `since …` for the one in
     use, `until …` for the ones before; times are local.
     """
-    from vggflow.tracking import champions, connection, registry
+    from vggflow.tracking import champions, connection, model_versions
 
-    names = workspace.settings().registry
-    client = connection.connect(workspace)
-    book = champions.read(client, names)
+    registry = connection.connect(workspace)
+    client, names = registry.client, registry.names
+    book = champions.read(registry)
     periods_in_use = {period.number: _in_use(period) for period in book.periods_in_use()}
     if most is None:
-        candidates = registry.versions(client, names.candidates)[::-1]
+        candidates = model_versions.versions(client, names.candidates)[::-1]
     else:
-        candidates = registry.newest(client, names.candidates, most)
+        candidates = model_versions.newest(client, names.candidates, most)
     return [
         *(
             _row(version, periods_in_use.get(version.number, ""))
@@ -91,9 +91,10 @@ def adopt_models(workspace: Workspace) -> str:
     """Takes the registered models of this workspace's name over, whosever they were; says so in a line."""
     from vggflow.tracking import connection, ownership
 
-    client, name = connection.connect_unchecked(workspace), workspace.settings().registry.name
+    registry = connection.connect_unchecked(workspace)
+    name = registry.names.name
     with connection.mlflow_errors_as_one_line():
-        adopted = ownership.claim(client, workspace, adopt=True)
+        adopted = ownership.claim(registry, workspace, adopt=True)
     if not adopted:
         return f"there are no models called {name!r} yet: the first candidate will be this workspace's"
     return f"the models called {name!r} are this workspace's now: {ownership.owner(workspace).place}"
@@ -135,11 +136,10 @@ def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
     """
     from vggflow.tracking import champions, connection, decision_runs
 
-    names = workspace.settings().registry
-    client = connection.connect(workspace)
-    book = champions.read(client, names)
+    registry = connection.connect(workspace)
+    book = champions.read(registry)
     there = {version.number: version.tags for version in book.versions}
-    recorded = {n: tags for n, tags in decision_runs.promotions(client, names).items() if n not in there}
+    recorded = {n: tags for n, tags in decision_runs.promotions(registry).items() if n not in there}
     made = {n: champions.time_of(int(tags[decision_runs.MADE])) for n, tags in recorded.items()}
     return [
         _history_row(period, there.get(period.number), recorded.get(period.number, {}))

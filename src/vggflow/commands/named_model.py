@@ -19,7 +19,7 @@ from vggflow.settings import ModelSettings, Phase, Settings
 from vggflow.workspace import Workspace, find, recipe_text
 
 if TYPE_CHECKING:
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 BUILDER = "builder:"
 CANDIDATE = "candidate:"
@@ -40,9 +40,9 @@ def located(folder: Path, name: str) -> Iterator[Path]:
         yield Path(name)
     else:
         version = _registered(folder, name)
-        from vggflow.tracking import registry
+        from vggflow.tracking import model_versions
 
-        with registry.model_file(version) as path:
+        with model_versions.model_file(version) as path:
             yield path
 
 
@@ -51,22 +51,20 @@ def _is_file(name: str) -> bool:
 
 
 def _registered(folder: Path, name: str) -> "Version":
-    from vggflow.tracking import connection, registry
+    from vggflow.tracking import connection, model_versions
 
     number = name.removeprefix(CANDIDATE)
     # "0" to "9" only: isdigit() also takes digits such as "²", which int() refuses.
     is_number = number.isascii() and number.isdigit()
-    if name not in (registry.CHAMPION, registry.CHALLENGER) and not is_number:
+    if name not in (model_versions.CHAMPION, model_versions.CHALLENGER) and not is_number:
         raise UsageError(
             f"no model {name!r}: name a .keras file, champion, challenger, a version such as 3 or candidate:3, "
             "builder:keras or builder:sequential"
         )
-    workspace = find(folder)
-    names = workspace.settings().registry
-    of_candidates = name.startswith(CANDIDATE) or name == registry.CHALLENGER
-    client = connection.connect(workspace)
-    model = names.candidates if of_candidates else names.name
-    return registry.version_of(client, model, int(number) if is_number else None, name)
+    of_candidates = name.startswith(CANDIDATE) or name == model_versions.CHALLENGER
+    registry = connection.connect(find(folder))
+    model = registry.names.candidates if of_candidates else registry.names.name
+    return model_versions.version_of(registry.client, model, int(number) if is_number else None, name)
 
 
 def phases(folder: Path, name: str) -> tuple[Phase, ...]:
@@ -76,10 +74,10 @@ def phases(folder: Path, name: str) -> tuple[Phase, ...]:
     if _is_file(name):
         return ()
     version = _registered(folder, name)
-    from vggflow.tracking import registry
+    from vggflow.tracking import model_versions
 
     with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:
-        registry.download_lineage(version, Path(temporary))
+        model_versions.download_lineage(version, Path(temporary))
         return settings.load(Path(temporary) / artifacts.PARAMS).train.phases
 
 

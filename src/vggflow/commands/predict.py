@@ -64,13 +64,12 @@ def predict(
     start_keras.start()
     from vggflow.prediction import find_images
     from vggflow.prediction.predictor import Predictor
-    from vggflow.tracking import connection, registry
+    from vggflow.tracking import connection, model_versions
 
-    settings = workspace.settings().registry
-    client = connection.connect(workspace)
-    version = registry.chosen(client, settings, number, candidate=candidate)
+    registry = connection.connect(workspace)
+    version = model_versions.chosen(registry, number, candidate=candidate)
     paths = find_images.find_images(list(places))
-    with registry.model_file(version) as model, console.progress("predict") as advance:
+    with model_versions.model_file(version) as model, console.progress("predict") as advance:
         predictor = Predictor(model)
         probabilities = predictor.predict(paths, progress=advance)
         return Predictions(

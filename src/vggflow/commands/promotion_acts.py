@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from vggflow import artifacts
 from vggflow.data import manifest as manifests
 from vggflow.errors import PromotionRefused, UnfitModel, UsageError, VggflowError
-from vggflow.settings import RegistrySettings, Settings
-from vggflow.tracking import champions, connection, decision_runs, limits, registry
+from vggflow.settings import Settings
+from vggflow.tracking import champions, connection, decision_runs, limits, model_versions
 from vggflow.tracking import who as people
 from vggflow.tracking.champions import Champions, Rollback
-from vggflow.tracking.registry import Version
+from vggflow.tracking.model_versions import Version
+from vggflow.tracking.registry import Registry
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -96,24 +97,23 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
     """
     _check_words(request.reason, request.by)
     settings = workspace.settings()
-    names = settings.registry
     if request.override and not settings.promotion.allow_override:
         raise UsageError("--override is switched off here: promotion.allow_override is false in params.yaml")
-    client = connection.connect(workspace)
-    book = champions.read(client, names) if request.dry_run else _finish_killed(client, names)[0]
-    candidate = registry.version_of(client, names.candidates, request.number, registry.CHALLENGER)
+    registry = connection.connect(workspace, settings.registry)
+    book = champions.read(registry) if request.dry_run else _finish_killed(registry)[0]
+    candidate = model_versions.chosen(registry, request.number, candidate=True)
     champion = book.champion
-    key = candidate.tags.get(registry.KEY)
-    if champion and key is not None and champion.tags.get(registry.KEY) == key:
+    key = candidate.tags.get(model_versions.KEY)
+    if champion and key is not None and champion.tags.get(model_versions.KEY) == key:
         message = f"candidate {candidate.number} is the champion already (version {champion.number})"
         return Promotion("already champion", message, candidate, champion)
-    who = people.asking(client, request.by)
+    who = people.asking(registry.client, request.by)
     question = _question(workspace, settings, candidate, book, who) if request.automatic else None
-    known = decision_runs.answered(client, names, question) if question else None
-    if known and (promotion := _earlier_answer(client, settings, known, candidate, champion)):
+    known = decision_runs.answered(registry, question) if question else None
+    if known and (promotion := _earlier_answer(registry, known, candidate, champion)):
         return promotion
     return _judge_and_record(
-        _PendingRequest(workspace, settings, client, request, book, candidate, who, question), judge
+        _PendingRequest(workspace, settings, registry, request, book, candidate, who, question), judge
     )
 
 
@@ -127,33 +127,32 @@ def rollback(workspace: Workspace, reason: str, by: str | None = None) -> Rollba
         PromotionRefused: another promotion or rollback was first, so the champion is another than was looked at.
     """
     _check_words(reason, by)
-    names = workspace.settings().registry
-    client = connection.connect(workspace)
-    who = people.asking(client, by)
-    book, concluded = _finish_killed(client, names)
+    registry = connection.connect(workspace)
+    who = people.asking(registry.client, by)
+    book, concluded = _finish_killed(registry)
     last = book.rollbacks[-1] if book.rollbacks else None
     if last and concluded.get(last.facts.get("run", "")) == decision_runs.ROLLED_BACK:
         return last
     if len(book.stack) < 2:
         there = f"version {book.champion.number} is the only one" if book.champion else "there is no champion"
         raise UsageError(
-            f"{names.name} can't be rolled back: {there}; see `vggflow models`, or promote another candidate"
+            f"{registry.names.name} can't be rolled back: {there}; see `vggflow models`, or promote another candidate"
         )
     previous, champion = book.stack[-2:]
     why = _who_and_why(who, reason)
     about = {"from": str(champion.number), decision_runs.TO: str(previous.number)} | why
-    run_id = decision_runs.record(client, names, f"rollback {champion.number} → {previous.number}", about)
+    run_id = decision_runs.record(registry, f"rollback {champion.number} → {previous.number}", about)
     tags = {f"rollback.{key}": value for key, value in why.items()} | {decision_runs.ROLLBACK_RUN: run_id}
-    with _concluding(client, run_id):
-        done = champions.roll_back(client, names, book, tags)
+    with _concluding(registry, run_id):
+        done = champions.roll_back(registry, book, tags)
     if done is None:
-        now = champions.read(client, names).champion
-        decision_runs.conclude(client, run_id, "overtaken")
+        now = champions.read(registry).champion
+        decision_runs.conclude(registry, run_id, "overtaken")
         raise PromotionRefused(
             f"nothing was rolled back: another promotion or rollback was first, and "
             f"{f'version {now.number}' if now else 'none'} is champion now; see `vggflow models`, then ask again"
         )
-    decision_runs.conclude(client, run_id, decision_runs.ROLLED_BACK)
+    decision_runs.conclude(registry, run_id, decision_runs.ROLLED_BACK)
     return done
 
 
@@ -164,20 +163,19 @@ def release(workspace: Workspace, reason: str, by: str | None = None) -> Rollbac
         UsageError: nothing is on hold.
     """
     _check_words(reason, by)
-    names = workspace.settings().registry
-    client = connection.connect(workspace)
-    why = _who_and_why(people.asking(client, by), reason)
-    book, concluded = _finish_killed(client, names)
+    registry = connection.connect(workspace)
+    why = _who_and_why(people.asking(registry.client, by), reason)
+    book, concluded = _finish_killed(registry)
     held = book.hold
     if held is None:
         for each in reversed(book.rollbacks):
             if each.release and concluded.get(each.release.get("run", "")) == decision_runs.RELEASED:
                 return each  # killed after the act: only the record was open
-        return champions.release(client, names, why)
-    run_id = decision_runs.record(client, names, "release", {"from": str(held.taken_back)} | why)
-    with _concluding(client, run_id):
-        champions.release(client, names, why | {"run": run_id})
-    decision_runs.conclude(client, run_id, decision_runs.RELEASED)
+        return champions.release(registry, why)
+    run_id = decision_runs.record(registry, "release", {"from": str(held.taken_back)} | why)
+    with _concluding(registry, run_id):
+        champions.release(registry, why | {"run": run_id})
+    decision_runs.conclude(registry, run_id, decision_runs.RELEASED)
     return held
 
 
@@ -188,21 +186,21 @@ def _check_words(reason: str, by: str | None) -> None:
         limits.said(by, "--by", limits.PERSON)
 
 
-def _finish_killed(client: connection.Client, names: RegistrySettings) -> tuple[Champions, dict[str, str]]:
+def _finish_killed(registry: Registry) -> tuple[Champions, dict[str, str]]:
     """Completes what killed commands began, and their records; returns the ledger and what was concluded."""
-    book = champions.settle(client, names)
-    return book, decision_runs.conclude_open(client, names, book)
+    book = champions.settle(registry)
+    return book, decision_runs.conclude_open(registry, book)
 
 
 @contextmanager
-def _concluding(client: connection.Client, run_id: str) -> Iterator[None]:
+def _concluding(registry: Registry, run_id: str) -> Iterator[None]:
     """A record whose act fails, as of one who may not, says so."""
     try:
         yield
     except VggflowError as error:
         with suppress(VggflowError):  # the server may be away: whoever comes next concludes it
             decision_runs.conclude(
-                client, run_id, "failed", "FAILED", {decision_runs.ERROR: str(error)[:500]}
+                registry, run_id, "failed", "FAILED", {decision_runs.ERROR: str(error)[:500]}
             )
         raise
 
@@ -213,7 +211,7 @@ class _PendingRequest:
 
     workspace: Workspace
     settings: Settings
-    client: connection.Client
+    registry: Registry
     request: Request
     book: Champions
     candidate: Version
@@ -229,9 +227,8 @@ def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotio
     from vggflow.commands import promotion_evidence
     from vggflow.promotion.rules import lasts
 
-    names = pending.settings.registry
     tests = promotion_evidence.test_digest(manifests.read(pending.workspace.path(artifacts.MANIFEST)))
-    served = decision_runs.served(pending.client, names, tests)
+    served = decision_runs.served(pending.registry, tests)
     request = pending.request
     asked = promotion_evidence.JudgeRequest(
         pending.candidate,
@@ -254,12 +251,12 @@ def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotio
     asked_once = pending if lasting else replace(pending, question=None)
     with _documents(judged) as documents:
         run_id = _record(asked_once, tests, judged.decision.verdict, documents, _numbers(judged.decision))
-    with _concluding(pending.client, run_id):
+    with _concluding(pending.registry, run_id):
         promotion = _carry_out(pending, judged.decision, run_id)
     new = promotion.champion if promotion.outcome == "promoted" else None
     facts = decision_runs.promotion_facts(new.number, new.created_ms) if new else {}
-    decision_runs.conclude(pending.client, run_id, promotion.outcome, facts=facts)
-    record = decision_runs.place(pending.client, names, run_id)
+    decision_runs.conclude(pending.registry, run_id, promotion.outcome, facts=facts)
+    record = decision_runs.place(pending.registry, run_id)
     return _raise_if_refused(pending, replace(promotion, record=record, lasts=lasting))
 
 
@@ -267,7 +264,7 @@ def _carry_out(pending: _PendingRequest, decision: "Decision", run_id: str) -> P
     """Claims the promotion where nothing stands in the way."""
     from vggflow.promotion.rules import overridable
 
-    request, names = pending.request, pending.settings.registry
+    request = pending.request
     overrides = request.override and not decision.promoted and overridable(decision)
     if not decision.promoted and not overrides:
         return pending.ended("kept", _why(decision), decision)
@@ -275,11 +272,11 @@ def _carry_out(pending: _PendingRequest, decision: "Decision", run_id: str) -> P
         return pending.ended(waits[0], f"{_why(decision)}; {waits[1]}", decision)
     tags = {f"promotion.{key}": value for key, value in _who_and_why(pending.who, request.reason).items()}
     tags |= {decision_runs.RUN: run_id} | ({"promotion.override": "true"} if overrides else {})
-    won = champions.claim(pending.client, names, pending.candidate, pending.book.state, tags)
+    won = champions.claim(pending.registry, pending.candidate, pending.book.state, tags)
     if won is None:
         message = "another promotion or rollback was first; judge again against the champion of now"
         return replace(
-            pending.ended("kept", message, decision), champion=champions.read(pending.client, names).champion
+            pending.ended("kept", message, decision), champion=champions.read(pending.registry).champion
         )
     message = f"against the gate, by {pending.who.name}: {_why(decision)}" if overrides else _why(decision)
     return replace(pending.ended("promoted", message, decision), champion=won)
@@ -307,8 +304,8 @@ def _unfit(pending: _PendingRequest, tests: str, error: UnfitModel) -> Promotion
         # Restored files may answer otherwise, so this answers no later question.
         unanswered = replace(pending, question=None)
         run_id = _record(unanswered, tests, "keep", {"decision.txt": f"keep: {error}\n"}, {})
-        decision_runs.conclude(pending.client, run_id, "kept")
-        record = decision_runs.place(pending.client, pending.settings.registry, run_id)
+        decision_runs.conclude(pending.registry, run_id, "kept")
+        record = decision_runs.place(pending.registry, run_id)
         return _raise_if_refused(
             pending, replace(pending.ended("kept", str(error)), record=record, lasts=False)
         )
@@ -347,10 +344,7 @@ def _record(
         decision_runs.TESTS: tests,
         decision_runs.VERDICT: verdict,
     }
-    names = pending.settings.registry
-    return decision_runs.record(
-        pending.client, names, f"candidate {candidate.number}", about, documents, numbers
-    )
+    return decision_runs.record(pending.registry, f"candidate {candidate.number}", about, documents, numbers)
 
 
 @contextmanager
@@ -381,8 +375,7 @@ def _numbers(decision: "Decision") -> dict[str, float]:
 
 
 def _earlier_answer(
-    client: connection.Client,
-    settings: Settings,
+    registry: Registry,
     known: tuple[str, str],
     candidate: Version,
     champion: Version | None,
@@ -393,11 +386,11 @@ def _earlier_answer(
 
     outcome, run_id = known
     again: Outcome = next((waiting for waiting in WAITING if waiting == outcome), "kept")
-    decision = Decision.from_dict(decision_runs.decision(client, run_id))
+    decision = Decision.from_dict(decision_runs.decision(registry, run_id))
     if not lasts(decision):
         return None
     message = f"{outcome} already decided for the same models, images and rules: {_why(decision)}"
-    record = decision_runs.place(client, settings.registry, run_id)
+    record = decision_runs.place(registry, run_id)
     return Promotion(again, message, candidate, champion, decision, record)
 
 
@@ -426,7 +419,7 @@ def _question(
 
     gate = settings.validate_
     parts = [
-        candidate.tags.get(registry.KEY, candidate.uri),
+        candidate.tags.get(model_versions.KEY, candidate.uri),
         f"{book.state} {'held' if book.hold else ''}",
         manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST))),
         f"{EDITION} {settings.promotion.model_dump_json()} {who.kind}",

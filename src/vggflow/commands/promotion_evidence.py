@@ -28,8 +28,8 @@ from vggflow.promotion.seen import Near
 from vggflow.report import slices
 from vggflow.report.page import Page
 from vggflow.settings import Settings
-from vggflow.tracking import registry
-from vggflow.tracking.registry import Version
+from vggflow.tracking import model_versions
+from vggflow.tracking.model_versions import Version
 from vggflow.workspace import Workspace
 
 
@@ -94,8 +94,8 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
         earlier_decisions=case.earlier_decisions,
         for_another=case.for_another,
         champion_unfit=unfit,
-        golden=golden(challenger.predictions, registry.recorded_predictions(case.candidate)),
-        probe=probe(registry.measured(case.candidate)),
+        golden=golden(challenger.predictions, model_versions.recorded_predictions(case.candidate)),
+        probe=probe(model_versions.measured(case.candidate)),
     )
     decision = decide(evidence, settings.promotion)
     page = Page(
@@ -197,7 +197,7 @@ def _heat_maps(version: Version) -> heat.MakeHeatMaps:
     """Heat maps of a version, whose file is downloaded when they are drawn."""
 
     def look(answered: Sequence[tuple[Path, str]]) -> list[heat.HeatMap]:
-        with registry.model_file(version) as model:
+        with model_versions.model_file(version) as model:
             return heat.heat_maps_in_process(model)(answered)
 
     return look
@@ -205,7 +205,10 @@ def _heat_maps(version: Version) -> heat.MakeHeatMaps:
 
 def _side(scoring: _Scoring, version: Version) -> comparison.Side:
     """A version's answers to the test images, given now by a process that knows nothing but the file."""
-    with registry.model_file(version) as model, tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+    with (
+        model_versions.model_file(version) as model,
+        tempfile.TemporaryDirectory(prefix="vggflow-") as folder,
+    ):
         answers = Path(folder) / "predictions.parquet"
         seconds = _score(scoring, version, model, answers)
         info = read_info(model)
@@ -213,7 +216,7 @@ def _side(scoring: _Scoring, version: Version) -> comparison.Side:
             table.read(answers),
             info.class_names,
             model.stat().st_size / 1e6,
-            registry.training_manifest(version),
+            model_versions.training_manifest(version),
             seconds,
             info.temperature,
         )

@@ -20,7 +20,7 @@ from vggflow.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 FOLDER = artifacts.STATE / "reference"
 OF_CHAMPION, OF_CANDIDATE = "the champion's data", "the newest candidate's data"
@@ -61,13 +61,13 @@ def look(workspace: Workspace) -> dict[str, str]:
     Raises:
         VggflowError: the tracking server does not answer.
     """
-    from vggflow.tracking import champions, connection, registry
+    from vggflow.tracking import champions, connection, model_versions
 
-    names = workspace.settings().registry
     try:
-        client = connection.connect(workspace)
-        champion = champions.read(client, names).champion
-        version = champion or next(iter(registry.newest(client, names.candidates, 1)), None)
+        registry = connection.connect(workspace)
+        champion = champions.read(registry).champion
+        candidates = registry.names.candidates
+        version = champion or next(iter(model_versions.newest(registry.client, candidates, 1)), None)
         found = {"of": OF_CHAMPION if champion else OF_CANDIDATE, "manifest": "", "missing": ""}
         return found | ({"manifest": _keep(workspace, version)} if version else {"of": "nothing"})
     except EvidenceLost as error:
@@ -105,12 +105,12 @@ def given_by_dvc(workspace: Workspace) -> bool:
 def _keep(workspace: Workspace, version: "Version") -> str:
     """Keeps the manifest of a version here, in place of another one; returns its digest."""
     from vggflow.data import manifest as manifests
-    from vggflow.tracking import registry
+    from vggflow.tracking import model_versions
 
     digest = version.tags.get("manifest.digest", "")
     if digest and _path(workspace, digest).exists():
         return digest
-    manifest = registry.training_manifest(version)
+    manifest = model_versions.training_manifest(version)
     digest = manifests.digest(manifest)
     for old in workspace.path(FOLDER).glob("*.parquet"):
         old.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,11 +10,11 @@ from vggflow import artifacts, console, files
 from vggflow.commands import options
 from vggflow.console import say
 from vggflow.errors import DataError
-from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry import Registry
 
 MODEL_CARD = "model_card.md"
 
@@ -33,19 +33,19 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     from vggflow.data import layout
     from vggflow.data import manifest as manifests
     from vggflow.report import card, card_facts
-    from vggflow.tracking import connection, lineage, ownership, registry, runs
+    from vggflow.tracking import connection, lineage, model_versions, ownership, runs
 
     settings = workspace.settings()
     model = workspace.path(artifacts.MODEL)
     if not model.exists() or not workspace.path(artifacts.METRICS).exists():
         raise DataError(f"no evaluated model in {workspace.root}: run `vggflow retrain` first")
     recorded = lineage.read(workspace)
-    client = connection.connect(workspace)
+    registry = connection.connect(workspace, settings.registry)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     # Unlabelled images make no other candidate of a model, other test images do.
     measured = manifests.digest(manifest[manifest["class_name"] != layout.UNLABELLED])
     key = f"{files.sha256(model)[:32]}-{measured[:32]}"
-    version = registry.find_candidate(client, settings.registry, key)
+    version = model_versions.find_candidate(registry, key)
     new = version is None
     if version is None:
         if not recorded.training.tags:
@@ -53,32 +53,34 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
                 f"{artifacts.RUN} does not say what this model was trained from (a vggflow of before did not keep "
                 "that): its version carries no commit, data or settings; `vggflow retrain` trains one that does"
             )
-        run_id = _run_on_this_server(workspace, client, settings)
+        run_id = _run_on_this_server(workspace, registry)
         tags = lineage.tags(workspace, recorded)
         if missing := tags.get("git.missing"):
             console.tell(f"this version carries no git commit, so nobody can rebuild it: {missing}")
-        tags |= {registry.KEY: key, registry.EVIDENCE: f"versions/{key}"}
-        facts = card_facts.gather(workspace, tags, recorded.training.files.get(artifacts.PARAMS.name))
+        tags |= {model_versions.KEY: key, model_versions.EVIDENCE: f"versions/{key}"}
+        facts = card_facts.gather(
+            workspace, settings, tags, recorded.training.files.get(artifacts.PARAMS.name)
+        )
         with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
             lineage.write_files(workspace, recorded, Path(folder) / lineage.FOLDER)
             files.write_text(Path(folder) / MODEL_CARD, card.render(facts))
-            runs.log_evidence(client, run_id, workspace, Path(folder), tags[registry.EVIDENCE])
-        described = registry.Described(tags, card.summary(facts))
-        version = registry.create_candidate(client, settings.registry, run_id, model, described)
+            runs.log_evidence(registry.client, run_id, workspace, Path(folder), tags[model_versions.EVIDENCE])
+        described = model_versions.Described(tags, card.summary(facts))
+        version = model_versions.create_candidate(registry, run_id, model, described)
     with connection.mlflow_errors_as_one_line():
-        if ownership.claim(client, workspace) and version.number > 1:
+        if ownership.claim(registry, workspace) and version.number > 1:
             console.tell(f"{version.name} had no workspace yet: it is this one's now")
     if alias:
-        version = registry.challenge(client, version)
+        version = model_versions.challenge(registry.client, version)
     return version, new
 
 
-def _run_on_this_server(workspace: Workspace, client: Any, settings: Settings) -> str:
+def _run_on_this_server(workspace: Workspace, registry: "Registry") -> str:
     """The run of the training; rebuilt from files where this server does not have it."""
     from vggflow.tracking import connection, runs
 
     recorded = files.read_json(workspace.path(artifacts.RUN))
-    if runs.exists(client, recorded["run_id"]):
+    if runs.exists(registry.client, recorded["run_id"]):
         return str(recorded["run_id"])
-    place = connection.experiment_id(client, settings.registry.experiment)
-    return runs.rebuild(client, place, workspace, recorded)
+    place = connection.experiment_id(registry.client, registry.names.experiment)
+    return runs.rebuild(registry.client, place, workspace, recorded)

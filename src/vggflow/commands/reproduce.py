@@ -23,7 +23,7 @@ from vggflow.versioning import verified_pull
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 STAGES = ("validate", "train", "evaluate")
 
@@ -38,11 +38,11 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Trains a version again from its recorded commit, settings and data, and compares."""
-    from vggflow.tracking import connection, registry
+    from vggflow.tracking import connection, model_versions
 
     workspace = options.workspace(context)
-    client = connection.connect(workspace)
-    version = registry.chosen(client, workspace.settings().registry, number, candidate=candidate)
+    registry = connection.connect(workspace)
+    version = model_versions.chosen(registry, number, candidate=candidate)
     found = reproduce(workspace, version, folder)
     if as_json:
         options.print_json(found.to_dict())
@@ -106,7 +106,7 @@ def reproduce(workspace: Workspace, version: "Version", folder: Path | None = No
 @contextmanager
 def _rebuilt(workspace: Workspace, version: "Version", folder: Path | None) -> Iterator[Workspace]:
     """A clone at the version's commit, with its settings and data."""
-    from vggflow.tracking import registry
+    from vggflow.tracking import model_versions
 
     commit, remote = version.tags.get("git.commit"), version.tags.get("git.remote") or str(workspace.root)
     if not commit:
@@ -124,7 +124,7 @@ def _rebuilt(workspace: Workspace, version: "Version", folder: Path | None) -> I
             clone.git("checkout", "--quiet", "--detach", commit)
         except VggflowError as error:
             raise VggflowError(f"commit {commit[:12]} is not in {remote}: push it there ({error})") from error
-        registry.download_lineage(version, clone.root)
+        model_versions.download_lineage(version, clone.root)
         _take_over_access(workspace, clone)
         workspaces.follow_version(clone)
         for tracked in ("data", "weights"):
@@ -150,10 +150,10 @@ def _run_stage(clone: Workspace, stage: str) -> None:
 
 
 def _compared(version: "Version", clone: Workspace, seconds: float) -> Reproduction:
-    from vggflow.tracking import registry
+    from vggflow.tracking import model_versions
 
     then, now = version.tags.get("sha256.model", ""), files.sha256(clone.path(artifacts.MODEL))
-    before, after = registry.recorded_metrics(version), files.read_json(clone.path(artifacts.METRICS))
+    before, after = model_versions.recorded_metrics(version), files.read_json(clone.path(artifacts.METRICS))
     measures = {
         key: (float(value), float(after[key]))
         for key, value in before.items()

@@ -151,12 +151,13 @@ def _flat(changes: dict[str, Any]) -> list[str]:
 
 
 def _registry(workspace: Workspace, settings: Settings, *, computes: bool) -> list[Step]:
-    from vggflow.tracking import champions, connection, registry
+    from vggflow.tracking import champions, connection, model_versions
 
-    names = settings.registry
-    client = connection.connect(workspace)
-    book = champions.read(client, names)
-    challenger = registry.with_alias(client, names.candidates, registry.CHALLENGER)
+    registry = connection.connect(workspace, settings.registry)
+    book = champions.read(registry)
+    challenger = model_versions.with_alias(
+        registry.client, registry.names.candidates, model_versions.CHALLENGER
+    )
     champion = f"champion version {book.champion.number}" if book.champion else "no champion yet"
     if computes or challenger is None:
         candidate = Step("register", "a candidate", "if the model is another than those that are registered")

@@ -14,7 +14,7 @@ from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.registry import Version
+    from vggflow.tracking.model_versions import Version
 
 WIDTH = 80
 SHOWN = 5
@@ -48,13 +48,13 @@ def _data(workspace: Workspace) -> dict[str, Any]:
 
 
 def _models(workspace: Workspace) -> dict[str, Any]:
-    from vggflow.tracking import champions, connection, registry
+    from vggflow.tracking import champions, connection, model_versions
 
     names = workspace.settings().registry
     try:
-        client = connection.connect(workspace)
-        book = champions.read(client, names)
-        challenger = registry.with_alias(client, names.candidates, registry.CHALLENGER)
+        registry = connection.connect(workspace, names)
+        book = champions.read(registry)
+        challenger = model_versions.with_alias(registry.client, names.candidates, model_versions.CHALLENGER)
     except VggflowError as error:
         return {"champion": None, "challenger": None, "hold": None, "problem": str(error)}
     held = book.hold

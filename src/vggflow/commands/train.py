@@ -71,7 +71,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     snapshot = lineage.of_training(workspace, settings)
     began = time.monotonic()
     with alone_on_devices(), console.progress("train") as advance:
-        client = connection.connect(workspace)
+        client = connection.connect(workspace, settings.registry).client
         trainer = who.asking(client)
         bar = Bar(advance, settings.train.phases, settings.train.batch_size)
         observer = TrainingRun(client, settings, lineage.run_name(workspace), bar)

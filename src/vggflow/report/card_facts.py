@@ -9,23 +9,23 @@ import yaml
 from vggflow import artifacts, files
 from vggflow.data import manifest as manifests
 from vggflow.models.files import read_info
-from vggflow.settings import parse
+from vggflow.settings import Settings, parse
 from vggflow.workspace import Workspace
 
 LABELLED_SPLITS = ("train", "valid", "test")
 
 
 def gather(
-    workspace: Workspace, lineage: Mapping[str, str], trained_with: str | None = None
+    workspace: Workspace, settings: Settings, lineage: Mapping[str, str], trained_with: str | None = None
 ) -> dict[str, Any]:
     """What `card.render` takes: evaluation, data, training, and where it all came from.
 
     Args:
         workspace: With the files of validate, train and evaluate.
+        settings: Of the workspace now.
         lineage: The tags of the version.
-        trained_with: The text of the settings at the training; the workspace's of now unless given.
+        trained_with: The text of the settings at the training; those of now unless given.
     """
-    settings = workspace.settings()
     info = read_info(workspace.path(artifacts.MODEL))
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     trained = parse(yaml.safe_load(trained_with)) if trained_with else settings

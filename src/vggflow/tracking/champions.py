@@ -28,10 +28,10 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from vggflow.errors import UsageError
-from vggflow.settings import RegistrySettings
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.registry import CHAMPION, Version, ensure_registered_model, tags_of, versions
+from vggflow.tracking.model_versions import CHAMPION, Version, ensure_registered_model, tags_of, versions
+from vggflow.tracking.registry import Registry
 
 # Tags of versions.
 STATE = "promotion.state"
@@ -151,57 +151,52 @@ class Champions:
         )
 
 
-def read(client: MlflowClient, registry: RegistrySettings) -> Champions:
+def read(registry: Registry) -> Champions:
     """The ledger as the server has it now.
 
     Versions are read before the model's tags: a claim that is seen here then belongs to a state that the tags know.
     """
-    found = versions(client, registry.name)
-    return Champions(tuple(found), _rollbacks(tags_of(client, registry.name)))
+    found = versions(registry.client, registry.names.name)
+    return Champions(tuple(found), _rollbacks(tags_of(registry.client, registry.names.name)))
 
 
-def settle(client: MlflowClient, registry: RegistrySettings) -> Champions:
+def settle(registry: Registry) -> Champions:
     """Completes what a killed promotion or rollback began, and lets the alias say what the ledger says.
 
     Whoever moves the alias looks again afterwards, so of several at once the last one has seen the newest ledger.
     """
-    ledger = read(client, registry)
+    ledger = read(registry)
     while ledger.claims or ledger.lost or not _alias_stands(ledger):
         with mlflow_errors_as_one_line():
             if ledger.claims:
-                _do_or_lose(client, ledger.claims[0])
+                _do_or_lose(registry.client, ledger.claims[0])
             else:
                 for version in ledger.lost:
-                    _delete_lost(client, version)
+                    _delete_lost(registry.client, version)
                 if ledger.champion and not _alias_stands(ledger):
                     with _done_by_another():
-                        client.set_registered_model_alias(
-                            registry.name, CHAMPION, str(ledger.champion.number)
+                        registry.client.set_registered_model_alias(
+                            registry.names.name, CHAMPION, str(ledger.champion.number)
                         )
-        ledger = read(client, registry)
+        ledger = read(registry)
     return ledger
 
 
-def claim(
-    client: MlflowClient, registry: RegistrySettings, candidate: Version, state: str, tags: Mapping[str, str]
-) -> Version | None:
+def claim(registry: Registry, candidate: Version, state: str, tags: Mapping[str, str]) -> Version | None:
     """Copies a candidate that was judged against `state` into the production model, if no other act was first.
 
     Returns:
         The new champion, or nothing where another promotion or a rollback won.
     """
     own = {key: value for key, value in candidate.tags.items() if not key.startswith(OURS)}
-    mine = _claim(client, registry, candidate, own | {**tags, STATE: state, CANDIDATE: str(candidate.number)})
-    return next((v for v in settle(client, registry).promoted_versions if v.number == mine), None)
+    mine = _claim(registry, candidate, own | {**tags, STATE: state, CANDIDATE: str(candidate.number)})
+    return next((v for v in settle(registry).promoted_versions if v.number == mine), None)
 
 
-def roll_back(
-    client: MlflowClient, registry: RegistrySettings, book: Champions, tags: Mapping[str, str]
-) -> Rollback | None:
+def roll_back(registry: Registry, book: Champions, tags: Mapping[str, str]) -> Rollback | None:
     """Takes the champion of `book` back, which puts the one before it into use, if no other act was first.
 
     Args:
-        client: The tracking server.
         registry: Whose champion.
         book: What the rollback was decided on; it has a champion and one before.
         tags: Who, why and the run of the record, as `rollback.…`.
@@ -215,11 +210,11 @@ def roll_back(
     previous, champion = book.stack[-2:]
     about = {**tags, STATE: book.state, TAKES_BACK: str(champion.number), RETURNS: str(previous.number)}
     _check(_written(about, at=_made(champion)))
-    mine = _claim(client, registry, champion, about)
-    return next((each for each in settle(client, registry).rollbacks if each.number == mine), None)
+    mine = _claim(registry, champion, about)
+    return next((each for each in settle(registry).rollbacks if each.number == mine), None)
 
 
-def release(client: MlflowClient, registry: RegistrySettings, facts: Mapping[str, str]) -> Rollback:
+def release(registry: Registry, facts: Mapping[str, str]) -> Rollback:
     """Lets automatic promotion go on after a rollback; returns the last one that held it.
 
     Raises:
@@ -227,25 +222,27 @@ def release(client: MlflowClient, registry: RegistrySettings, facts: Mapping[str
     """
     content = json.dumps(dict(facts), ensure_ascii=False)
     _check(content)
-    book = settle(client, registry)
+    book = settle(registry)
     held = book.hold
     if held is None:
         raise UsageError(
-            f"automatic promotion of {registry.name} is not on hold: there is nothing to release"
+            f"automatic promotion of {registry.names.name} is not on hold: there is nothing to release"
         )
     with mlflow_errors_as_one_line():
         for each in book.rollbacks:
             if each.release is None:
                 with _done_by_another():
-                    client.set_registered_model_tag(registry.name, f"{RELEASE}{each.number}", content)
+                    registry.client.set_registered_model_tag(
+                        registry.names.name, f"{RELEASE}{each.number}", content
+                    )
     return held
 
 
-def _claim(client: MlflowClient, registry: RegistrySettings, model: Version, tags: Mapping[str, str]) -> int:
+def _claim(registry: Registry, model: Version, tags: Mapping[str, str]) -> int:
     with mlflow_errors_as_one_line():
-        ensure_registered_model(client, registry.name)
-        created = client.create_model_version(
-            registry.name,
+        ensure_registered_model(registry.client, registry.names.name)
+        created = registry.client.create_model_version(
+            registry.names.name,
             model.uri,
             run_id=model.run_id,
             model_id=model.model_id,

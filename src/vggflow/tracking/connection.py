@@ -16,27 +16,32 @@ from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.environment import SQLITE, tracking_uri
 from vggflow.errors import VggflowError
+from vggflow.settings import RegistrySettings
 from vggflow.tracking import ownership, places, reachable
+from vggflow.tracking.registry import Registry
 from vggflow.workspace import Workspace
 
-Client = MlflowClient
 
+def connect(workspace: Workspace, names: RegistrySettings | None = None) -> Registry:
+    """This workspace's models on its tracking server, which MLflow's own functions use from then on.
 
-def connect(workspace: Workspace) -> MlflowClient:
-    """A client of this workspace's tracking server, which MLflow's own functions use from then on.
+    Args:
+        workspace: Whose.
+        names: What they are called, where the settings were read already.
 
     Raises:
         VggflowError: it does not answer within seconds, which only a flow waits longer for.
         UsageError: the registered models of this workspace's name are another workspace's.
     """
-    client = connect_unchecked(workspace)
+    registry = connect_unchecked(workspace, names)
     with mlflow_errors_as_one_line():
-        ownership.check(client, workspace)
-    return client
+        ownership.check(registry, workspace)
+    return registry
 
 
-def connect_unchecked(workspace: Workspace) -> MlflowClient:
+def connect_unchecked(workspace: Workspace, names: RegistrySettings | None = None) -> Registry:
     """The same, for a person who says whose the models are."""
+    names = names or workspace.settings().registry
     # Else bars and links appear between the lines of our own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -50,7 +55,7 @@ def connect_unchecked(workspace: Workspace) -> MlflowClient:
             f"MLflow at {without_password(uri)} {problem}: start it, or mend MLFLOW_TRACKING_URI"
         )
     with mlflow_errors_as_one_line():
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        return Registry(MlflowClient(tracking_uri=uri, registry_uri=uri), names)
 
 
 def _tell_mlflow(uri: str) -> None:

@@ -22,6 +22,7 @@ from vggflow.settings import RegistrySettings
 from vggflow.tracking.champions import Champions
 from vggflow.tracking.connection import experiment_id, mlflow_errors_as_one_line
 from vggflow.tracking.gate_pages import address_for_people
+from vggflow.tracking.registry import Registry
 from vggflow.tracking.runs import metric_key
 
 OUTCOME = "decision.outcome"
@@ -45,14 +46,13 @@ PAGE = 1_000
 MOST_SINGLE = 100
 
 
-def experiment(registry: RegistrySettings) -> str:
+def experiment(names: RegistrySettings) -> str:
     """The name of the experiment that holds the decisions."""
-    return f"{registry.name}-promotions"
+    return f"{names.name}-promotions"
 
 
 def record(
-    client: MlflowClient,
-    registry: RegistrySettings,
+    registry: Registry,
     name: str,
     tags: Mapping[str, str],
     documents: Mapping[str, Any] | None = None,
@@ -60,15 +60,15 @@ def record(
 ) -> str:
     """Opens the run of a decision with its numbers and documents (texts, or paths of files); returns its id."""
     with mlflow_errors_as_one_line():
-        place = experiment_id(client, experiment(registry))
+        place = experiment_id(registry.client, experiment(registry.names))
         about = {**tags, PROCESS: _process()}
-        run_id = str(client.create_run(place, run_name=name, tags=about).info.run_id)
-        _measure(client, run_id, numbers or {})
+        run_id = str(registry.client.create_run(place, run_name=name, tags=about).info.run_id)
+        _measure(registry.client, run_id, numbers or {})
         for file_name, document in (documents or {}).items():
             if isinstance(document, Path):
-                client.log_artifact(run_id, str(document))
+                registry.client.log_artifact(run_id, str(document))
             else:
-                client.log_text(run_id, document, file_name)
+                registry.client.log_text(run_id, document, file_name)
         return run_id
 
 
@@ -87,26 +87,26 @@ def _measure(client: MlflowClient, run_id: str, numbers: Mapping[str, float]) ->
         client.log_batch(run_id, metrics=measured[start : start + PAGE])
 
 
-def place(client: MlflowClient, registry: RegistrySettings, run_id: str) -> str:
+def place(registry: Registry, run_id: str) -> str:
     """Where people find the record: its page, or the run's name where the server has no pages."""
     base = address_for_people()
     if not base:
-        return f"MLflow run {run_id} of experiment {experiment(registry)}"
+        return f"MLflow run {run_id} of experiment {experiment(registry.names)}"
     with mlflow_errors_as_one_line():
-        number = client.get_run(run_id).info.experiment_id
+        number = registry.client.get_run(run_id).info.experiment_id
     return f"{base}/#/experiments/{number}/runs/{run_id}"
 
 
-def decision(client: MlflowClient, run_id: str) -> dict[str, Any]:
+def decision(registry: Registry, run_id: str) -> dict[str, Any]:
     """The decision that a run recorded, as `Decision.to_dict` gave it."""
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder, mlflow_errors_as_one_line():
-        path = client.download_artifacts(run_id, DECISION, folder)
+        path = registry.client.download_artifacts(run_id, DECISION, folder)
         content: dict[str, Any] = files.read_json(Path(path))
         return content
 
 
 def conclude(
-    client: MlflowClient,
+    registry: Registry,
     run_id: str,
     outcome: str,
     status: str = "FINISHED",
@@ -114,18 +114,18 @@ def conclude(
 ) -> None:
     """Writes down what became of a decision, and closes its run."""
     with mlflow_errors_as_one_line():
-        name = client.get_run(run_id).info.run_name.partition(SAYS)[0]
+        name = registry.client.get_run(run_id).info.run_name.partition(SAYS)[0]
         # Not as a batch: for one MLflow takes two connections to its database, and many at once wait for each other.
         for key, value in {
             **(facts or {}),
             MLFLOW_RUN_NAME: f"{name}{SAYS}{outcome}",
             OUTCOME: outcome,
         }.items():
-            client.set_tag(run_id, key, value)
-        client.set_terminated(run_id, status)
+            registry.client.set_tag(run_id, key, value)
+        registry.client.set_terminated(run_id, status)
 
 
-def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Champions) -> dict[str, str]:
+def conclude_open(registry: Registry, book: Champions) -> dict[str, str]:
     """Concludes what killed commands left open: by what the ledger says that they did, else as abandoned.
 
     A command that is still at work is left alone, where that can be told; it has the last word in any case.
@@ -135,36 +135,36 @@ def conclude_open(client: MlflowClient, registry: RegistrySettings, book: Champi
     """
     done = dict(_done(book))
     concluded = {}
-    for run in _search(client, registry, "attributes.status != 'FINISHED'"):
+    for run in _search(registry, "attributes.status != 'FINISHED'"):
         run_id = str(run.info.run_id)
         at_work = _is_at_work(run)
         if at_work:
             continue
         if run_id in done:
             concluded[run_id] = done[run_id][0]
-            conclude(client, run_id, done[run_id][0], facts=done[run_id][1])
+            conclude(registry, run_id, done[run_id][0], facts=done[run_id][1])
         elif run.info.status == "RUNNING" and (at_work is False or _is_old(run)):
             said = run.data.tags.get(OUTCOME)  # killed between its last two writes
             concluded[run_id] = said or ABANDONED
-            conclude(client, run_id, concluded[run_id], "FINISHED" if said else "KILLED")
+            conclude(registry, run_id, concluded[run_id], "FINISHED" if said else "KILLED")
     return concluded
 
 
-def answered(client: MlflowClient, registry: RegistrySettings, question: str) -> tuple[str, str] | None:
+def answered(registry: Registry, question: str) -> tuple[str, str] | None:
     """The outcome and run id of the same question (same models, images and rules), if it was answered before."""
     query = f"tags.`{QUESTION}` = '{question}' and attributes.status = 'FINISHED'"
-    found = _search(client, registry, query, most=1)
+    found = _search(registry, query, most=1)
     return (str(found[0].data.tags[OUTCOME]), str(found[0].info.run_id)) if found else None
 
 
-def served(client: MlflowClient, registry: RegistrySettings, tests: str) -> int:
+def served(registry: Registry, tests: str) -> int:
     """How many decisions the same test images have served before; what a kill cut off does not count."""
-    return len(_search(client, registry, f"tags.`{TESTS}` = '{tests}' and attributes.status = 'FINISHED'"))
+    return len(_search(registry, f"tags.`{TESTS}` = '{tests}' and attributes.status = 'FINISHED'"))
 
 
-def promotions(client: MlflowClient, registry: RegistrySettings) -> dict[int, dict[str, str]]:
+def promotions(registry: Registry) -> dict[int, dict[str, str]]:
     """What is recorded of each version that was promoted, also of deleted ones."""
-    found = _search(client, registry, f"tags.`{OUTCOME}` = '{PROMOTED}'")
+    found = _search(registry, f"tags.`{OUTCOME}` = '{PROMOTED}'")
     named = [
         run.data.tags for run in found if all(run.data.tags.get(key, "").isdecimal() for key in (TO, MADE))
     ]
@@ -208,18 +208,16 @@ def _is_old(run: Run) -> bool:
     return bool(time.time() - run.info.start_time / 1000 > LONGEST_S)
 
 
-def _search(
-    client: MlflowClient, registry: RegistrySettings, query: str, most: int | None = None
-) -> list[Run]:
+def _search(registry: Registry, query: str, most: int | None = None) -> list[Run]:
     """The newest first, all unless `most` are wanted; none where the experiment was not made yet."""
     with mlflow_errors_as_one_line():
-        place = client.get_experiment_by_name(experiment(registry))
+        place = registry.client.get_experiment_by_name(experiment(registry.names))
         if place is None:
             return []
         found: list[Run] = []
         token: str | None = None
         while True:
-            page = client.search_runs(
+            page = registry.client.search_runs(
                 [place.experiment_id], query, max_results=most or PAGE, page_token=token
             )
             found += page

@@ -3,14 +3,13 @@
 import hashlib
 from pathlib import PurePosixPath as Path
 
-from mlflow import MlflowClient
-
 from vggflow import artifacts, files, version
 from vggflow.git_and_dvc import dvc_file
-from vggflow.tracking import champions, registry
+from vggflow.tracking import champions, model_versions
 from vggflow.tracking.connection import connect, mlflow_errors_as_one_line
 from vggflow.tracking.lineage import EVALUATION
-from vggflow.tracking.registry import Version
+from vggflow.tracking.model_versions import Version
+from vggflow.tracking.registry import Registry
 from vggflow.workspace import Workspace
 
 SETTLED = "vggflow.settled"
@@ -29,7 +28,7 @@ def inputs(workspace: Workspace) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
-def mark(workspace: Workspace, candidate: Version, began_with: str) -> None:
+def mark(registry: Registry, workspace: Workspace, candidate: Version, began_with: str) -> None:
     """Remembers that a retraining from these inputs ended with this candidate, under the champion of now.
 
     Args:
@@ -38,29 +37,24 @@ def mark(workspace: Workspace, candidate: Version, began_with: str) -> None:
     """
     if inputs(workspace) != began_with:
         return
-    client = connect(workspace)
-    value = _value(client, workspace)
+    value = f"{began_with} {champions.read(registry).state}"
     if candidate.tags.get(SETTLED) != value:
         with mlflow_errors_as_one_line():
-            client.set_model_version_tag(candidate.name, str(candidate.number), SETTLED, value)
+            registry.client.set_model_version_tag(candidate.name, str(candidate.number), SETTLED, value)
 
 
 def find(workspace: Workspace) -> Version | None:
     """The candidate that a retraining from the same inputs ended with, if the champion is still the same."""
-    client = connect(workspace)
-    value = _value(client, workspace)
-    return registry.with_tag(client, workspace.settings().registry.candidates, SETTLED, value)
+    registry = connect(workspace)
+    value = f"{inputs(workspace)} {champions.read(registry).state}"
+    return model_versions.with_tag(registry.client, registry.names.candidates, SETTLED, value)
 
 
 def is_known(workspace: Workspace, data: str) -> bool:
     """Whether a candidate was trained or measured on the data with this DVC hash."""
-    client, names = connect(workspace), workspace.settings().registry
+    registry = connect(workspace)
     keys = ("data.hash", f"{EVALUATION}data.hash")
-    return any(registry.with_tag(client, names.candidates, key, data) for key in keys)
-
-
-def _value(client: MlflowClient, workspace: Workspace) -> str:
-    return f"{inputs(workspace)} {champions.read(client, workspace.settings().registry).state}"
+    return any(model_versions.with_tag(registry.client, registry.names.candidates, key, data) for key in keys)
 
 
 def _digest(workspace: Workspace, name: Path) -> str:

@@ -9,7 +9,8 @@ from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.environment import MLFLOW_URL
 from vggflow.tracking import connection, runs
-from vggflow.tracking.registry import EVIDENCE, Version
+from vggflow.tracking.model_versions import EVIDENCE, Version
+from vggflow.tracking.registry import Registry
 from vggflow.workspace import Workspace
 
 FOLDER = "validation"
@@ -25,18 +26,18 @@ class Pages:
     evaluation: str = ""
 
 
-def publish(workspace: Workspace, version: Version) -> Pages:
+def publish(registry: Registry, workspace: Workspace, version: Version) -> Pages:
     """Puts the gate's report and Data Docs beside a version in MLflow, once; returns where its pages are."""
-    client = connection.connect(workspace)
     place = f"{version.tags[EVIDENCE]}/" if EVIDENCE in version.tags else ""
-    _upload(client, workspace, version.run_id, place)
-    return _pages(client, version.run_id, place)
+    _upload(registry.client, workspace, version.run_id, place)
+    return _pages(registry.client, version.run_id, place)
 
 
 def publish_refusal(workspace: Workspace, name: str) -> Pages:
     """The same where the gate refused, so that there is no training: in a run of its own, marked as failed."""
-    client = connection.connect(workspace)
-    place = connection.experiment_id(client, workspace.settings().registry.experiment)
+    registry = connection.connect(workspace)
+    client = registry.client
+    place = connection.experiment_id(client, registry.names.experiment)
     run_id = runs.open_run(client, place, name, {"stage": "validate", "data_gate": "refused"})
     _upload(client, workspace, run_id, "")
     runs.end_run(client, run_id, "FAILED")

@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from vggflow import artifacts
 from vggflow.errors import UsageError
 from vggflow.git_and_dvc.run import NoRepository
+from vggflow.tracking.registry import Registry
 from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 
@@ -56,38 +57,35 @@ def owner(workspace: Workspace) -> Owner:
         return Owner("", "", "", str(workspace.root))
 
 
-def check(client: MlflowClient, workspace: Workspace) -> None:
+def check(registry: Registry, workspace: Workspace) -> None:
     """Looks whether the registered models of this name are this workspace's, or nobody's yet.
 
     Raises:
         UsageError: they are another's.
     """
-    if not workspace.path(artifacts.PARAMS).is_file():
-        return
-    model = _candidates(client, workspace)
+    model = _candidates(registry)
     if model is None:
         return
     ours = owner(workspace)
     told = model.tags.get(OWNER)
-    theirs = Owner(**json.loads(told)) if told else _of_newest(client, workspace, model.name)
+    theirs = Owner(**json.loads(told)) if told else _of_newest(registry.client, workspace, model.name)
     if theirs and ours.is_another(theirs):
-        name = workspace.settings().registry.name
         raise UsageError(
-            f"the models called {name!r} on this MLflow are those of {theirs.place}, and this workspace is "
-            f"{ours.place}: give it another registry.name in params.yaml; where both are one, `vggflow models --adopt` "
-            "takes them over"
+            f"the models called {registry.names.name!r} on this MLflow are those of {theirs.place}, and this workspace "
+            f"is {ours.place}: give it another registry.name in params.yaml; where both are one, "
+            "`vggflow models --adopt` takes them over"
         )
 
 
-def claim(client: MlflowClient, workspace: Workspace, *, adopt: bool = False) -> bool:
+def claim(registry: Registry, workspace: Workspace, *, adopt: bool = False) -> bool:
     """Writes down that the models of this name are this workspace's, unless that is known; tells whether it was new.
 
     Args:
-        client: The tracking server.
+        registry: Where they are.
         workspace: Whose they are.
         adopt: Whether a person says so, whatever was known before.
     """
-    model = _candidates(client, workspace)
+    model = _candidates(registry)
     if model is None:
         return False
     ours = owner(workspace)
@@ -95,13 +93,13 @@ def claim(client: MlflowClient, workspace: Workspace, *, adopt: bool = False) ->
     known = Owner(**json.loads(told)) if told else None
     if known and not adopt and (known.first or not ours.first):
         return False
-    client.set_registered_model_tag(model.name, OWNER, json.dumps(asdict(ours), ensure_ascii=False))
+    registry.client.set_registered_model_tag(model.name, OWNER, json.dumps(asdict(ours), ensure_ascii=False))
     return known is None or adopt
 
 
-def _candidates(client: MlflowClient, workspace: Workspace) -> RegisteredModel | None:
-    name = workspace.settings().registry.candidates
-    found = client.search_registered_models(f"name = '{name}'", max_results=1)
+def _candidates(registry: Registry) -> RegisteredModel | None:
+    name = registry.names.candidates
+    found = registry.client.search_registered_models(f"name = '{name}'", max_results=1)
     return found[0] if found else None
 
 

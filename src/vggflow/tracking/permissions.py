@@ -10,7 +10,7 @@ from mlflow.utils.rest_utils import http_request, verify_rest_response
 
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import connection
-from vggflow.tracking.registry import ensure_registered_model
+from vggflow.tracking.model_versions import ensure_registered_model
 from vggflow.tracking.roles import EXPERIMENT, ROLES, Role, grants, holdings, role_name
 
 WORKSPACE = "default"  # MLflow's word for a tenant; a server without tenants has all in this one

@@ -19,9 +19,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from vggflow.environment import SQLITE
 from vggflow.errors import VggflowError
 from vggflow.processes.stage import last_error_line
-from vggflow.settings import RegistrySettings
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.registry import Version, versions
+from vggflow.tracking.model_versions import Version, versions
+from vggflow.tracking.registry import Registry
 
 # Linux takes arguments of 128 KiB at most.
 IDS_OF_A_COMMAND = 1_000
@@ -44,25 +44,27 @@ class Old:
     size_bytes: int | None
 
 
-def old(client: MlflowClient, registry: RegistrySettings, keep: int) -> Old:
+def old(registry: Registry, keep: int) -> Old:
     """What goes when the `keep` newest candidates and runs stay.
 
     Every version of the production model stays, with its run and its file: they are the history and what a
     rollback goes back to.
     """
-    production, candidates = versions(client, registry.name), versions(client, registry.candidates)
+    client, names = registry.client, registry.names
+    production, candidates = versions(client, names.name), versions(client, names.candidates)
     newest = candidates[-keep:] if keep else []
     needed = {version.run_id for version in [*production, *newest]}
     gone = [v for v in candidates if v not in newest and not v.aliases and v.run_id not in needed]
     needed |= {version.run_id for version in candidates if version not in gone}
-    runs = [run for run in _ended(client, registry.experiment)[keep:] if run.info.run_id not in needed]
+    runs = [run for run in _ended(client, names.experiment)[keep:] if run.info.run_id not in needed]
     ids = [run.info.run_id for run in runs]
     models = tuple(str(model_id) for run in runs for model_id in _models(run))
     return Old(tuple(gone), tuple(ids), models, _size(client, runs, models))
 
 
-def remove(client: MlflowClient, found: Old) -> None:
+def remove(registry: Registry, found: Old) -> None:
     """Deletes versions, then files, then runs; a kill in between leaves nothing that the next call does not find."""
+    client = registry.client
     with mlflow_errors_as_one_line():
         for version in found.versions:
             client.delete_model_version(version.name, str(version.number))

@@ -48,8 +48,8 @@ def apply(server: Server, registry: RegistrySettings, users: Mapping[str, Mappin
 
 def _run(arguments: argparse.Namespace) -> None:
     workspace = find(arguments.workspace)
-    registry = workspace.settings().registry
-    server = Server(connection.connect(workspace))
+    opened = connection.connect(workspace)
+    server, registry = Server(opened.client), opened.names
     if not mlflow.get_tracking_uri().startswith("http"):
         raise UsageError("MLFLOW_TRACKING_URI names no server: only a server knows users")
     if arguments.command == "apply":

@@ -12,7 +12,7 @@ from vggflow.workspace import Workspace, find, init
 
 def _track(workspace: Workspace, text: str) -> str:
     """A run with an artifact and a version of a model made from it; returns the run's id."""
-    client = connection.connect(workspace)
+    client = connection.connect(workspace).client
     experiment = connection.experiment_id(client, "tiny")
     run = str(client.create_run(experiment).info.run_id)
     client.log_text(run, text, "note.txt")
@@ -23,7 +23,7 @@ def _track(workspace: Workspace, text: str) -> str:
 
 
 def _read(workspace: Workspace, run: str) -> str:
-    return Path(connection.connect(workspace).download_artifacts(run, "note.txt")).read_text()
+    return Path(connection.connect(workspace).client.download_artifacts(run, "note.txt")).read_text()
 
 
 def _named(workspace: Workspace) -> bytes:
@@ -41,7 +41,7 @@ def test_a_moved_workspace_finds_what_it_tracked(
     moved = Workspace(there)
     assert _read(moved, run) == "before"
     assert capsys.readouterr().err.count("moved or copied") == 1
-    version = connection.connect(moved).get_model_version("tiny", "1")
+    version = connection.connect(moved).client.get_model_version("tiny", "1")
     assert version.source == f"{(there / '.vggflow/mlartifacts').as_uri()}/{run}/artifacts/note.txt"
     assert _read(moved, _track(moved, "after")) == "after"
     assert not workspace.exists()
@@ -75,7 +75,8 @@ def test_a_database_without_its_artifacts_goes_on_using_those_that_there_are(
     run = _track(Workspace(workspace), "there")
     other = Workspace(tmp_path / "other")
     other.path(artifacts.STATE).mkdir(parents=True)
-    shutil.copy(workspace / artifacts.MLFLOW_DATABASE, other.path(artifacts.MLFLOW_DATABASE))
+    for name in (artifacts.PARAMS, artifacts.MLFLOW_DATABASE):
+        shutil.copy(workspace / name, other.path(name))
     assert _read(other, run) == "there"
 
 
@@ -98,6 +99,6 @@ def test_a_copy_is_written_to_by_a_client_that_knew_the_run_before(workspace: Pa
     run = _track(Workspace(workspace), "of both")
     shutil.copytree(workspace, tmp_path / "copy")
     copy = Workspace(tmp_path / "copy")
-    connection.connect(copy).log_text(run, "of the copy", "later.txt")
+    connection.connect(copy).client.log_text(run, "of the copy", "later.txt")
     assert list(workspace.rglob("later.txt")) == []
     assert [path.read_text() for path in copy.root.rglob("later.txt")] == ["of the copy"]

@@ -22,10 +22,10 @@ from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
 from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
-from vggflow.settings import RegistrySettings
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.lineage import FOLDER as LINEAGE
+from vggflow.tracking.registry import Registry
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -95,17 +95,16 @@ def newest(client: MlflowClient, name: str, most: int) -> list[Version]:
     return [_version(entry, aliases.get(int(entry.version), ())) for entry in found]
 
 
-def chosen(
-    client: MlflowClient, names: RegistrySettings, number: int | None, *, candidate: bool = False
-) -> Version:
+def chosen(registry: Registry, number: int | None, *, candidate: bool = False) -> Version:
     """The version that a person means: of the production model, or of the candidates, and where no number is given
     the champion or the challenger.
 
     Raises:
         UsageError: there is none.
     """
+    names = registry.names
     model, alias = (names.candidates, CHALLENGER) if candidate else (names.name, CHAMPION)
-    return version_of(client, model, number, alias)
+    return version_of(registry.client, model, number, alias)
 
 
 def with_tag(client: MlflowClient, name: str, key: str, value: str) -> Version | None:
@@ -187,10 +186,11 @@ def version_of(client: MlflowClient, name: str, number: int | None, alias: str) 
     return wanted
 
 
-def find_candidate(client: MlflowClient, registry: RegistrySettings, key: str) -> Version | None:
+def find_candidate(registry: Registry, key: str) -> Version | None:
     """The candidate that was registered with this key, so that nothing is registered twice."""
-    found = with_tag(client, registry.candidates, KEY, key)
-    return found and numbered(client, registry.candidates, found.number)
+    client, name = registry.client, registry.names.candidates
+    found = with_tag(client, name, KEY, key)
+    return found and numbered(client, name, found.number)
 
 
 @dataclass(frozen=True)
@@ -201,15 +201,14 @@ class Described:
     description: str = ""
 
 
-def create_candidate(
-    client: MlflowClient, registry: RegistrySettings, run_id: str, model: Path, described: Described
-) -> Version:
+def create_candidate(registry: Registry, run_id: str, model: Path, described: Described) -> Version:
     """Logs a model file to its run and makes it a version of the candidates."""
+    client, name = registry.client, registry.names.candidates
     with mlflow_errors_as_one_line():
         logged = _log_model(client, run_id, model)
-        ensure_registered_model(client, registry.candidates)
+        ensure_registered_model(client, name)
         created = client.create_model_version(
-            registry.candidates,
+            name,
             logged.model_uri,
             run_id=run_id,
             model_id=logged.model_id,
