@@ -1,5 +1,10 @@
 """Retrains VGG16 image classifiers from folders of images, with evidence."""
 
-import importlib.metadata
 
-__version__ = importlib.metadata.version("vggflow")
+def __getattr__(name: str) -> str:
+    """`__version__`, when somebody asks: a registered model carries modules of this package, but is no installation."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("vggflow")

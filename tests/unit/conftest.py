@@ -41,3 +41,21 @@ def make_predictions() -> MakePredictions:
 def data(tmp_path: Path) -> Path:
     """A data folder with two classes in all splits, two pictures in each."""
     return grow(tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def model_and_image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A tiny model and a picture."""
+    from PIL import Image
+
+    from vggflow.models import files
+    from vggflow.models.builder import build
+    from vggflow.settings import ModelSettings
+
+    folder = tmp_path_factory.mktemp("engine")
+    settings = ModelSettings(image_size_px=32, weights="none", width=0.0625, builder="sequential")
+    info = files.ModelInfo(("cats", "dogs"), 32, "stretch", "imagenet")
+    files.save(build(settings, ["cats", "dogs"], None, seed=1), info, folder / "model.keras")
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "image.png")
+    return folder / "model.keras", folder / "image.png"

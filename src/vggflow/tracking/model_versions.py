@@ -22,7 +22,7 @@ from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
 from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
-from vggflow.tracking import limits
+from vggflow.tracking import limits, served_code
 from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.lineage import FOLDER as LINEAGE
 from vggflow.tracking.registry import Registry
@@ -35,20 +35,7 @@ EVIDENCE = "vggflow.evidence"
 # MLflow holds a page of versions in memory, with all their tags.
 PAGE = 1_000
 NAMED_AT_MOST = 10
-LOADER = "vggflow.prediction.pyfunc"
 MODEL_FILE = "data/model.keras"
-REQUIREMENTS = (
-    "tensorflow",
-    "keras",
-    "numpy",
-    "pandas",
-    "pillow",
-    "pyarrow",
-    "pydantic",
-    "pyyaml",
-    "filelock",
-    "psutil",
-)
 
 
 @dataclass(frozen=True)
@@ -359,10 +346,10 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
             flavor=mlflow.pyfunc,
             run_id=run_id,
             model_id=entry.model_id,
-            loader_module=LOADER,
+            loader_module=served_code.LOADER,
             data_path=str(named),
-            code_paths=[str(Path(__file__).parents[1])],
-            pip_requirements=[f"{name}=={packages.installed(name)}" for name in REQUIREMENTS],
+            code_paths=[str(served_code.copy(Path(folder)))],
+            pip_requirements=[f"{name}=={packages.installed(name)}" for name in served_code.REQUIREMENTS],
             signature=signature,
         )
         client.finalize_logged_model(entry.model_id, "READY")

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 DEFAULTS = {
@@ -166,21 +165,3 @@ def test_heat_maps_are_drawn_in_every_home(home: Path, model_and_image) -> None:
     done = ran(code, home, **LIMITS)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "float" in done.stdout
-
-
-@pytest.fixture(scope="session")
-def model_and_image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A tiny model and a picture."""
-    from PIL import Image
-
-    from vggflow.models import files
-    from vggflow.models.builder import build
-    from vggflow.settings import ModelSettings
-
-    folder = tmp_path_factory.mktemp("engine")
-    settings = ModelSettings(image_size_px=32, weights="none", width=0.0625, builder="sequential")
-    info = files.ModelInfo(("cats", "dogs"), 32, "stretch", "imagenet")
-    files.save(build(settings, ["cats", "dogs"], None, seed=1), info, folder / "model.keras")
-    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(folder / "image.png")
-    return folder / "model.keras", folder / "image.png"
