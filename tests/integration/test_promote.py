@@ -423,7 +423,8 @@ def test_a_registered_model_with_weights_that_are_no_numbers_is_refused_and_reco
     from vggflow import files as written
     from vggflow.models import files
 
-    path, spoilt = here.path(artifacts.MODEL), here.root / "spoilt.keras"
+    path, spoilt = here.path(artifacts.MODEL), here.root / "spoilt" / artifacts.MODEL.name
+    spoilt.parent.mkdir()
     model, _ = files.load(path)
     first = next(layer for layer in model.layers if layer.weights)
     first.set_weights([np.full(values.shape, np.nan) for values in first.get_weights()])
