@@ -4,10 +4,11 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked_programs import interpreter
 from tiny import Ran, draw_data, write_params
 
 os.environ |= {
@@ -87,3 +88,17 @@ def evaluated(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     for stage in (validate.validate, train.train, evaluate.evaluate):
         stage(made)
     return root
+
+
+@pytest.fixture(scope="session")
+def _fast_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with interpreter(
+        tmp_path_factory.mktemp("fast"), "vggflow.prediction.scoring", "vggflow.evaluation.heat"
+    ) as fast:
+        yield fast
+
+
+@pytest.fixture
+def fast_scoring(_fast_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models are scored and looked into by processes that need not import Keras first."""
+    monkeypatch.setattr(sys, "executable", _fast_python)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from forked_dvc import COUNTDOWN, Countdown, interpreter
+from forked_programs import COUNTDOWN, Countdown, interpreter
 from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -252,7 +252,7 @@ def _do(countdown: Path, work: Callable[[], Any]) -> None:
 def machine(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Deliveries]]:
     """Starts from two equal clones of three small files; what a file holds is its name."""
     real = sys.executable
-    with interpreter(tmp_path_factory.mktemp("interpreter")) as fast:
+    with interpreter(tmp_path_factory.mktemp("interpreter"), "dvc") as fast:
         sys.executable = fast
         try:
             yield _template(versioned, tmp_path_factory.mktemp("template"))

@@ -24,7 +24,7 @@ from vggflow.tracking.champions import Rollback
 from vggflow.tracking.model_versions import Version
 from vggflow.workspace import Workspace, find
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fast_scoring")]
 ASKED = Request("for the test", by="ann")
 
 

@@ -1,5 +1,6 @@
 """`vggflow evaluate`: measures the trained model on the test images."""
 
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -54,8 +55,9 @@ def _evaluate(workspace: Workspace) -> Outcome:
         workspace.path(artifacts.EVALUATION_RUN),
         {"evaluated": lineage.evaluated(workspace), lineage.FOLDER: snapshot.to_dict()},
     )
-    plots.draw_all(predictions, info.class_names, history, workspace.path(artifacts.PLOTS), info.temperature)
-    _write_page(workspace, manifest, predictions, info)
+    folder = workspace.path(artifacts.PLOTS)
+    figures = plots.draw_all(predictions, info.class_names, history, folder, info.temperature)
+    _write_page(workspace, manifest, predictions, info, figures)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
     client = connection.connect(workspace, settings.registry).client
     if runs.exists(client, run_id):
@@ -65,7 +67,9 @@ def _evaluate(workspace: Workspace) -> Outcome:
     return Outcome(0, message, paths={"report": str(artifacts.EVALUATION_REPORT)})
 
 
-def _write_page(workspace: Workspace, manifest: Any, predictions: Any, info: Any) -> None:
+def _write_page(
+    workspace: Workspace, manifest: Any, predictions: Any, info: Any, figures: dict[str, Path]
+) -> None:
     """The page that a person reads: measures, figures, and the worst mistakes with what the model looked at."""
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import heat
@@ -86,6 +90,7 @@ def _write_page(workspace: Workspace, manifest: Any, predictions: Any, info: Any
         images,
         workspace.path(artifacts.DATA),
         history=history,
+        figures=figures,
         heat_maps=heat.heat_maps(model),
     )
     report.write(content, workspace.path(artifacts.EVALUATION_REPORT))

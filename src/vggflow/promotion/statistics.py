@@ -33,7 +33,7 @@ def holm(p_values: NDArray[np.float64] | Sequence[float]) -> NDArray[np.float64]
 
     Source: S. Holm, Scandinavian Journal of Statistics 6 (1979), 65–70.
     """
-    # statsmodels gives the same, for one set of p values a call; the simulations of `benchmarks.promotion` ask millions.
+    # statsmodels gives the same, for one set of p values a call: `benchmarks.promotion` asks for millions.
     p = np.asarray(p_values, dtype=np.float64)
     count = p.shape[-1]
     order = np.argsort(p, axis=-1)

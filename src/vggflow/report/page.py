@@ -1,11 +1,12 @@
 """What stands on the report page: numbers put into words, and pictures into `data:` addresses."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from vggflow.evaluation import metrics
 from vggflow.evaluation.heat import MakeHeatMaps
@@ -30,6 +31,7 @@ class Page:
         decision: The decision, if one was asked for.
         history: The training, a row per epoch.
         facts: Names and values for the head of the page: versions, data, who, when.
+        figures: Those of the challenger that `plots.draw_all` drew already, by name.
         heat_maps: Makes the heat maps beside the worst mistakes, see `heat.heat_maps`; none without it.
     """
 
@@ -40,6 +42,7 @@ class Page:
     decision: Decision | None = None
     history: Sequence[Mapping[str, Any]] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, Path] = field(default_factory=dict)
     heat_maps: MakeHeatMaps | None = None
 
 
@@ -96,25 +99,34 @@ def _times(page: Page) -> Iterator[tuple[str, str]]:
 def _figures(page: Page, measured: Row | None, other: Row | None) -> Iterator[Row]:
     challenger = page.comparison.challenger
     if page.history:
+        caption = "Training and validation, phase by phase"
         yield _figure(
-            plots.learning_curves(page.history), "Training and validation, phase by phase", wide=True
+            page, "learning_curves", lambda: plots.learning_curves(page.history), caption, wide=True
         )
     if measured is None:
         return
-    yield _figure(
-        plots.confusion_matrix(measured), "What is taken for what" + (" by the challenger" if other else "")
-    )
+    caption = "What is taken for what" + (" by the challenger" if other else "")
+    yield _figure(page, "confusion_matrix", lambda: plots.confusion_matrix(measured), caption)
     if other is not None:
-        yield _figure(plots.confusion_matrix(other), "What is taken for what by the champion")
-    yield _figure(plots.reliability(measured), "How far the model's confidence can be trusted")
+        caption = "What is taken for what by the champion"
+        yield _row(pictures.figure(plots.confusion_matrix(other)), caption)
+    caption = "How far the model's confidence can be trusted"
+    yield _figure(page, "reliability", lambda: plots.reliability(measured), caption)
     if other is not None:
-        yield _figure(plots.reliability(other), "The champion's")
-    curves = plots.roc_and_pr(known(challenger), challenger.class_names)
-    yield _figure(curves, "Hits against false alarms, precision against recall", wide=True)
+        yield _row(pictures.figure(plots.reliability(other)), "The champion's")
+    caption = "Hits against false alarms, precision against recall"
+    answers = known(challenger)
+    names = challenger.class_names
+    yield _figure(page, "roc_and_pr", lambda: plots.roc_and_pr(answers, names), caption, wide=True)
 
 
-def _figure(drawn: Any, caption: str, wide: bool = False) -> Row:
-    return {"picture": pictures.figure(drawn), "caption": caption, "wide": wide}
+def _figure(page: Page, name: str, draw: Callable[[], Figure], caption: str, wide: bool = False) -> Row:
+    drawn = page.figures.get(name)
+    return _row(pictures.png(drawn) if drawn else pictures.figure(draw()), caption, wide)
+
+
+def _row(picture: str, caption: str, wide: bool = False) -> Row:
+    return {"picture": picture, "caption": caption, "wide": wide}
 
 
 def _mistakes(page: Page) -> list[Shown]:

@@ -34,6 +34,11 @@ def heat_map(looked: HeatMap) -> str:
     return _jpeg(Image.blend(picture, Image.fromarray((colours * 255).astype(np.uint8)), 0.55))
 
 
+def png(path: Path) -> str:
+    """A figure that is drawn already."""
+    return _address("image/png", path.read_bytes())
+
+
 def figure(drawn: Figure) -> str:
     """A figure as PNG."""
     content = io.BytesIO()

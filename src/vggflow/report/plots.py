@@ -24,8 +24,8 @@ def draw_all(
     history: Sequence[Mapping[str, Any]],
     folder: Path,
     temperature: float = 1.0,
-) -> list[Path]:
-    """Draws every figure as PNG into a folder and returns their paths; equal numbers give equal bytes."""
+) -> dict[str, Path]:
+    """Draws every figure as PNG into a folder; returns their paths by name. Equal numbers give equal bytes."""
     measured = metrics.measure(predictions, class_names, temperature, replicates=0)
     figures = {
         "confusion_matrix": confusion_matrix(measured),
@@ -34,7 +34,7 @@ def draw_all(
     }
     if history:
         figures["learning_curves"] = learning_curves(history)
-    return [save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    return {name: save(figure, folder / f"{name}.png") for name, figure in figures.items()}
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -9,7 +9,7 @@ from PIL import Image
 from vggflow.evaluation.heat import HeatMap
 from vggflow.promotion.comparison import Side, compare, evidence
 from vggflow.promotion.rules import decide
-from vggflow.report import write
+from vggflow.report import pictures, plots, write
 from vggflow.report.page import _mistakes, content
 from vggflow.report.wording import _round_up
 from vggflow.report.write import Page
@@ -102,6 +102,16 @@ def test_a_refusal_says_so(page):
     strict = decide(page.decision.evidence, PromotionSettings(min_gain=0.9))
     piece = write.decision_html(strict)
     assert "Keep what is in use" in piece and "below min_gain 0.9" in piece and "✗" in piece
+
+
+def test_figures_that_are_drawn_already_are_not_drawn_again(page, tmp_path, monkeypatch):
+    drawn = plots.draw_all(page.comparison.challenger.predictions, NAMES, page.history, tmp_path)
+    alone = compare(page.comparison.challenger, None, "digest")
+    for name in drawn:
+        monkeypatch.setattr(plots, name, None)
+    given = Page("pets", alone, page.images, page.data_folder, history=page.history, figures=drawn)
+    shown = {row["picture"] for row in content(given)["figures"]}
+    assert shown == {pictures.png(path) for path in drawn.values()}
 
 
 def test_a_model_alone_has_a_page_without_decision_and_champion(page):

@@ -18,7 +18,9 @@ HISTORY = [
 @pytest.mark.parametrize("classes", [2, 3, 25])
 def test_every_figure_is_written_and_holds_something(make_predictions, tmp_path, classes):
     names = tuple(f"class{number:02}" for number in range(classes))
-    paths = plots.draw_all(make_predictions(names), names, HISTORY, tmp_path / "plots", temperature=1.5)
+    drawn = plots.draw_all(make_predictions(names), names, HISTORY, tmp_path / "plots", temperature=1.5)
+    assert [path.stem for path in drawn.values()] == list(drawn)
+    paths = drawn.values()
     assert {path.name for path in paths} == {
         "confusion_matrix.png", "roc_and_pr.png", "reliability.png", "learning_curves.png",
     }  # fmt: skip

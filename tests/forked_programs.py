@@ -1,31 +1,35 @@
-"""The real DVC, started in a few hundredths of a second: a process that has imported it forks for each command.
+"""Programs that vggflow starts, ready in a few hundredths of a second: a process with their imports forks.
 
-What starts `python -m dvc …` is given an interpreter of its own: a script that hands its arguments, environment, folder
-and output to the waiting process. Everything else goes to the real interpreter. Where a countdown is named in the
-environment, the writes of DVC count like those of vggflow, and the last one ends DVC as the kernel would.
+What starts `python -m dvc …` or another of `PROGRAMS` is given an interpreter of its own: a script that hands its
+arguments, environment, folder and output to the waiting process. Everything else goes to the real interpreter. The
+program is the real one in a process of its own; only its imports were done before. Where a countdown is named in the
+environment, the writes of the program count like those of vggflow, and the last one ends it as the kernel would.
 """
 
 import contextlib
 import importlib
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 CLIENT = """
 import json, os, socket, sys
 
-real, address, *arguments = sys.argv[1:]
-if arguments[:2] != ["-m", "dvc"]:
+real, folder, *arguments = sys.argv[1:]
+address = os.path.join(folder, arguments[1]) if arguments[:1] == ["-m"] else ""
+if not os.path.exists(address):
     os.execv(real, [real, *arguments])
 with socket.socket(socket.AF_UNIX) as there:
     there.connect(address)
-    asked = json.dumps([arguments[2:], os.getcwd(), dict(os.environ)]).encode()
+    asked = json.dumps([arguments[1:], os.getcwd(), dict(os.environ)]).encode()
     socket.send_fds(there, [len(asked).to_bytes(4, "big")], [0, 1, 2])
     there.sendall(asked)
     code = int(there.recv(16) or b"1")
@@ -33,31 +37,50 @@ sys.exit(code if code >= 0 else 128 - code)
 """
 
 
+# What each program is served by: a module to import, or a function of it to call, before anybody asks.
+DVC = ("dvc.cli", "dvc.cli.parser", "dvc.repo")
+KERAS = ("vggflow.models.start_keras:start", "vggflow.prediction.predictor", "vggflow.evaluation.explain")
+PROGRAMS = {"dvc": DVC, "vggflow.prediction.scoring": KERAS, "vggflow.evaluation.heat": KERAS}
+
+
 @contextmanager
-def interpreter(folder: Path) -> Iterator[str]:
-    """The path of an interpreter that starts DVC fast, for as long as the block lasts."""
-    address, client, script = folder / "dvc.socket", folder / "client.py", folder / "python"
+def interpreter(folder: Path, *programs: str) -> Iterator[str]:
+    """The path of an interpreter that starts these programs fast, for as long as the block lasts."""
+    client, script = folder / "client.py", folder / "python"
     client.write_text(CLIENT)
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {client} {sys.executable} {address} "$@"\n')
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {client} {sys.executable} {folder} "$@"\n')
     script.chmod(0o755)
+    with ExitStack() as stack:
+        for needed in {PROGRAMS[name] for name in programs}:
+            names = [name for name in programs if PROGRAMS[name] == needed]
+            stack.enter_context(_server(folder, names, needed))
+        yield str(script)
+
+
+@contextmanager
+def _server(folder: Path, names: Sequence[str], needed: Sequence[str]) -> Iterator[None]:
+    arguments = [str(folder / names[0]), ",".join(needed)]
     server = subprocess.Popen(
-        [sys.executable, __file__, str(address)], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
     )
     try:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
-        yield str(script)
+        for name in names[1:]:
+            (folder / name).symlink_to(folder / names[0])
+        yield
     finally:
         server.terminate()
         server.wait()
 
 
-def serve(address: str) -> None:
+def serve(address: str, needed: str) -> None:
     """Forks for each connection, and imports itself what a child had to import."""
-    import dvc.cli
-    import dvc.cli.parser
-    import dvc.repo  # noqa: F401 (the children need it)
-
+    for each in needed.split(","):
+        name, _, function = each.partition(":")
+        module = importlib.import_module(name)
+        if function:
+            getattr(module, function)()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
@@ -77,7 +100,7 @@ def _serve_one(connection: socket.socket) -> None:
     child = os.fork()
     if child == 0:
         os.close(learnt_from)
-        _be_dvc(*json.loads(asked), streams, learnt_to)
+        _be_program(*json.loads(asked), streams, learnt_to)
     os.close(learnt_to)
     for stream in streams:
         os.close(stream)
@@ -91,7 +114,7 @@ def _serve_one(connection: socket.socket) -> None:
             importlib.import_module(name)
 
 
-def _be_dvc(
+def _be_program(
     arguments: list[str], folder: str, environment: dict[str, str], streams: list[int], learnt: int
 ) -> None:
     code, before = 1, set(sys.modules)
@@ -103,14 +126,25 @@ def _be_dvc(
         os.environ.update(environment)
         if path := environment.get(COUNTDOWN):
             Countdown(Path(path)).watch()
-        from dvc.cli import main
-
-        code = main(arguments)
+        code = _run(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
         os.write(learnt, "\n".join(set(sys.modules) - before).encode()[:60_000])
     finally:
         os._exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Runs a module as `python -m` would."""
+    sys.argv = arguments
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001 (a process of its own ends here, whatever happens)
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 COUNTDOWN = "TEST_COUNTDOWN"
@@ -156,4 +190,4 @@ def _writes(arguments: tuple[object, ...]) -> bool:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
