@@ -1,30 +1,25 @@
 """`vggflow deploy`: applies a workspace's `prefect.yaml` to the server and says what will run when and where."""
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
-from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
-from flows import automations, deployable
+from flows import automations, deployable, work_pools
 from flows.events import NEW_DATA
 from flows.identity import TAG, Identity, identity
 from vggflow.errors import UsageError, VggflowError
 from vggflow.workspace import Workspace
 
 FILE = "prefect.yaml"
-QUEUES = ("cpu", "gpu")
 
 
 @dataclass(frozen=True)
@@ -86,29 +81,8 @@ async def _prepare(here: Identity, pools: set[str]) -> None:
         for deployment in await _deployments(client, here):
             _refuse_another(here, deployment)
         for pool in sorted(pools):
-            await _ensure_pool(client, pool)
+            await work_pools.ensure(client, pool)
         await client.upsert_global_concurrency_limit_by_name(here.limit, 1)
-
-
-async def _ensure_pool(client: PrefectClient, pool: str) -> None:
-    """A pool of vggflow's, unless somebody made one of this name; what an operator changed in it stays."""
-    try:
-        await client.read_work_pool(pool)
-    except ObjectNotFound:
-        template = files("vggflow") / "template" / "pools" / f"{pool}.json"
-        if not template.is_file():
-            raise UsageError(
-                f"{FILE} names the work pool {pool!r}, which this server does not have: make it with "
-                f"`prefect work-pool create {pool}`, or name vggflow, vggflow-docker or vggflow-kubernetes"
-            ) from None
-        kind = pool.removeprefix("vggflow").removeprefix("-") or "process"
-        made = WorkPoolCreate(name=pool, type=kind, base_job_template=json.loads(template.read_text("utf-8")))
-        await client.create_work_pool(made)
-    for queue in QUEUES:
-        try:
-            await client.create_work_queue(queue, work_pool_name=pool)
-        except ObjectAlreadyExists:
-            continue
 
 
 def _refuse_another(here: Identity, deployment: DeploymentResponse) -> None:

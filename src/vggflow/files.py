@@ -16,8 +16,11 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` when the block ends well."""
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Nobody but its owner can read a `private` one, at no moment.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
@@ -25,7 +28,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield beside
         _sync(beside)
-        beside.chmod(0o644)
+        beside.chmod(0o600 if private else 0o644)
         beside.replace(path)
     except OSError as error:
         if error.errno not in NO_ROOM:
@@ -44,9 +47,9 @@ def remove_halves(path: Path) -> None:
         half.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 text, whole or not at all."""
-    with replacing(path) as beside:
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Writes UTF-8 text, whole or not at all; see `replacing`."""
+    with replacing(path, private=private) as beside:
         beside.write_text(text, encoding="utf-8")
 
 

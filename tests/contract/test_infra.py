@@ -17,7 +17,8 @@ from mlflow.server.security_utils import is_allowed_host_header
 from tiny import write_params
 
 import vggflow
-from vggflow.stack import programs, work_pool
+from vggflow.processes.servers import POOL
+from vggflow.stack import programs
 from vggflow.stack.choices import open_place
 from vggflow.workspace import Workspace
 
@@ -239,8 +240,8 @@ def test_what_the_cluster_refers_to_is_there() -> None:
 
 
 def test_the_installed_package_brings_the_pool_of_up() -> None:
-    packed = files("vggflow") / "template" / "pools" / f"{work_pool.POOL}.json"
-    assert json.loads(packed.read_text()) == POOLS[work_pool.POOL]
+    packed = files("vggflow") / "template" / "pools" / f"{POOL}.json"
+    assert json.loads(packed.read_text()) == POOLS[POOL]
 
 
 def test_compose_sets_what_up_sets(tmp_path: Path) -> None:

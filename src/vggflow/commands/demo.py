@@ -20,6 +20,7 @@ from vggflow.console import out, say, table
 from vggflow.environment import DRIVER
 from vggflow.errors import UsageError, VggflowError
 from vggflow.processes.servers import free_ports, prefect, running, unwinding
+from vggflow.training.phase_results import phase_results
 from vggflow.workspace import Workspace, default_remote, find
 
 REFUSED = 3
@@ -66,11 +67,8 @@ class DemoRun:
 
     def note_phases(self, training: str) -> None:
         """Remembers what each phase of the last training reached."""
-        history = files.read_json(self.folder / artifacts.HISTORY)
-        for name in dict.fromkeys(row["phase"] for row in history):
-            rows = [row for row in history if row["phase"] == name]
-            best = max(row["val_accuracy"] for row in rows)
-            self.phases.append([training, name, str(len(rows)), f"{best:.1%}"])
+        for phase in phase_results(files.read_json(self.folder / artifacts.HISTORY)):
+            self.phases.append([training, phase.name, str(phase.epochs), f"{phase.accuracy:.1%}"])
 
 
 def run(folder: Path) -> None:

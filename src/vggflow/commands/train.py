@@ -1,9 +1,9 @@
 """`vggflow train`: fine-tunes the network in the phases of params.yaml, or tries learning rates."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from vggflow.processes import stage_inputs
 from vggflow.processes.locks import alone_on_devices
 from vggflow.processes.stage import Outcome
 from vggflow.settings import Settings
+from vggflow.training.phase_results import phase_results
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -99,7 +100,9 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     message = (
         f"{len(trained.history)} epochs in {time.monotonic() - began:.0f} s: {_compared(trained.results)}"
     )
-    facts = {"run_id": observer.run_id, "phases": _phases(trained.history), "results": trained.results}
+    reached = phase_results(trained.history)
+    phases = {each.name: {"epochs": each.epochs, "val_accuracy": each.accuracy} for each in reached}
+    facts = {"run_id": observer.run_id, "phases": phases, "results": trained.results}
     return Outcome(0, message, facts=facts)
 
 
@@ -169,13 +172,3 @@ def _ask_gate(workspace: Workspace, digest: str) -> None:
         raise DataRefused(
             f"the data gate refused this data: see {path}, mend the data, run `vggflow validate` again"
         )
-
-
-def _phases(history: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """Per phase: how many epochs, and the best accuracy on valid."""
-    names = dict.fromkeys(row["phase"] for row in history)
-    rows = {name: [row for row in history if row["phase"] == name] for name in names}
-    return {
-        name: {"epochs": len(of_phase), "val_accuracy": max(row["val_accuracy"] for row in of_phase)}
-        for name, of_phase in rows.items()
-    }

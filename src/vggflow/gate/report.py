@@ -1,7 +1,5 @@
 """The data report: one HTML page that needs nothing else, for a person who wants to see what is wrong."""
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files as resources
@@ -9,13 +7,12 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from PIL import Image
 
 from vggflow import files
 from vggflow.data.changes import KINDS, Changes
-from vggflow.data.images import ImageError, open_image
 from vggflow.data.layout import SPLITS
 from vggflow.data.names import printable
+from vggflow.data.thumbnails import thumbnail
 from vggflow.gate.judge import Judgement
 from vggflow.gate.verdict import Problem
 
@@ -133,9 +130,9 @@ def _sheet(problem: Problem, data_folder: Path) -> Sheet:
         Tile(
             path,
             reason,
-            _picture(data_folder / path),
+            thumbnail(data_folder / path, THUMBNAIL_PX),
             other,
-            _picture(data_folder / other) if other else None,
+            thumbnail(data_folder / other, THUMBNAIL_PX) if other else None,
         )
         for path, reason, other in entries[:shown]
     ]
@@ -156,16 +153,3 @@ def _once_per_pair(problem: Problem) -> list[tuple[str, str, str | None]]:
         if other is not None:
             seen.add((path, other))
     return entries
-
-
-def _picture(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    try:
-        image = open_image(path)
-    except ImageError:
-        return None
-    image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BICUBIC)
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"

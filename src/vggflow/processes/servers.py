@@ -23,6 +23,8 @@ from vggflow.errors import UsageError, VggflowError
 from vggflow.processes.stage import ending_with_parents, last_error_line
 from vggflow.workspace import Workspace
 
+# The work pool of one machine, which `vggflow up` serves.
+POOL = "vggflow"
 LOCALHOST = "127.0.0.1"
 SECONDS_TO_START = 180.0
 SECONDS_TO_STOP = 10.0

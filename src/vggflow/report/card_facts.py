@@ -10,6 +10,7 @@ from vggflow import artifacts, files
 from vggflow.data import manifest as manifests
 from vggflow.models.files import read_info
 from vggflow.settings import Settings, parse
+from vggflow.training.phase_results import phase_results
 from vggflow.workspace import Workspace
 
 LABELLED_SPLITS = ("train", "valid", "test")
@@ -54,15 +55,14 @@ def _images(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _phases(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    rows = pd.DataFrame(history)
     return [
         {
-            "phase": phase,
-            "epochs": len(of_phase),
-            "best_accuracy_on_valid": f"{of_phase['val_accuracy'].max():.1%}",
-            "least_loss_on_valid": f"{of_phase['val_loss'].min():.4f}",
+            "phase": phase.name,
+            "epochs": phase.epochs,
+            "best_accuracy_on_valid": f"{phase.accuracy:.1%}",
+            "least_loss_on_valid": f"{phase.loss:.4f}",
         }
-        for phase, of_phase in rows.groupby("phase", sort=False)
+        for phase in phase_results(history)
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from vggflow.data.thumbnails import thumbnail
 from vggflow.evaluation import metrics
 from vggflow.evaluation.heat import MakeHeatMaps
 from vggflow.promotion.comparison import Comparison, Side, known
@@ -17,6 +18,7 @@ from vggflow.report.examples import Example, Examples
 from vggflow.report.slices import slices
 
 Row = dict[str, Any]
+THUMBNAIL_PX = 160
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def _mistakes(page: Page) -> list[Shown]:
 
 
 def _shown(page: Page, chosen: Examples) -> list[Shown]:
-    drawn = [(example, pictures.thumbnail(_path(page, example))) for example in chosen]
+    drawn = [(example, thumbnail(_path(page, example), THUMBNAIL_PX)) for example in chosen]
     return [Shown(example, () if picture is None else (picture,)) for example, picture in drawn]
 
 

@@ -4,7 +4,6 @@ Everything lies in `.vggflow/stack/` of the workspace. What holds a password is 
 """
 
 import json
-import os
 import random
 import secrets
 import socket
@@ -118,22 +117,11 @@ def check_ports(place: Place) -> None:
                 ) from None
 
 
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that only its owner can read, whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.unlink(missing_ok=True)
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-
-
 def _passwords(path: Path) -> Mapping[str, str]:
     known = json.loads(path.read_text()) if path.exists() else {}
     made = {name: known.get(name) or secrets.token_urlsafe(24) for name in SECRETS}
     if made != known:
-        write_private(path, json.dumps(made, indent=2) + "\n")
+        files.write_text(path, json.dumps(made, indent=2) + "\n", private=True)
     return made
 
 

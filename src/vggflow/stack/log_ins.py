@@ -4,11 +4,11 @@ import os
 import shlex
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from vggflow.console import tell
 from vggflow.environment import user_name
-from vggflow.stack.choices import Place, folder_of, write_private
+from vggflow.files import write_text
+from vggflow.processes.locks import if_free
+from vggflow.stack.choices import Place, folder_of
 from vggflow.workspace import Workspace
 
 ADMINISTRATOR, WORKER = "admin", "worker"
@@ -42,7 +42,8 @@ def write(place: Place) -> Path:
     """Writes the file that a shell can source, readable by its owner only."""
     path = place.folder / FILE
     found = variables(place, person(), place.passwords["person"])
-    write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items()))
+    exported = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in found.items())
+    write_text(path, exported, private=True)
     return path
 
 
@@ -63,10 +64,5 @@ def use(folder: Path) -> None:
 
 def is_running(folder: Path) -> bool:
     """Whether `vggflow up` holds the stack in this folder."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    with if_free(folder / LOCK) as free:
+        return not free

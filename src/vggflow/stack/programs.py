@@ -8,13 +8,15 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+import requests
+
 from vggflow.environment import WORKSPACE
-from vggflow.processes.servers import LOCALHOST
+from vggflow.files import write_text
+from vggflow.processes.servers import LOCALHOST, POOL
 from vggflow.stack import log_ins, postgres
-from vggflow.stack.choices import Place, write_private
+from vggflow.stack.choices import Place
 from vggflow.stack.postgres import Installation
 from vggflow.stack.supervisor import Program
-from vggflow.stack.work_pool import POOL, PrefectApi, has_worker
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -50,7 +52,7 @@ def mlflow(place: Place) -> Program:
     """MLflow's server, which asks everybody for a name and password and gives nothing to those without a role."""
     runs, users = _mlflow_databases(place)
     config = place.folder / "mlflow-auth.ini"
-    write_private(config, AUTH_CONFIG.format(users))
+    write_text(config, AUTH_CONFIG.format(users), private=True)
     given = {
         "MLFLOW_BACKEND_STORE_URI": runs,
         "MLFLOW_ARTIFACTS_DESTINATION": str(place.folder / "artifacts"),
@@ -96,7 +98,7 @@ def prefect(place: Place) -> Program:
     )
 
 
-def worker(place: Place, api: PrefectApi) -> Program:
+def worker(place: Place) -> Program:
     """A worker that runs flows as processes here, logged in to MLflow as a user of its own."""
     started = datetime.now(UTC)
     login = log_ins.variables(place, log_ins.WORKER, place.passwords["worker"])
@@ -118,7 +120,7 @@ def worker(place: Place, api: PrefectApi) -> Program:
             name,
         ),
         _environment() | login | given,
-        lambda: has_worker(api, started),
+        lambda: _has_worker(place, started),
     )
 
 
@@ -146,6 +148,20 @@ def _environment() -> dict[str, str]:
     """The surroundings of `vggflow up`, with this Python's programs first and less chatter."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, **QUIET, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def _has_worker(place: Place, since: datetime) -> bool:
+    """Whether a worker of the pool reported after a moment; Prefect takes minutes to miss one that is gone."""
+    address = f"{place.url('prefect')}/api/work_pools/{POOL}/workers/filter"
+    name, _, password = log_ins.prefect_login(place).partition(":")
+    with requests.Session() as session:
+        session.trust_env = False  # it is on this machine
+        try:
+            answer = session.post(address, json={}, auth=(name, password), timeout=10)
+        except requests.RequestException:
+            return False
+    seen = answer.json() if answer.ok else []
+    return any(datetime.fromisoformat(each["last_heartbeat_time"]) >= since for each in seen)
 
 
 def _answers(url: str) -> bool:

@@ -7,14 +7,13 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from filelock import FileLock, Timeout
-
 from vggflow import artifacts
 from vggflow.console import say, tell
 from vggflow.credentials import print_openly
 from vggflow.errors import UsageError, VggflowError
+from vggflow.processes.locks import if_free
 from vggflow.processes.stage import last_error_line
-from vggflow.stack import log_ins, postgres, programs, work_pool
+from vggflow.stack import log_ins, postgres, programs
 from vggflow.stack.choices import PASSWORDS, Place, check_ports, folder_of, open_place
 from vggflow.stack.supervisor import Supervisor, supervising
 from vggflow.workspace import Workspace
@@ -30,8 +29,13 @@ def up(workspace: Workspace, *, show_passwords: bool = False) -> int:
         VggflowError: a port is taken, or a server does not start or dies too often.
     """
     _check_packages()
-    lock = _claim(workspace)
-    try:
+    folder = folder_of(workspace)
+    with if_free(folder / log_ins.LOCK) as free:
+        if not free:
+            raise UsageError(
+                f"the servers of this workspace run already: use them with `source {folder / log_ins.FILE}`, "
+                "or end that `vggflow up` first"
+            )
         place = open_place(workspace)
         with suppress(KeyboardInterrupt), supervising(place.folder) as supervisor:
             check_ports(place)
@@ -39,8 +43,6 @@ def up(workspace: Workspace, *, show_passwords: bool = False) -> int:
             _announce(place, show_passwords=show_passwords)
             supervisor.watch()
         tell("stopped; everything is kept for the next `vggflow up`")
-    finally:
-        lock.release()
     return 0
 
 
@@ -51,20 +53,6 @@ def _check_packages() -> None:
             f"the servers need packages that are not installed: {', '.join(missing)}; "
             "run pip install 'vggflow[server]'"
         )
-
-
-def _claim(workspace: Workspace) -> FileLock:
-    folder = folder_of(workspace)
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / log_ins.LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(
-            f"the servers of this workspace run already: use them with `source {folder / log_ins.FILE}`, "
-            "or end that `vggflow up` first"
-        ) from None
-    return lock
 
 
 def _start(place: Place, supervisor: Supervisor) -> None:
@@ -78,9 +66,8 @@ def _start(place: Place, supervisor: Supervisor) -> None:
     supervisor.wait(mlflow)
     _set_users_up(place)
     supervisor.wait(prefect)
-    api = work_pool.PrefectApi(f"{place.url('prefect')}/api", log_ins.prefect_login(place))
-    work_pool.ensure(api)
-    worker = programs.worker(place, api)
+    _make_work_pool(place)
+    worker = programs.worker(place)
     tell("starting worker")
     supervisor.start(worker)
     supervisor.wait(worker)
@@ -111,18 +98,32 @@ def _set_users_up(place: Place) -> None:
         },
         log_ins.person(): {"role": "promoter", "password": place.passwords["person"]},
     }
+    arguments = ("vggflow.tracking.users", "-C", str(place.workspace.root), "apply", "-")
+    _as_administrator(
+        place, "MLflow's users could not be set up", *arguments, given=json.dumps({"users": users})
+    )
+
+
+def _make_work_pool(place: Place) -> None:
+    """By Prefect's own client, which only the flows import."""
+    _as_administrator(
+        place, "Prefect's work pool could not be made", "flows", "pool", str(place.workspace.root)
+    )
+
+
+def _as_administrator(place: Place, failure: str, *module: str, given: str | None = None) -> None:
+    """Runs a module with its arguments as a process that is logged in to both servers as their administrator."""
     login = log_ins.variables(place, log_ins.ADMINISTRATOR, place.passwords["mlflow_admin"])
     done = subprocess.run(
-        [sys.executable, "-m", "vggflow.tracking.users", "-C", place.workspace.root, "apply", "-"],
-        input=json.dumps({"users": users}),
+        [sys.executable, "-m", *module],
+        input=given,
         env=os.environ | login,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        last = last_error_line(done)
-        raise VggflowError(f"MLflow's users could not be set up: {last}")
+        raise VggflowError(f"{failure}: {last_error_line(done).removeprefix('vggflow: ')}")
 
 
 def _announce(place: Place, *, show_passwords: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tiny import write_params
 
+from vggflow import files
 from vggflow.errors import VggflowError
 from vggflow.stack import choices, log_ins
 from vggflow.workspace import Workspace
@@ -51,8 +52,8 @@ def test_only_the_owner_reads_passwords(workspace: Workspace) -> None:
 def test_a_private_file_is_never_readable_by_others_for_a_moment(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
-        choices.write_private(tmp_path / "secret", "first")
-        choices.write_private(tmp_path / "secret", "second")
+        files.write_text(tmp_path / "secret", "first", private=True)
+        files.write_text(tmp_path / "secret", "second", private=True)
     finally:
         os.umask(before)
     assert (tmp_path / "secret").read_text() == "second"
