@@ -18,7 +18,7 @@ class Commit:
 
     Attributes:
         digest: The commit's SHA-1; empty where nothing is committed, or there is no repository.
-        remote: Where others find it, without a password; empty where there is no git remote.
+        remote: What others clone, see `remote_url`; empty where there is no git remote.
         dirty: Whether the workspace differs from the commit, `dvc.lock` aside: that is what a run writes.
         missing: Why there is no commit, in words; else empty.
     """
@@ -42,7 +42,7 @@ def commit_of(workspace: Workspace) -> Commit:
         return Commit("", "", dirty=True, missing="the workspace is in no git repository")
     others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
     missing = "" if digest else "nothing is committed yet"
-    return Commit(digest, remote_address(workspace), bool(others), missing)
+    return Commit(digest, remote_url(workspace), bool(others), missing)
 
 
 def remotes(workspace: Workspace) -> list[str]:
@@ -52,11 +52,6 @@ def remotes(workspace: Workspace) -> list[str]:
     except NoRepository:
         return []
     return sorted(found, key=lambda name: (name != "origin", found.index(name)))
-
-
-def remote_address(workspace: Workspace) -> str:
-    """Where others find the workspace, without a password; empty where there is no remote called `origin`."""
-    return without_password(workspace.git("config", "--get", "remote.origin.url", none=1).strip())
 
 
 def remote_url(workspace: Workspace) -> str:

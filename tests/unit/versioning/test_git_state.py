@@ -33,6 +33,30 @@ def test_a_commit_is_told_with_its_remote_and_without_a_password(workspace: Path
     assert git_state.commit_of(here).dirty
 
 
+@pytest.mark.parametrize(
+    ("name", "url", "told"),
+    [
+        ("team", "https://host/pets.git", "https://host/pets.git"),
+        ("origin", "ssh://git@host/team/pets.git", "ssh://git@host/team/pets.git"),
+        ("origin", "ssh://git:geheim@host:22/team/pets.git", "ssh://git@host:22/team/pets.git"),
+        ("origin", "git@host:team/pets.git", "git@host:team/pets.git"),
+        ("origin", "https://token@host/pets.git", "https://host/pets.git"),
+        ("origin", "../team/pets.git", "{parent}/team/pets.git"),
+    ],
+)
+def test_a_remote_is_told_as_others_can_reach_it(workspace: Path, name: str, url: str, told: str) -> None:
+    here = find(workspace)
+    here.git("remote", "add", name, url)
+    assert git_state.commit_of(here).remote == told.format(parent=workspace.parent)
+
+
+def test_of_several_remotes_origin_is_told(workspace: Path) -> None:
+    here = find(workspace)
+    for name in ("backup", "origin"):
+        here.git("remote", "add", name, f"https://host/{name}.git")
+    assert git_state.commit_of(here).remote == "https://host/origin.git"
+
+
 def test_a_workspace_outside_of_git_says_so_in_its_lineage(workspace: Path) -> None:
     shutil.rmtree(workspace / ".git")
     found = lineage._git(find(workspace))
