@@ -22,7 +22,7 @@ class Grant:
 
 
 @dataclass(frozen=True)
-class ExistingImages:
+class ModelsAndExperiments:
     """The models and experiments of one workspace: its production model, and all that training writes."""
 
     production: str
@@ -37,12 +37,12 @@ class ExistingImages:
         return (self.production, self.candidates, *self.rehearsal_models)
 
 
-def holdings(registry: RegistrySettings) -> ExistingImages:
+def models_and_experiments(registry: RegistrySettings) -> ModelsAndExperiments:
     """What belongs to a workspace by its settings, the rehearsals on its sample too."""
     rehearsal = registry.model_copy(
         update={"name": f"{registry.name}{SAMPLE}", "experiment": f"{registry.experiment}{SAMPLE}"}
     )
-    return ExistingImages(
+    return ModelsAndExperiments(
         registry.name,
         registry.candidates,
         (registry.experiment, decision_runs.experiment(registry)),
@@ -51,7 +51,7 @@ def holdings(registry: RegistrySettings) -> ExistingImages:
     )
 
 
-def grants(role: Role, held: ExistingImages) -> list[Grant]:
+def grants(role: Role, held: ModelsAndExperiments) -> list[Grant]:
     """What a role may do.
 
     A trainer edits, but deletes nothing: what a champion was made from stays. Decisions are recorded in an experiment

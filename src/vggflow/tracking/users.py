@@ -63,9 +63,9 @@ def _run(arguments: argparse.Namespace) -> None:
     elif arguments.command == "remove":
         server.remove_user(arguments.name)
     else:
-        for user in server.users():
-            roles = ", ".join(entry["name"] for entry in server.roles_of(user["username"]))
-            say(f"{user['username']}: {'administrator' if user['is_admin'] else roles or 'no role'}")
+        for name, is_administrator in server.users():
+            roles = ", ".join(server.roles_of(name))
+            say(f"{name}: {'administrator' if is_administrator else roles or 'no role'}")
 
 
 def _wanted(path: Path) -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ from vggflow.tracking import roles
 from vggflow.tracking.roles import EXPERIMENT, MODEL, Role
 
 REGISTRY = RegistrySettings(name="pets", experiment="pets")
-HELD = roles.holdings(REGISTRY)
+HELD = roles.models_and_experiments(REGISTRY)
 
 
 def _levels(role: Role) -> dict[tuple[str, str], str]:
@@ -48,4 +48,6 @@ def test_every_grant_is_for_something_that_is_made_beforehand() -> None:
 def test_two_models_on_a_server_have_roles_of_their_own() -> None:
     other = RegistrySettings(name="birds", experiment="birds")
     assert roles.role_name(REGISTRY, "reader") != roles.role_name(other, "reader")
-    assert not {grant.name for grant in roles.grants("promoter", roles.holdings(other))} & set(HELD.models)
+    assert not {grant.name for grant in roles.grants("promoter", roles.models_and_experiments(other))} & set(
+        HELD.models
+    )
