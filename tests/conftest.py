@@ -53,16 +53,24 @@ def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="session")
-def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dvc_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with interpreter(tmp_path_factory.mktemp("python"), "dvc") as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def versioned(tmp_path_factory: pytest.TempPathFactory, dvc_python: str) -> Path:
     """A workspace with pictures, versioned, nothing computed yet: made once, since git, DVC and MLflow take seconds."""
     from vggflow import workspace as workspaces
     from vggflow.tracking import connection
 
     root = tmp_path_factory.mktemp("versioned") / "tiny"
     write_params(root)
-    made = workspaces.init(root)
-    draw_data(root / "data")
-    made.dvc("add", "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", dvc_python)
+        made = workspaces.init(root)
+        draw_data(root / "data")
+        made.dvc("add", "data")
     workspaces.commit(made, ["data.dvc"], "Data")
     connection.connect(made).client.search_registered_models()  # makes the database, empty
     return root
@@ -91,14 +99,19 @@ def evaluated(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.fixture(scope="session")
-def _fast_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with interpreter(
-        tmp_path_factory.mktemp("fast"), "vggflow.prediction.scoring", "vggflow.evaluation.heat"
-    ) as fast:
-        yield fast
+def _scoring_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    programs = ("vggflow.prediction.scoring", "vggflow.evaluation.heat")
+    with interpreter(tmp_path_factory.mktemp("python"), *programs) as path:
+        yield path
 
 
 @pytest.fixture
-def fast_scoring(_fast_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_scoring(_scoring_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are scored and looked into by processes that need not import Keras first."""
-    monkeypatch.setattr(sys, "executable", _fast_python)
+    monkeypatch.setattr(sys, "executable", _scoring_python)
+
+
+@pytest.fixture
+def fast_dvc(dvc_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DVC is run by processes that need not import it first."""
+    monkeypatch.setattr(sys, "executable", dvc_python)

@@ -50,6 +50,8 @@ def interpreter(folder: Path, *programs: str) -> Iterator[str]:
     client.write_text(CLIENT)
     script.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {client} {sys.executable} {folder} "$@"\n')
     script.chmod(0o755)
+    # A stage that DVC runs is looked for beside the interpreter.
+    (folder / "vggflow").symlink_to(Path(sys.executable).with_name("vggflow"))
     with ExitStack() as stack:
         for needed in {PROGRAMS[name] for name in programs}:
             names = [name for name in programs if PROGRAMS[name] == needed]

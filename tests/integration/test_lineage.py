@@ -17,6 +17,8 @@ from vggflow.tracking import connection, finished_retrains, model_versions
 from vggflow.tracking.model_versions import Version
 from vggflow.workspace import Workspace, find
 
+pytestmark = pytest.mark.usefixtures("fast_dvc")
+
 
 @pytest.fixture
 def here(evaluated: Path, tmp_path: Path) -> Workspace:

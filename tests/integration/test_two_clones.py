@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,13 +18,21 @@ from vggflow.versioning import data_versions, reconcile
 from vggflow.workspace import Workspace
 
 Command = Callable[..., Ran]
+pytestmark = pytest.mark.usefixtures("fast_dvc")
 
 
 @pytest.fixture(scope="module")
-def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory, dvc_python: str) -> Path:
     """A folder with a workspace `ann`, its git remote and a clone `bob` that has the data; copy it."""
     folder = tmp_path_factory.mktemp("shared")
     shutil.copytree(versioned, folder / "ann", symlinks=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", dvc_python)
+        _share(folder)
+    return folder
+
+
+def _share(folder: Path) -> None:
     subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder / "team.git"], check=True)
     ann = workspaces.find(folder / "ann")
     ann.git("remote", "add", "origin", "../team.git")
@@ -38,7 +47,6 @@ def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         here.git("config", "user.name", name)
         here.git("remote", "set-url", "origin", "../team.git")
         prepare.prepare(here)
-    return folder
 
 
 @pytest.fixture
