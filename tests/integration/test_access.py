@@ -435,7 +435,7 @@ def _refused(ran: "subprocess.CompletedProcess[str]", *words: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def own(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own(team: Team, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same workspace with a model of another name, so that the table's versions are not in its way."""
     own = tmp_path_factory.mktemp("own") / "tiny"
     shutil.copytree(root, own, ignore=shutil.ignore_patterns("stack"))
@@ -446,21 +446,35 @@ def own(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         .replace("experiment: tiny", "experiment: own")
     )
     (own / "params.yaml").write_text(params)
+    users = {role: {"role": role, "password": team.passwords[role]} for role in ROLES}
+    _users(team, own, "apply", "-", given=json.dumps({"users": users}))
     return own
 
 
-def test_commands_do_what_the_role_allows_and_else_say_why_not(team: Team, own: Path) -> None:
-    users = {role: {"role": role, "password": team.passwords[role]} for role in ROLES}
-    _users(team, own, "apply", "-", given=json.dumps({"users": users}))
-    image = str(next((own / "data/test").rglob("*.png")))
-    for who in ("anonymous", "reader"):
-        words = ("MLFLOW_TRACKING_USERNAME",) if who == "anonymous" else (f"user '{who}'", "administrator")
-        _refused(_vggflow(team, own, who, "register"), *words)
-    ran = _vggflow(team, own, "trainer", "register")
-    assert "is the challenger" in ran.stdout, ran.stderr
-    _refused(_vggflow(team, own, "trainer", "promote", "--reason", "try"), "user 'trainer'", "promoters")
-    ran = _vggflow(team, own, "promoter", "promote", "--reason", "first")
+Ended = dict[str, "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def acts(team: Team, own: Path) -> Ended:
+    """How everybody's commands ended, from nothing to the first champion: all that comes later needs them."""
+    asked = {
+        "anonymous registers": ("anonymous", "register"),
+        "reader registers": ("reader", "register"),
+        "trainer registers": ("trainer", "register"),
+        "trainer promotes": ("trainer", "promote", "--reason", "try"),
+        "promoter promotes": ("promoter", "promote", "--reason", "first"),
+    }
+    return {name: _vggflow(team, own, *arguments) for name, arguments in asked.items()}
+
+
+def test_commands_do_what_the_role_allows_and_else_say_why_not(team: Team, own: Path, acts: Ended) -> None:
+    _refused(acts["anonymous registers"], "MLFLOW_TRACKING_USERNAME")
+    _refused(acts["reader registers"], "user 'reader'", "administrator")
+    assert "is the challenger" in acts["trainer registers"].stdout, acts["trainer registers"].stderr
+    _refused(acts["trainer promotes"], "user 'trainer'", "promoters")
+    ran = acts["promoter promotes"]
     assert (ran.returncode, "promoted" in ran.stdout) == (0, True), ran.stderr
+    image = str(next((own / "data/test").rglob("*.png")))
     assert json.loads(_vggflow(team, own, "reader", "models", "--json").stdout)[0]["aliases"] == "champion"
     assert json.loads(_vggflow(team, own, "reader", "predict", "--json", image).stdout)[0]["label"]
     _refused(_vggflow(team, own, "stranger", "predict", image), "user 'stranger'")
@@ -477,7 +491,7 @@ print("ended:", state.name, "|", state.message)
 
 @pytest.mark.parametrize("form", ["promote", "rollback"])
 def test_a_form_only_asks_where_mlflow_knows_users_and_its_command_works_for_a_promoter(
-    team: Team, own: Path, tmp_path: Path, form: str
+    team: Team, own: Path, acts: Ended, tmp_path: Path, form: str
 ) -> None:
     """The credentials lie in MLflow's file, as the guide recommends: the environment says nothing."""
     home = tmp_path / "home"
@@ -502,7 +516,8 @@ def test_a_form_only_asks_where_mlflow_knows_users_and_its_command_works_for_a_p
     assert team.ask("reader", "GET", A + "registered-models/get?name=own").json() == before
 
 
-def test_what_a_trainer_may_not_do_is_recorded_as_failed(team: Team, own: Path) -> None:
+@pytest.mark.usefixtures("acts")
+def test_what_a_trainer_may_not_do_is_recorded_as_failed(team: Team) -> None:
     path = A + "experiments/get-by-name?experiment_name=own-promotions"
     place = team.ask("admin", "GET", path).json()["experiment"]["experiment_id"]
     found = team.ask("admin", "POST", A + "runs/search", {"experiment_ids": [place]}).json()["runs"]
@@ -513,14 +528,19 @@ def test_what_a_trainer_may_not_do_is_recorded_as_failed(team: Team, own: Path) 
     assert "RUNNING" not in {run["info"]["status"] for run in found}
 
 
+@pytest.mark.usefixtures("acts")
 @pytest.mark.parametrize("who", ["reader", "trainer"])
 def test_a_dry_run_needs_no_right_to_write(team: Team, own: Path, who: str) -> None:
-    ran = _vggflow(team, own, who, "promote", "--reason", "only looking", "--dry-run")
+    ran = _vggflow(team, own, who, "promote", "1", "--reason", "only looking", "--dry-run")
     assert (ran.returncode, "already champion" in ran.stdout) == (0, True), ran.stderr
 
 
-def test_two_persons_are_two_users_whom_nobody_can_claim_to_be(team: Team, own: Path) -> None:
+@pytest.mark.usefixtures("acts")
+def test_two_persons_are_two_users_whom_nobody_can_claim_to_be(team: Team, own: Path, tmp_path: Path) -> None:
     """The workspace was trained without a server, where names are only claimed: trained again, it has a trainer."""
+    own = shutil.copytree(
+        own, tmp_path / "tiny", symlinks=True
+    )  # other settings than the tests beside this one
     params = yaml.safe_load((own / "params.yaml").read_text())
     params["promotion"] |= {"two_person": True, "rule": "not_worse", "margin": 0.9}
     params["train"]["seed"] = 1
@@ -536,7 +556,8 @@ def test_two_persons_are_two_users_whom_nobody_can_claim_to_be(team: Team, own: 
     assert "would promote" in ran.stdout, ran.stdout + ran.stderr
 
 
-def test_the_one_who_promoted_is_the_one_who_was_logged_in(team: Team, own: Path) -> None:
+@pytest.mark.usefixtures("acts")
+def test_the_one_who_promoted_is_the_one_who_was_logged_in(team: Team) -> None:
     found = team.ask("reader", "GET", A + "model-versions/get?name=own&version=1").json()["model_version"]
     assert {tag["value"] for tag in found["tags"] if tag["key"] == "promotion.by"} == {"promoter"}
 
@@ -559,6 +580,7 @@ def _stored(team: Team, name: str) -> tuple[str, bytes]:
     raise AssertionError(f"no logged model of {name} has the champion's digest {digest}")
 
 
+@pytest.mark.usefixtures("acts")
 def test_a_champion_whose_bytes_a_trainer_replaced_is_not_used(team: Team, own: Path) -> None:
     """MLflow keeps a version's files where the training put them, and trainers write there: the digest is checked."""
     place, kept = _stored(team, "own")
