@@ -36,6 +36,7 @@ def compare_equal(which: Indices, likeness: Likeness, enough: float) -> Equal:
     """
     waiting = np.arange(len(which))
     leaders, copies = [], [np.empty((0, 2), np.int64)]
+    # What still waits after the last round is neither leader nor copy: `not_compared_equal` counts its pairs.
     for _ in range(LEADERS):
         _, first, place = np.unique(which[waiting], return_index=True, return_inverse=True)
         leaders.append(waiting[first])
@@ -76,6 +77,7 @@ def not_compared_equal(which: Indices, labels: Indices, asked: Indices, equal: E
     for rows in _mixed(which, equal):
         if len(rows) > FEW:
             sizes = np.unique(labels[rows], return_counts=True)[1]
+            # All pairs less those within a group, less those that were looked at.
             left += (len(rows) ** 2 - int((sizes**2).sum())) // 2 - int(compared[which[rows[0]]])
     return left
 

@@ -24,6 +24,7 @@ def exclude(manifest: pd.DataFrame, settings: ValidateSettings) -> pd.DataFrame:
     labels (`label_conflicts`) none stays, since nobody knows which label is right.
     """
     manifest = manifest.assign(excluded=pd.array([None] * len(manifest), dtype="str"))
+    # Each kind sees what the ones before left over, so the first that finds a file is what `excluded` says.
     for kind in settings.exclude:
         wrong = _surplus(manifest, kind) if kind in _COPIES else _broken(manifest, settings, kind)
         manifest["excluded"] = manifest["excluded"].mask(manifest["path"].isin(wrong), kind)
@@ -31,6 +32,7 @@ def exclude(manifest: pd.DataFrame, settings: ValidateSettings) -> pd.DataFrame:
 
 
 def _broken(manifest: pd.DataFrame, settings: ValidateSettings, kind: str) -> "pd.Series[str]":
+    # A rule that is switched off is no rule any more, and its files may be left out all the same.
     wanted = settings.model_copy(update={"severity": {**settings.severity, kind: "critical"}})
     rule = next(rule for rule in rules(wanted) if rule.name == kind)
     table = tables.image_table(manifest)
@@ -42,6 +44,7 @@ def _surplus(manifest: pd.DataFrame, kind: str) -> "pd.Series[str]":
     usable = manifest["error"].isna() & manifest["excluded"].isna() & (manifest["class_name"] != UNLABELLED)
     images = manifest[usable & manifest[group].notna()]
     order = images["split"].map(_STAYS_FIRST)
+    # Stable, so that within a split the first path stays.
     images = images.iloc[order.argsort(kind="stable")]
     groups = images.groupby([group, "class_name"], sort=False)
     if "leakage" in kind:

@@ -45,6 +45,7 @@ class Fingerprint:
 
 def fingerprint(image: Image.Image) -> Fingerprint:
     """Measures an RGB picture."""
+    # Everything is measured in this small picture: what follows costs the same for every size.
     flat = image.convert("L").resize((FLAT_PX, FLAT_PX), Image.Resampling.BOX)
     grey = np.asarray(flat, dtype=np.float32)
     return Fingerprint(
@@ -82,6 +83,7 @@ _SPARE = FLAT_PX * CROP
 _SPANS = [(0, FLAT_PX), (_SPARE / 2, FLAT_PX - _SPARE / 2), (0, FLAT_PX - _SPARE), (_SPARE, FLAT_PX)]
 _WHOLE = _shrinking(*_SPANS[0])
 _LOW = np.concatenate([_DCT[:8] @ _shrinking(*span) for span in _SPANS])
+# Of the sixteen pairs of a span down and one across: whole, middle, and the four corners.
 _CHOSEN = [(0, 0), (1, 1), (2, 2), (2, 3), (3, 2), (3, 3)]
 _BITS = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
@@ -101,6 +103,7 @@ def _detail(grey: Grey) -> float:
     small = _WHOLE @ grey @ _WHOLE.T
     frequencies = int((np.abs(_DCT @ small @ _DCT.T) > SIGNIFICANT).sum())
     share = np.bincount(small.astype(np.uint8).ravel()) / small.size
+    # A grey level that is missing would make the sum NaN, by the logarithm of 0.
     share = share[share > 0]
     bits = float(-(share * np.log2(share)).sum())
     return min(frequencies / ENOUGH_FREQUENCIES, bits / ENOUGH_BITS)

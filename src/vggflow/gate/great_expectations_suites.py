@@ -59,6 +59,7 @@ def check(
 def _broken(rule: Rule, table: pd.DataFrame, count: int) -> pd.DataFrame:
     """The rows that Great Expectations counted."""
     rows = table[rule.broken_by(table)]
+    # Its result holds examples only, so rows are found once more; Data Docs and verdict must agree.
     if len(rows) != count:
         raise VggflowError(f"{rule.name}: Great Expectations counts {count} rows, the manifest {len(rows)}")
     return rows
@@ -70,9 +71,11 @@ def _run(asked: Sequence[Rule], tables: dict[str, pd.DataFrame], docs_folder: Pa
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 
+    # Ephemeral: the kind that keeps its files makes a folder `gx` for them.
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     docs_folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that the rename at the end stays within one file system.
     with tempfile.TemporaryDirectory(dir=docs_folder.parent, prefix=".data_docs-") as beside:
         context.add_data_docs_site("gate", _docs_site(Path(beside) / "site"))
         counts: dict[str, int] = {}
@@ -80,6 +83,7 @@ def _run(asked: Sequence[Rule], tables: dict[str, pd.DataFrame], docs_folder: Pa
             counts |= _run_suite(context, name, table, [rule for rule in asked if rule.table == name])
         context.build_data_docs()
         _drop_unused(Path(beside) / "site")
+        # A folder that is not empty can't be renamed over.
         if docs_folder.exists():
             shutil.rmtree(docs_folder)
         (Path(beside) / "site").rename(docs_folder)

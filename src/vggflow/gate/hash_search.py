@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
 
+# The tables of 22 bits take 140 MB however few pictures there are; parts come one after the other.
 PART_BITS = (22, 21, 21)
 # So many hits do for one hash: near copies of one picture by the thousand would fill the memory otherwise.
 ENOUGH = 32
@@ -68,6 +69,7 @@ def part_limits(radius: int) -> tuple[int, ...]:
 
 def _compare_all(queries: Hashes, base: Hashes, radius: int) -> Neighbours:
     found = []
+    # A block against 10,000 hashes makes a table of 20 MB.
     for start in range(0, len(queries), 256):
         distance = np.bitwise_count(queries[start : start + 256, None] ^ base[None, :])
         near = distance <= radius
@@ -102,6 +104,7 @@ def _look_up_block(
         for rows, places in index.near(queries, keys ^ flip, radius):
             wanted = hits[rows] < ENOUGH
             row, place = rows[wanted], places[wanted]
+            # `+=` counts a repeated row once only; within one answer no row is repeated.
             hits[row] += 1
             distance = np.bitwise_count(queries[row] ^ index.hashes[place])
             yield Neighbours(block[row], index.positions[place], distance)
@@ -144,6 +147,7 @@ class _Index:
         for depth, table in enumerate(self._first):
             rows = np.flatnonzero(np.bitwise_count(queries ^ table.take(keys)) <= radius)
             if rows.size:
+                # An empty place in the table is 0, and so may be a hash.
                 rows = rows[self._counts[keys[rows]] > depth]
                 yield rows, self._begins[keys[rows]] + depth
         rows, depth = np.flatnonzero(self._has_more.take(keys)), FIRST

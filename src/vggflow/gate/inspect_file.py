@@ -42,6 +42,7 @@ def inspect(name: str) -> Facts:
     try:
         content = images.read(path)
     except images.ImageError as error:
+        # No sha256, which tells the next scan to try this file again.
         return {"kind": "image", "error": str(error)}
     sha256 = hashlib.sha256(content).hexdigest()
     with warnings.catch_warnings():

@@ -63,6 +63,7 @@ def mark_near_copies(
         DataError: a picture can no longer be read.
     """
     detailed = manifest[manifest["error"].isna() & (manifest["detail"] >= limits.detail)]
+    # Exact copies are compared once, and get the number of their bytes in the end.
     pictures = detailed.drop_duplicates("sha256").reset_index(drop=True)
     files = np.array([str(data_folder / path) for path in pictures["path"]], dtype=object)
     likeness = Likeness(files, pictures["sha256"].to_numpy(dtype=object), cache)
@@ -101,6 +102,7 @@ def candidates(pictures: pd.DataFrame, hash_distance: int, leaders: Indices | No
     groups = _Groups(which, first if leaders is None else leaders, len(distinct))
     near = neighbours(distinct, distinct, hash_distance)
     crops = pictures[list(CROP_HASHES)].to_numpy(dtype=np.uint64)
+    # `ravel` lays the windows of a picture side by side, so their place divided by five is the picture's.
     cropped = neighbours(crops.ravel(), distinct, hash_distance - NEARER_BY)
     apart = near.query != near.base
     one, other, of = groups.pairs(near.query[apart], near.base[apart])
@@ -108,9 +110,12 @@ def candidates(pictures: pd.DataFrame, hash_distance: int, leaders: Indices | No
     pairs = np.concatenate([same, np.stack([one, other], axis=1), np.stack([row, base], axis=1)])
     zeros = np.zeros(len(same), np.uint8)
     distance = np.concatenate([zeros, near.distance[apart][of], cropped.distance[of_crop]])
+    # A pair that was found from both sides is one.
     pairs = np.stack([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
+    # `lexsort` sorts by its last key first: the likeliest pairs come first, equal ones in one order.
     order = np.lexsort((pairs[:, 1], pairs[:, 0], distance))
     pairs = pairs[order[pairs[order, 0] != pairs[order, 1]]]
+    # `unique` sorts the pairs; where each stood first brings them back into order.
     return cast(Indices, pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])])
 
 
@@ -151,6 +156,7 @@ def _beyond_the_lists(pictures: pd.DataFrame, labels: Indices, pairs: Indices, h
     listed = np.bincount(apart.ravel(), minlength=len(hashes))[first]
     of = labels[first]
     near = count_near(distinct[full], of[full], distinct, of, hash_distance)
+    # Halved, as most pairs are counted from both ends.
     return int(np.maximum(near - listed[full], 0).sum()) // 2
 
 
@@ -170,6 +176,7 @@ def _group(
         if not len(pairs):
             break
         chosen = np.zeros(len(pairs), dtype=bool)
+        # `unique` tells where a number stands first, which is its likeliest pair.
         for end in (0, 1):
             chosen[np.unique(pairs[:, end], return_index=True)[1]] = True
         alike = []

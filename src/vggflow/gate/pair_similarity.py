@@ -48,6 +48,7 @@ class Likeness:
         compared = for_each(similarity, self._files[pairs[new]].tolist())
         for number, key in enumerate(keys):
             known = self._known(key)
+            # No pair comes twice in one call, or the results would fall out of step with the pairs.
             value = next(compared) if known is None else known
             if value is None:
                 files = " or ".join(self._files[pairs[number]])
@@ -62,6 +63,7 @@ class Likeness:
 
     def keep(self) -> None:
         """Remembers what this run asked for."""
+        # Pairs that nobody asked for this time are forgotten, or the file would only ever grow.
         if self._file and self._now != self._before:
             table = pd.DataFrame({"pair": self._now.keys(), "similarity": self._now.values()})
             with replacing(self._file) as beside:

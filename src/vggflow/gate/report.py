@@ -75,6 +75,7 @@ def render(
     since: str = "the champion's data",
 ) -> str:
     """The page as HTML."""
+    # Names of files are text from outside and may be HTML.
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["printable"] = printable
     source = resources(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
@@ -136,6 +137,7 @@ def _sheet(problem: Problem, data_folder: Path) -> Sheet:
         )
         for path, reason, other in entries[:shown]
     ]
+    # Of files that can't be read there is nothing to see: a list says as much in less room.
     if not any(tile.picture for tile in tiles):
         tiles = []
     listed = [(path, reason) for path, reason, _ in entries[len(tiles) : len(tiles) + LISTED]]

@@ -113,6 +113,7 @@ def _class_rules(settings: ValidateSettings) -> list[Rule]:
             "classes",
             "critical",
             f"with fewer than {few} readable images",
+            # Null for an empty class, which is a `missing_class` and told once.
             "images_if_any",
             f"{{images}} readable images, expected at least {few}",
             minimum=few,

@@ -31,6 +31,7 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     Raises:
         DataError: there is no data folder, or no file in it.
     """
+    # Asked for its errors only: data without the splits that training needs are refused unread.
     layout.class_folders(data_folder)
     seen, others = _look(data_folder)
     if seen.empty and not others:
@@ -51,6 +52,7 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
 
 def _look(data_folder: Path) -> tuple[pd.DataFrame, list[Entry]]:
     """The plain files (columns `KEY`), and whatever else there is."""
+    # Arrays take 8 bytes a number, lists of integers about 40, and there may be millions of files.
     columns: dict[str, Any] = {"path": []} | {name: array("Q") for name in KEY if name != "path"}
     others = []
     for entry in layout.walk(data_folder):
@@ -75,6 +77,8 @@ def _parts(unknown: pd.DataFrame, facts: Iterator[Facts]) -> Iterator[pd.DataFra
     """Rows of `KEY` and facts, part by part."""
     for start in range(0, len(unknown), PART):
         keys = unknown[start : start + PART].reset_index(drop=True)
+        # A file that could not be read tells no number of bytes itself.
+        # Strict: with one fact too few, every later file would get those of another.
         rows = [{"bytes": size} | row for size, row in zip(keys["size"], islice(facts, PART), strict=True)]
         yield pd.concat([keys, schema.table(rows).drop(columns="path")], axis=1)
 
@@ -90,6 +94,7 @@ def _manifest(files: pd.DataFrame, others: list[Entry]) -> pd.DataFrame:
         for entry in others
     )
     manifest = pd.concat([files, rest], ignore_index=True)
+    # `split` makes fewer columns where no path is so deep.
     parts = manifest["path"].str.split("/", n=2, expand=True).reindex(columns=range(3))
     manifest["split"] = parts[0].where(parts[1].notna(), "")
     manifest["class_name"] = parts[1].where(parts[2].notna(), "")

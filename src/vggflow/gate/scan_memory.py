@@ -9,6 +9,7 @@ from vggflow import files, packages
 from vggflow.data import schema
 from vggflow.gate import inspect_file
 
+# Who writes a file can set its size and modification time, as `cp -p` does, but not the time of its change.
 KEY = {"path": "str", "size": "int64", "mtime_ns": "int64", "ctime_ns": "int64", "inode": "uint64"}
 # What a row says that does not follow from the bytes and the extension of its file.
 NOT_OF_THE_FILE = ("path", "split", "class_name", "near_group", "excluded")
@@ -46,6 +47,7 @@ class ScanMemory:
     def keep(self, rows: pd.DataFrame) -> None:
         """Remembers exactly these rows."""
         if self._folder:
+            # Parts go last: a scan that is killed in between has its rows twice rather than not at all.
             self._write(rows, "all.parquet")
             for part in self._folder.glob("part-*"):
                 part.unlink()
@@ -59,6 +61,7 @@ class ScanMemory:
         parts = sorted(self._folder.glob("*.parquet")) if self._folder else []
         tables = [table for part in parts if (table := read_memory(part)) is not None]
         nothing = schema.table([])[["path", *FACTS]].assign(**{name: 0 for name in KEY if name != "path"})
+        # `all` is before `part` in the alphabet, so what a part says is newer and counts.
         return pd.concat([nothing.astype(KEY), *tables]).drop_duplicates(list(KEY), keep="last")
 
 

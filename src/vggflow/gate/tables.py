@@ -69,6 +69,7 @@ def class_table(
     gone = classes["path"].isin([str(folder) for folder in lost])
     told = [f"{number} images there, no folder here" for number in classes["images_before"]]
     classes["vanished_class"] = pd.Series(told, index=classes.index, dtype="str").where(gone)
+    # What vanished is told as that, and not as missing too.
     classes.loc[gone, "missing_class"] = None
     in_train = classes["split"] == "train"
     largest = max(int(classes.loc[in_train, "images"].max()), 1)
@@ -194,6 +195,7 @@ def _unused_bits(images: pd.DataFrame) -> pd.Series:
     """Why pictures in 16 bits are nearly black: a sensor's 10 to 14 bits were stored as they are."""
     few = (images["used_bits"] <= MOST_OF_SENSORS).fillna(False).astype(bool)
     bits = images["used_bits"].fillna(16).astype(int)
+    # The decoder keeps the upper 8 of 16 bits.
     steps = (2 ** (bits - 8).clip(lower=0)).astype(str)
     text = bits.astype(str) + " of 16 bits are used, which leaves " + steps + " of 256 steps of light"
     return text.astype("str").where(few)
@@ -204,6 +206,7 @@ def _relabelled(images: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Seri
     if reference is None:
         return pd.Series(None, index=images.index, dtype="str")
     usable = reference["error"].isna() & reference["sha256"].notna() & (reference["class_name"] != UNLABELLED)
+    # First a row for each class of the same bytes, then none of bytes that had several.
     once = reference[usable].drop_duplicates(["sha256", "class_name"]).drop_duplicates("sha256", keep=False)
     before = images["sha256"].map(once.set_index("sha256")["class_name"])
     other = before.notna() & (before != images["class_name"]) & (images["class_name"] != UNLABELLED)
@@ -238,6 +241,7 @@ def _later_in_same_class(images: pd.DataFrame, group: str) -> pd.Series:
     first, first_bytes = same["path"].transform("first"), same["sha256"].transform("first")
     later = images["path"] != first
     if group != "sha256":
+        # Exact copies of the first are told as `exact_duplicates` already.
         later &= images["sha256"] != first_bytes
     return first[later]
 
@@ -254,7 +258,9 @@ def _counterpart(images: pd.DataFrame, others: pd.DataFrame, group: str, differi
     if not shared.any():
         return pd.Series(dtype="str")
     distinct = others[shared].drop_duplicates([group, differing, "sha256"])
+    # Two, since the first may have the very bytes of the image that looks for a counterpart.
     few = distinct[distinct.groupby([group, differing]).cumcount() < 2]
+    # `group` may be `sha256` itself, and a column is wanted once.
     keys = list(dict.fromkeys([group, differing, "sha256"]))
     rows = images.loc[images[group].isin(few[group]), keys].reset_index()
     pairs = rows.merge(few[[*keys, "path"]], on=group, suffixes=("", "_other"))

@@ -81,6 +81,7 @@ class Verdict:
                 for path, reason in zip(problem.paths[:SHOWN], problem.reasons, strict=False)
             ]
             cells = (problem.severity, problem.expectation, str(len(problem.paths)), "\n".join(examples))
+            # Rich would take `[…]` in the name of a file for its own marks.
             table.add_row(*map(escape, cells))
         return table
 
@@ -88,6 +89,7 @@ class Verdict:
 def verdict(found: Sequence[tuple[Rule, pd.DataFrame]], excluded: dict[str, int]) -> Verdict:
     """Puts the rules and the rows that break them together."""
     problems = [_problem(rule, rows) for rule, rows in found if len(rows)]
+    # The sort is stable: within a severity problems stay in the order of the rules.
     problems.sort(key=lambda problem: _ORDER.index(problem.severity))
     passed = not any(problem.severity == "critical" for problem in problems)
     return Verdict(passed, tuple(problems), tuple(rule.name for rule, _ in found), excluded)
