@@ -5,6 +5,7 @@ from vggflow.formats.file_state import FileState
 
 def is_one(content: bytes) -> bool:
     """Whether it begins as such a file does."""
+    # `mif1` and `miaf` are names of the container, which may come before that of AVIF.
     return content[4:12] in (b"ftypavif", b"ftypavis", b"ftypmif1", b"ftypmiaf")
 
 
@@ -17,6 +18,7 @@ def check(content: bytes) -> FileState:
             length = int.from_bytes(content[start + 8 : start + 16])
         if length == 0:  # up to the end of the file
             return FileState()
+        # Only these hold what pixels need.
         if start + length > len(content) and name in (b"ftyp", b"meta", b"mdat"):
             return FileState(damage=f"the file ends in the middle of {name.decode('latin-1')!r}")
         if length < 8:

@@ -33,6 +33,7 @@ def check(content: bytes) -> FileState:
     for last in _chunks(content):
         if last.end > len(content) or _sound(content, last):
             continue
+        # A capital begins the names of chunks that no decoder can do without.
         if not last.name[0] & 0x20:
             return FileState(damage=f"the checksum of {_told(last)} is wrong: bytes were changed")
         if last.name in _OF_PIXELS:
@@ -54,6 +55,7 @@ def without_metadata(content: bytes) -> tuple[bytes, set[str]]:
     for chunk in _chunks(content):
         critical = not chunk.name[0] & 0x20
         if critical or (chunk.name in _OF_PIXELS and _sound(content, chunk)):
+            # Neighbours are kept as one slice, as there may be millions.
             if chunk.start != end:
                 kept.append(content[start:end])
                 start = chunk.start
@@ -68,6 +70,7 @@ def _chunks(content: bytes) -> Iterator[Chunk]:
     while start + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, start)
         chunk = Chunk(content[start + 4 : start + 8], start, start + 12 + length)
+        # No name, so the length before it is wrong and the place is lost.
         if not chunk.name.isalpha():
             return
         yield chunk
@@ -77,6 +80,7 @@ def _chunks(content: bytes) -> Iterator[Chunk]:
 
 
 def _sound(content: bytes, chunk: Chunk) -> bool:
+    # A view, as a chunk may be the whole picture.
     body = memoryview(content)[chunk.start + 4 : chunk.end - 4]
     return content[chunk.end - 4 : chunk.end] == struct.pack(">I", zlib.crc32(body))
 

@@ -7,13 +7,14 @@ from typing import cast
 from vggflow.formats.file_state import FileState
 
 _AT_ONCE = 1 << 20  # bytes unpacked, so that a bomb takes no memory
-_TYPES = {1: "B", 3: "H", 4: "I"}
-_COMPRESSION, _DEFLATE = 259, (8, 32946)
-_PLACES, _LENGTHS = (273, 324), (279, 325)
+_TYPES = {1: "B", 3: "H", 4: "I"}  # BYTE, SHORT, LONG
+_COMPRESSION, _DEFLATE = 259, (8, 32946)  # Adobe's number, and an older one
+_PLACES, _LENGTHS = (273, 324), (279, 325)  # of strips, of tiles
 
 
 def is_one(content: bytes) -> bool:
     """Whether it begins as such a file does."""
+    # BigTIFF, with `+` for `*`, is laid out otherwise and left to the decoder.
     return content[:4] in (b"II*\0", b"MM\0*")
 
 
@@ -62,6 +63,7 @@ def _tags(content: bytes) -> dict[int, tuple[int, ...]]:
         tag, kind, number = struct.unpack_from(order + "HHI", content, place)
         if tag in (*_PLACES, *_LENGTHS, _COMPRESSION) and kind in _TYPES:
             size = number * struct.calcsize(_TYPES[kind])
+            # Up to four bytes stand in the tag itself, else it says where they are.
             at = place + 8 if size <= 4 else struct.unpack_from(order + "I", content, place + 8)[0]
             if at + size > len(content):
                 raise struct.error

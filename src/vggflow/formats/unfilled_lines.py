@@ -42,6 +42,7 @@ class JpegFile(io.BytesIO):
         if self._returns > 1:
             return super().read(size)
         last = super().read(1)
+        # The 0 behind 0xFF belongs to it.
         return (last + super().read(1) if last == b"\xff" else last) + _ONES
 
     def end(self) -> FileState:
@@ -82,6 +83,7 @@ def is_suspect(image: Image.Image, box: Box) -> bool:
     else:
         left, upper, right, lower = box
         sides = [(left, row, right, row + 1) for row in range(max(upper, lower - 2), lower)]
+    # Quick for a whole picture; only one whose edge is all 0 is decoded a second time.
     return any(image.crop(side).im.getbbox() is None for side in sides)
 
 
@@ -95,6 +97,7 @@ def has_holes(content: bytes, formats: tuple[str, ...], box: Box) -> bool:
         turned = image.format == "TIFF"
         # A TIFF is decoded as it lies in the file and turned then.
         size = (box[2], box[3]) if turned else image.size
+        # Pillow decodes into an `im` that is there already; else it makes one of zeros.
         image.im = Image.new(image.mode, size, _ground(image.mode, share)).im
         image.load()
         pictures.append((image if turned else image.crop(box)).tobytes())

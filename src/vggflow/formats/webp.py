@@ -18,7 +18,8 @@ def check(content: bytes) -> FileState:
         start += 8 + length
         if start > len(content):
             return FileState(damage=f"the file ends in the middle of {name.decode('latin-1').strip()!r}")
-        start += length % 2
+        start += length % 2  # an odd one is filled up by a byte
+    # That last filling byte may be missing.
     if end > len(content) + 1:
         return FileState(doubt=f"the file ends at byte {len(content)}, its header says {end}")
     return FileState()
