@@ -111,6 +111,7 @@ def _files(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _not_in(files: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     rest = files[~files["path"].isin(others["path"])]
+    # Without a turn, three copies before and three now would make nine pairs.
     return rest.assign(turn=rest.groupby("sha256").cumcount())
 
 

@@ -20,6 +20,7 @@ def class_folders(delivered: Collection[str], there: Collection[str]) -> tuple[d
     Raises:
         DataError: two classes differ in a way that another system does not see, such as in case.
     """
+    # A folder of exactly this name goes before one that is only written otherwise.
     known = {names.tidy(name): name for name in sorted(there)} | {name: name for name in there}
     called = {name: known.get(name) or known.get(names.tidy(name)) or names.tidy(name) for name in delivered}
     _refuse_twins(set(called.values()), there)
@@ -41,5 +42,6 @@ def _refuse_twins(coming: set[str], there: Collection[str]) -> None:
 
 
 def _twins(all_names: Iterable[str]) -> list[tuple[str, str]]:
+    # Sorted by key, twins are neighbours: no name is compared with all others.
     by_key = sorted((names.key(name), name) for name in all_names)
     return [(one[1], other[1]) for one, other in pairwise(by_key) if one[0] == other[0]]

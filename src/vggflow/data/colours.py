@@ -36,6 +36,7 @@ def to_rgb(image: Image.Image, raw_mode: str) -> Rgb:
 
 def _from_8_bits(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
+        # Counting the frames of an animation moves it on, and would change this very picture.
         return image.copy() if getattr(image, "is_animated", False) else image
     if image.has_transparency_data:
         layer = image.convert("RGBA")
@@ -52,6 +53,7 @@ def _from_16_bits(image: Image.Image) -> Rgb:
             "pixels of more than 16 bits have no known range; save it with 8 or 16 bits a channel"
         )
     eight = np.empty(values.shape, np.uint8)
+    # An 8-bit value is stored in 16 bits as 257 times itself; no wider array is made on the way.
     np.floor_divide(values, 257, out=eight, casting="unsafe")
     if _is_inverted(image):
         np.subtract(255, eight, out=eight)
@@ -67,8 +69,10 @@ def _is_inverted(image: Image.Image) -> bool:
 def _used_of_reduced(image: Image.Image) -> int | None:
     """Pillow keeps the upper 8 of 16 bits of colours: the largest value tells the rest."""
     bands = cast("tuple[tuple[int, int], ...]", image.getextrema())
+    # Of one band Pillow gives the pair itself.
     if not isinstance(bands[0], tuple):
         bands = (cast("tuple[int, int]", bands),)
+    # Alpha is no light, and where nothing is transparent its largest value uses all bits.
     colours = [band for name, band in zip(image.getbands(), bands, strict=True) if name not in ("A", "a")]
     low, high = min(band[0] for band in colours), max(band[1] for band in colours)
     return high.bit_length() + 8 if high > low else None

@@ -27,6 +27,7 @@ EXTENSIONS_OF = {
     "TIFF": frozenset({".tif", ".tiff"}),
     "AVIF": frozenset({".avif"}),
 }
+# Cached features are named by this code too, so that a change in it has them computed again.
 _DECIDING = (colours, check_file, unfilled_lines, jpeg, png)
 _FORMATS = tuple(EXTENSIONS_OF)
 EXTENSIONS = frozenset().union(*EXTENSIONS_OF.values())
@@ -44,6 +45,7 @@ _VAGUE = {
     "broken data stream when reading image file",
     "unrecognized data stream contents when reading image file",
 }
+# Constants, bytes, calls, attributes, names with underscores: what speaks of code and not of a file.
 _CODE = re.compile(
     r"[A-Z]{3,}_[A-Z]|b'|\w\.\w+\(|[A-Z]\w+\.[A-Z_]{3,}|[a-z]_[a-z]|\(\)|object|unpack|decoder error"
 )
@@ -114,8 +116,9 @@ def pixels(image: Image.Image, size_px: int, resize: Resize = "stretch") -> Pixe
     elif resize == "pad":
         image = ImageOps.pad(image, square, Image.Resampling.BILINEAR)
     else:
+        # Pillow takes every pixel into account when it shrinks, as `tf.image.resize` does not.
         image = image.resize(square, Image.Resampling.BILINEAR)
-    return np.array(image, dtype=np.uint8)
+    return np.array(image, dtype=np.uint8)  # a copy, as `asarray` gives what can't be written to
 
 
 def read(path: Path) -> bytes:
@@ -125,6 +128,7 @@ def read(path: Path) -> bytes:
         ImageError: it can't be read, or holds more than `MAX_BYTES`.
     """
     try:
+        # Asked first: the whole file is kept in memory while it is looked at.
         if path.stat().st_size > MAX_BYTES:
             raise ImageError(f"larger than the limit of {MAX_BYTES // 1024**2} MiB")
         return path.read_bytes()
@@ -152,6 +156,7 @@ def decode(content: bytes) -> Decoded:
             raise error from None
         told = f"metadata that can't be read: {', '.join(plain.left_out)}"
         decoded = replace(decoded, doubt=decoded.doubt or state.doubt, oddity=state.oddity or told)
+    # A decoder that came to its end has looked at no checksum of pixels.
     if state.damage:
         raise ImageError(state.damage)
     return decoded
@@ -172,8 +177,10 @@ def _decode(content: bytes, state: FileState) -> Decoded:
 def _decode_open(
     image: Image.Image, file: unfilled_lines.JpegFile, content: bytes, state: FileState
 ) -> Decoded:
+    # The header tells the size, so a bomb is refused before it takes memory.
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(f"more than the limit of {MAX_PIXELS} pixels")
+    # Asked before `load`, which empties the list of tiles.
     mode, raw_mode, box = image.mode, _raw_mode(image), unfilled_lines.extent(image)
     orientation = _orientation(image)
     file.begin()

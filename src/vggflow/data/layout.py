@@ -124,6 +124,7 @@ def why(error: Exception) -> str:
 
 def _walk(root: Path, folder: Path, prefix: str) -> Iterator[Entry]:
     try:
+        # Listed whole, or each level on the way down would hold a folder open.
         entries = list(os.scandir(folder))
     except FileNotFoundError:  # gone since its parent was listed
         return
@@ -134,6 +135,7 @@ def _walk(root: Path, folder: Path, prefix: str) -> Iterator[Entry]:
         path = prefix + entry.name
         if not is_unicode(path):
             yield Entry(shown(path), "closed", "the name is not valid UTF-8")
+        # `is_dir` follows links, and one that leads back up has no end.
         elif entry.is_symlink() or not entry.is_dir():
             yield from _leaf(root, entry, path)
         elif path != SAMPLE:
@@ -153,6 +155,7 @@ def _leaf(root: Path, entry: "os.DirEntry[str]", path: str) -> Iterator[Entry]:
 
 
 def _file(path: str, status: os.stat_result) -> Entry:
+    # Whoever opens a pipe waits for somebody to write into it.
     if not stat.S_ISREG(status.st_mode):
         return Entry(path, "stray", "not a regular file")
     if any(part.startswith(".") for part in path.split("/")):

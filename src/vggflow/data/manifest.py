@@ -66,6 +66,7 @@ def training(manifest: pd.DataFrame) -> pd.DataFrame:
     It stays the same, to the byte, when other images come or go, so nothing is trained again for them.
     """
     rows = manifest[_learnable(manifest) & manifest["split"].isin(["train", "valid"])]
+    # Groups of near copies, for one, are numbered over all images, so they change with others.
     columns = {name: rows[name] if name in OF_TRAINING else None for name in schema.COLUMNS}
     return pd.DataFrame(columns, index=rows.index).astype(schema.COLUMNS).reset_index(drop=True)
 
@@ -93,6 +94,7 @@ def class_names(manifest: pd.DataFrame) -> tuple[str, ...]:
 
 def digest(manifest: pd.DataFrame) -> str:
     """The SHA-256 over which bytes lie where and which are left out, in hexadecimal."""
+    # pandas ends lines as the system does, unless it is told.
     content = manifest[["path", "sha256", "excluded"]].fillna("").to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -103,6 +105,7 @@ def content_digest(manifest: pd.DataFrame) -> str:
     for name in manifest.columns:
         column = manifest[name]
         unknown = column.isna().to_numpy(bool)
+        # Nulls are told apart from the 0 or the empty text that stands in for them.
         found.update(f"{name}\0{len(column)}\0".encode() + unknown.tobytes())
         if pd.api.types.is_numeric_dtype(column.dtype):
             kind = "<f8" if pd.api.types.is_float_dtype(column.dtype) else "<i8"
@@ -112,6 +115,7 @@ def content_digest(manifest: pd.DataFrame) -> str:
             found.update(numbers.astype("<u8" if unsigned else kind).tobytes())
         else:
             texts = column.astype("object").where(~unknown, "").tolist()
+            # No path holds the character 0, and it keeps `a`, `bc` from being `ab`, `c`.
             found.update("\0".join(map(str, texts)).encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 

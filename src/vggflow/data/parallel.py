@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 BATCH = 32
 # Below this number, starting processes takes longer than they save.
 FEW = 300
+# Not SIGKILL: that comes from outside, as where memory runs out, and no file is to blame.
 _CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -signal.SIGABRT}
 # A worker is one of as many as there are cores, so its matrix products keep to one.
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -49,11 +50,13 @@ def for_each(
         VggflowError: a worker was killed from outside, had no memory left, or crashed and there is no result
             for that.
     """
+    # Not `os.cpu_count`, which also counts cores that this process may not use.
     processes = processes or len(os.sched_getaffinity(0))
     if processes == 1 or len(items) < FEW:
         yield from map(function, items)
         return
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    # A thread for each worker, which does no more than wait at its pipe.
     with closing(_Team(function, processes)) as team, ThreadPoolExecutor(processes) as threads:
         running: deque[Future[list[Any]]] = deque()
         for batch in batches:
@@ -104,6 +107,7 @@ class _Team:
         if not answer and worker.wait() in _CRASHES:
             self._start()
             raise _CrashedError
+        # A dead one too: a thread that waits for a worker has to meet an error, not to wait for ever.
         self._idle.put(worker)
         if not answer:
             raise VggflowError(

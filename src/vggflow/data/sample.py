@@ -43,6 +43,7 @@ def _choose(folder: Path, count: int) -> list[Path]:
     images = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()
     )
+    # Reads every image of the class: its bytes decide, whatever it is called.
     return heapq.nsmallest(count, images, key=_content_hash)
 
 

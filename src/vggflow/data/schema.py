@@ -41,4 +41,5 @@ def table(rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
     """Rows as a manifest: all columns with their types, null where a row says nothing."""
     rows = list(rows)
     columns = {name: [row.get(name) for row in rows] for name in COLUMNS}
+    # Objects first: pandas makes integers beside a null floats, and a hash of 64 bits loses its last ones.
     return pd.DataFrame(columns, dtype=object).astype(COLUMNS)
