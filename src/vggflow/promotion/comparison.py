@@ -13,6 +13,7 @@ from vggflow.prediction import table
 from vggflow.promotion.evidence import Constant, Evidence, Joint, Scores
 from vggflow.promotion.seen import Near, Seen, find_seen
 
+# Ten times those of the measures, of which there are many: about a second for 2,000 images.
 REPLICATES = 10_000
 
 
@@ -85,6 +86,7 @@ def compare(
     sides = [challenger] if champion is None else [challenger, champion]
     manifests = [side.trained_on for side in sides if side.trained_on is not None]
     seen = Seen() if images is None else find_seen(images, manifests, near)
+    # What one model has seen is taken from both, or the two tables would be about different images.
     kept = [_without(side, seen.paths) for side in sides]
     common = tuple(n for n in challenger.class_names if champion is None or n in champion.class_names)
     return Comparison(kept[0], kept[1] if champion else None, seen, common, manifest_digest)
@@ -100,9 +102,11 @@ def evidence(comparison: Comparison) -> Evidence:
         images_left_out=len(comparison.seen.paths),
         constant=constant(challenger),
     )
+    # Without joint counts `same_test` refuses, so that tables of different images end in a decision too.
     if champion is None or not comparison.paired:
         return alone
     known = comparison.both_know
+    # Not images of a class that one model alone knows: it would be right there, and the other never.
     first, second = right(challenger.predictions)[known], right(champion.predictions)[known]
     truth = challenger.predictions["truth"].to_numpy()[known]
     per_class = {name: joint(first[truth == name], second[truth == name]) for name in comparison.common}
@@ -122,6 +126,7 @@ def gather(
 
 def digest(side: Side) -> str:
     """The SHA-256 over which images were scored, in which order, and their true classes."""
+    # pandas ends lines as the system does, and the digest stands in records that other machines read.
     content = side.predictions[["path", "sha256", "truth"]].to_csv(index=False, lineterminator="\n")
     return hashlib.sha256(content.encode()).hexdigest()
 
@@ -165,6 +170,7 @@ def _scores(side: Side) -> Scores:
     """What the floors look at: the images of classes that this model knows."""
     own = known(side)
     if own.empty:
+        # The worst values, so that no limit that is set holds where nothing was counted.
         return Scores(side.class_names, digest(side), 0, 0.0, {}, 1.0, side.megabytes)
     correct = right(own)
     confidence = table.probabilities(own, side.class_names).max(axis=1)

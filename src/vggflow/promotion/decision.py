@@ -76,6 +76,7 @@ class Decision:
         warnings = "".join(f"; warning: {check.says}" for check in self.warnings)
         if self.refusals:
             return "keep: " + "; ".join(check.says for check in self.refusals) + warnings
+        # The last check is the rule of the settings, which says the gain.
         return "promote: " + (self.checks[-1].says if self.evidence.champion else _FIRST) + warnings
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +97,7 @@ class Decision:
 
     def to_json(self) -> str:
         """The same as text."""
+        # NaN is no JSON: better an error here than a record that other programs can't read.
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_text(self) -> str:
@@ -113,6 +115,7 @@ class Decision:
 
 
 def _cell(text: str) -> str:
+    # Classes are called what their folders are called, which could end a cell or begin an HTML tag.
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -66,6 +66,7 @@ class Golden:
 
     images: int
     difference: float
+    # The default is for records of before, which did not name it.
     tolerance: float = 1e-3
 
 
@@ -156,6 +157,7 @@ class Evidence:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "Evidence":
         """What `to_dict` gave, also after a way through JSON."""
+        # JSON has lists and dictionaries only; a record that comes back equals the one that was written.
         parts = dict(content)
         interval, golden = parts["gain_interval"], parts["golden"]
         parts["challenger"] = _scores(parts["challenger"])

@@ -40,6 +40,7 @@ def decide(evidence: Evidence, settings: PromotionSettings) -> Decision:
     `not_worse`) then look at the joint counts.
     """
     checks = [*_conditions(evidence, settings)]
+    # None where no image counts, which `test_images` refuses already.
     if evidence.constant is not None:
         checks.append(rules_alone.majority(evidence.constant))
     checks += [rules_alone.linear_probe(evidence, settings.linear_probe)]
@@ -54,6 +55,7 @@ def _conditions(evidence: Evidence, settings: PromotionSettings) -> Iterator[Che
     if evidence.golden is not None:
         yield _golden_images(evidence.golden)
     if not settings.allow_dirty_tree:
+        # Not `not dirty_tree`: None means that nobody knows, which is not clean.
         clean = evidence.dirty_tree is False
         says = f"the challenger comes {'from' if clean else 'not from'} committed code and settings"
         if evidence.dirty_tree is None:
@@ -91,12 +93,15 @@ def _two_person(evidence: Evidence) -> Check:
     if evidence.asked_as != AUTHENTICATED:
         says = f"names are only claimed here, so two persons can't be told apart; {_USERS}"
         return Check("two_person", False, says, numbers)
+    # None: versions of before carry the name alone, and are compared by it.
     if evidence.trained_as not in (AUTHENTICATED, None):
         says = f"trained by {trainer} where names are only claimed, which may be anybody; train it again here"
         return Check("two_person", False, says, numbers)
+    # Whose account runs the flow says nothing: who acts on its answer is judged when they promote.
     if evidence.for_another and trainer is not None:
         says = f"trained by {trainer}: another person has to promote"
         return Check("two_person", True, says, numbers)
+    # `trainer != promoter` alone would let an unknown trainer pass.
     known = trainer is not None and promoter is not None
     says = f"trained by {trainer or 'nobody known'}, promoted by {promoter or 'nobody known'}"
     return Check("two_person", known and trainer != promoter, f"{says}; these must be two persons", numbers)

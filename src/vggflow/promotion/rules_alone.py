@@ -11,6 +11,7 @@ from vggflow.settings import PromotionSettings
 def test_images(evidence: Evidence, least: int) -> Check:
     """Enough images count, and what so many of them can tell apart."""
     joint, left_out = evidence.joint, evidence.images_left_out
+    # With a champion only classes that both know are compared: the challenger alone may have more images.
     images = joint.images if joint.images else evidence.challenger.images
     differing = _differing(evidence)
     gain = smallest_gain(images, differing, SIGNIFICANCE)
@@ -22,6 +23,7 @@ def test_images(evidence: Evidence, least: int) -> Check:
     else:
         says += f"; the smallest gain they show in {POWER:.0%} of all cases is {gain:.3f}"
     numbers: dict[str, Number] = {"images": images, "images_left_out": left_out, "least": least}
+    # No image at all is never enough, whatever is asked for.
     return Check("test_images", images >= max(1, least), says, numbers | {"smallest_gain": gain})
 
 
@@ -37,8 +39,10 @@ def _differing(evidence: Evidence) -> float:
 
 def majority(constant: Constant) -> Check:
     """The challenger beats the best constant answer by the test that `better` asks for."""
+    # Never divided by 0: there is no `Constant` where no image counts.
     gain = (constant.only_challenger - constant.only_constant) / constant.images
     p = float(mcnemar(constant.only_challenger, constant.only_constant))
+    # The test has two sides: a small p alone could mean that the challenger is worse.
     passed = p < SIGNIFICANCE and gain > 0
     found = f"{gain:+.4f} in accuracy on always answering {constant.class_name}, p = {p:.3g} (McNemar)"
     says = found if passed else f"{found}: not shown to be better than that, it takes p < {SIGNIFICANCE:g}"
@@ -56,6 +60,7 @@ def linear_probe(evidence: Evidence, severity: Severity) -> Check:
         says = (
             "training measured no linear probe: its first phase has no cached features, or it is an old one"
         )
+        # Under `refuse` what nobody measured does not hold, or switching the cache off would avoid the rule.
         return Check("linear_probe", severity == "warn", says, {}, severity)
     passed = probe.accuracy >= probe.without_training
     says = f"{probe.accuracy:.4f} on valid, {probe.without_training:.4f} without training (linear probe)"
@@ -87,6 +92,7 @@ def _class_recall(scores: Scores, least: float) -> Check:
         return Check("min_class_recall", False, says, {"value": None, "least": least})
     if not scores.recall:
         return Check("min_class_recall", True, "no floor is set", {"value": None, "least": least})
+    # Of equally low ones the first by name, so that the same numbers give the same decision.
     recall, worst = min((recall, name) for name, recall in scores.recall.items())
     return _floor("min_class_recall", f"recall of {worst}", recall, least)
 

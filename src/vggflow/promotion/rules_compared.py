@@ -19,6 +19,7 @@ from vggflow.settings import PromotionSettings
 
 # With fewer classes that both models know there is nothing to tell apart.
 LEAST_COMMON = 2
+# Of a thousand classes a decision, which people read in a terminal, names so many.
 NAMED = 10
 
 
@@ -26,6 +27,7 @@ def compared(evidence: Evidence, champion: Scores, settings: PromotionSettings) 
     """Every rule that looks at both models; the last one is that of the settings."""
     yield _same_test(evidence.challenger, champion, evidence.joint)
     yield _same_classes(evidence, champion)
+    # A class without images shows nothing, and would only make Holm's correction harder on the others.
     counted = {name: joint for name, joint in evidence.per_class.items() if joint.images}
     yield _class_drop(counted, settings.max_class_drop)
     yield _class_loss(counted, settings.max_class_loss)
@@ -57,13 +59,16 @@ def _same_classes(evidence: Evidence, champion: Scores) -> Check:
     removed = ", ".join(name for name in theirs if name not in ours)
     changes = [f"new: {added}"] * bool(added) + [f"gone: {removed}"] * bool(removed)
     if not changes and ours != theirs:
+        # Who reads probabilities by their place, as a submission of two classes, would get another class.
         changes = [f"another order: {', '.join(ours)} instead of {', '.join(theirs)}"]
     accepted = evidence.accept_class_change
     numbers: dict[str, Number] = {"added": added, "removed": removed, "accepted": accepted}
     if not changes:
         return Check("same_classes", True, f"both models know {listed(ours)}", numbers)
     change = f"the classes changed ({'; '.join(changes)})"
+    # Counts, not only names: a common class without test images compares nothing.
     common = [name for name in ours if name in theirs and evidence.per_class.get(name, Joint()).images]
+    # Before it is asked whether the change was accepted: nobody can accept a comparison of nothing.
     if len(common) < LEAST_COMMON:
         only = f"only {common[0]}" if common else "none"
         says = f"{change}: {only} of those with test images is known to both models, which compares nothing"
@@ -106,6 +111,7 @@ def _class_loss(counted: Mapping[str, Joint], most: float) -> Check:
 def counts(joints: Iterable[Joint]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Images that only the challenger and only the champion got right, and all of them, a class each."""
     rows = [(joint.only_challenger, joint.only_champion, joint.images) for joint in joints]
+    # `reshape` for the case without classes, of which NumPy makes an array without columns.
     table = np.array(rows, dtype=np.int64).reshape(-1, 3)
     return table[:, 0], table[:, 1], table[:, 2]
 
@@ -121,12 +127,14 @@ def collapsed(
     gained: NDArray[np.int64], lost: NDArray[np.int64], images: NDArray[np.int64], most: float
 ) -> NDArray[np.bool_]:
     """Which classes lost more than `most` of their recall, and more than chance gives where all others stand."""
+    # The tail costs a row as long as the largest class for each class that is asked about, so only for these.
     less = lost - gained > most * images
     return np.asarray(less & (holm(unlike_the_others(lost, images, less)) < SIGNIFICANCE))
 
 
 def shown_better(gained: NDArray[np.int64] | int, lost: NDArray[np.int64] | int) -> NDArray[np.bool_]:
     """Where the challenger is really better, by McNemar's test, for each pair of counts."""
+    # McNemar's p does not say which side is better, the counts do.
     return np.asarray((mcnemar(gained, lost) < SIGNIFICANCE) & (np.asarray(gained) > np.asarray(lost)))
 
 
@@ -147,6 +155,7 @@ def _better(joint: Joint, min_gain: float) -> Check:
 def _not_worse(joint: Joint, margin: float) -> Check:
     # One side at 2.5 % is what a 95 % interval above -margin says.
     least = SIGNIFICANCE / 2
+    # The score divides by the images; without any, nothing is ruled out.
     p = not_worse(joint.only_challenger, joint.only_champion, joint.images, margin) if joint.images else 1.0
     passed = p < least
     verb = "ruled out" if passed else f"not ruled out, that takes p < {least:g}"

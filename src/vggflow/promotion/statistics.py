@@ -12,7 +12,7 @@ Counts = NDArray[np.int64] | int
 SIGNIFICANCE = 0.05
 POWER = 0.8
 # Classes are never all equally hard: without a least difference a hard one looks like a lost one.
-LEAST_CORRELATION, MOST_CORRELATION = 0.05, 0.95
+LEAST_CORRELATION, MOST_CORRELATION = 0.05, 0.95  # at 1 the parameters of the distribution are 0
 
 
 def mcnemar(only_challenger: Counts, only_champion: Counts) -> NDArray[np.float64]:
@@ -25,6 +25,7 @@ def mcnemar(only_challenger: Counts, only_champion: Counts) -> NDArray[np.float6
     # statsmodels gives the same to 1e-15, for one pair of counts a call: 277 ms for 1,000 classes, here 0.2 ms.
     first, second = np.asarray(only_challenger), np.asarray(only_champion)
     smaller = np.minimum(first, second)
+    # Twice the smaller side is more than 1 where both counts are equal.
     return np.asarray(np.minimum(1.0, 2.0 * special.bdtr(smaller, first + second, 0.5)))
 
 
@@ -39,6 +40,7 @@ def holm(p_values: NDArray[np.float64] | Sequence[float]) -> NDArray[np.float64]
     order = np.argsort(p, axis=-1)
     steps = np.take_along_axis(p, order, axis=-1) * np.arange(count, 0, -1)
     corrected = np.empty_like(p)
+    # No p value gets below that of a smaller one: a test that fails stops all that follow.
     np.put_along_axis(corrected, order, np.maximum.accumulate(steps, axis=-1), axis=-1)
     return np.minimum(1.0, corrected)
 
@@ -54,6 +56,7 @@ def not_worse(only_challenger: int, only_champion: int, images: int, margin: flo
 
     Source: T. Tango, Statistics in Medicine 17 (1998), 891–908.
     """
+    # Not `1 - cdf`, which has no digits left where p is small.
     return float(stats.norm.sf(_tango(only_challenger, only_champion, images, -margin)))
 
 
@@ -91,7 +94,9 @@ def unlike_the_others(lost: Counts, images: Counts, asked: NDArray[np.bool_]) ->
 
     # One more image lost and one more kept, so that the rate is never 0.
     rate = (others(x) + 1) / (others(n) + 2)
+    # The sum of (x - rate · n)², multiplied out: each class has a rate of its own, that of its others.
     scatter = (others(x * x) - 2 * rate * others(x * n) + rate**2 * others(n * n)) / (rate * (1 - rate))
+    # Pairs of images within a class: none where each of the others has one image.
     alike = np.maximum(others(n * (n - 1)), 1)
     correlation = np.clip((scatter - others(n)) / alike, LEAST_CORRELATION, MOST_CORRELATION)
     p = np.ones(x.shape)
@@ -113,14 +118,17 @@ def _beta_binomial_tail(
     )
     count, n = np.arange(int(images.max()) + 1), images[:, np.newaxis]
     left = np.maximum(n - count, 0)
+    # Logarithms: binomial coefficients leave the range of a double from about a thousand images on.
     ways = special.gammaln(n + 1) - special.gammaln(count + 1) - special.gammaln(left + 1)
     chance = np.exp(ways + special.betaln(count + first, left + second) - special.betaln(first, second))
+    # Rows are as long as the largest class: what lies beyond a class's own images means nothing.
     inside = (count >= least[:, np.newaxis]) & (count <= n)
     return np.asarray(np.minimum(1.0, np.where(inside, chance, 0.0).sum(axis=1)))
 
 
 def images_for_a_drop(classes: int, significance: float) -> int:
     """The least images of a class in which McNemar's test, Holm-corrected for all classes, can find a loss."""
+    # With all n images lost p is 2 · (1/2)^n, times the classes by Holm; the least n that is below the level.
     return int(np.floor(np.log2(2 * max(1, classes) / significance))) + 1
 
 
@@ -133,6 +141,7 @@ def smallest_gain(images: int, differing: float, significance: float, power: flo
         significance: The level of the test, two-sided.
         power: The chance of showing it.
     """
+    # The most that can be found: every image is right for the challenger alone.
     if _power(images, 1.0, 1.0, significance) < power:
         return None
     # Not a straight way down: the exact test has steps. The first of a thousand gains from which all are shown.
@@ -148,9 +157,11 @@ def _power(images: int, gain: float, differing: float, significance: float) -> f
     """How often the exact test shows a gain, where this share of all images is right for one model only."""
     if images < 1 or gain <= 0.0:
         return 0.0
+    # Only numbers of differing images that really come: eight standard deviations to both sides.
     spread = 8 * sqrt(images * differing * (1 - differing)) + 1
     middle = images * differing
     pairs = np.arange(max(0, int(middle - spread)), min(images, int(middle + spread)) + 1)
+    # `ppf` is the first count whose chance reaches the level; one less is below it, thus significant.
     most_lost = stats.binom.ppf(significance / 2, pairs, 0.5) - 1
     shown = stats.binom.cdf(most_lost, pairs, (1 - gain / differing) / 2)
     return float((stats.binom.pmf(pairs, images, differing) * shown).sum())
