@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+# As in Guo et al., so that errors can be compared with published ones.
 BINS = 15
 
 
@@ -25,6 +26,7 @@ class Bin:
 
 def bin_numbers(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin, 0 to `BINS` - 1, that each confidence falls in; a border belongs to the bin below it."""
+    # The clip is for a confidence of 0, which would fall into bin -1.
     return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
@@ -56,6 +58,7 @@ def expected_error(confidence: NDArray[np.float64], right: NDArray[np.bool_]) ->
 
     Source: C. Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
+    # The sum of confidence less right is a bin's size times its gap, so one pass does for all bins.
     gaps = np.bincount(bin_numbers(confidence), weights=confidence - right, minlength=BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
@@ -65,6 +68,7 @@ def without_temperature(probabilities: NDArray[np.float64], temperature: float) 
 
     Softmax of z / T is proportional to exp(z) ** (1 / T), so raising to T and normalising takes T back.
     """
+    # A certain answer gives the others 0, whose logarithm is -inf; the smallest double stands for it.
     logarithms = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)) * temperature
     raised = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))

@@ -74,6 +74,7 @@ class Contestant:
 
     def probabilities(self, class_names: Sequence[str]) -> NDArray[np.float64]:
         """All answers (N, K), the classes in the order of `class_names`."""
+        # By name: two models may know the same classes in different orders.
         columns = [self.info.class_names.index(name) for name in class_names]
         return class_probabilities(np.concatenate(self._outputs))[:, columns]
 
@@ -102,6 +103,7 @@ def compare(
     one, other = first.probabilities(names), second.probabilities(names)
     differences = np.abs(one - other).max(axis=1)
     chosen = one.argmax(axis=1), other.argmax(axis=1)
+    # -1 for an image whose folder is no class: it counts for all but accuracy.
     labels = np.array([names.index(path.parent.name) if path.parent.name in names else -1 for path in paths])
     known = labels >= 0
     return Comparison(
@@ -128,10 +130,12 @@ def _batches(
             picture = images.open_image(path)
         except images.ImageError as error:
             raise DataError(f"{path}: not a readable image ({error}); leave it out or replace it") from error
+        # Decoded once, resized for each model.
         return tuple(
             images.pixels(picture, info.image_size_px, cast("images.Resize", info.resize)) for info in infos
         )
 
+    # Not a batch ahead: decoding beside the networks would take cores from them while their time is taken.
     with ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode") as threads:
         for start in range(0, len(paths), BATCH_SIZE):
             ours, theirs = zip(*threads.map(decode, paths[start : start + BATCH_SIZE]), strict=True)

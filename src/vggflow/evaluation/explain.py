@@ -100,6 +100,7 @@ def grad_cam(model: keras.Model, pixels: Pixels, class_index: int) -> Map:
     before, behind = _cut(model, heat_layer(model))
     features = _run(before, keras.ops.convert_to_tensor(pixels[None], "float32"))
     units = model.get_layer(heads.PREDICTIONS).units
+    # One sigmoid unit stands for two classes.
     if not 0 <= class_index < max(2, units):
         raise ValueError(f"expected a class from 0 to {max(2, units) - 1}, got {class_index}")
 
@@ -124,6 +125,7 @@ def heat_layer(model: keras.Model) -> str:
 
 def _cut(model: keras.Model, name: str) -> tuple[list[Any], list[Any]]:
     """The operations after the input through `name`, and those behind it through the logits."""
+    # A chain, as VGG16 is: each operation takes what the one before gives. The first is the input.
     operations = model.operations[1:]
     names = [operation.name for operation in operations]
     first, last = names.index(name) + 1, names.index(heads.PREDICTIONS) + 1
@@ -140,6 +142,7 @@ def _run(operations: list[Any], values: Any) -> Any:
 def _outputs(model: keras.Model, pixels: Pixels) -> dict[str, Map]:
     outputs: dict[str, Map] = {}
     values = keras.ops.convert_to_tensor(pixels[None], "float32")
+    # All of them, as float64: at 224 px 15 million numbers, 120 MB.
     for operation in model.operations[1:]:
         values = operation(values)
         outputs[operation.name] = np.asarray(keras.ops.convert_to_numpy(values), np.float64)
@@ -153,6 +156,7 @@ def _gradient(function: Callable[[Any], Any], at: Any) -> Any:
         import tensorflow as tf
 
         with tf.GradientTape() as tape:
+            # A tape watches variables by itself, and no tensors.
             tape.watch(at)
             value = function(at)
         return tape.gradient(value, at)

@@ -21,6 +21,7 @@ from vggflow.errors import VggflowError
 from vggflow.models import start_keras
 from vggflow.processes.stage import ending_with_parents, exit_fast, last_error_line, run_module
 
+# As large as the thumbnails that heat maps stand beside.
 SHOWN_PX = 160
 
 
@@ -66,6 +67,7 @@ def heat_maps_in_process(model_path: Path) -> MakeHeatMaps:
             done = run_module("vggflow.evaluation.heat", model_path, out, given=asked)
             if done.returncode != 0:
                 raise VggflowError(f"no heat maps of {model_path}: {last_error_line(done)}")
+            # No pickle, which would be code to run.
             with np.load(out, allow_pickle=False) as found:
                 return [HeatMap(found[f"picture {n}"], found[f"heat {n}"]) for n in range(len(answered))]
 

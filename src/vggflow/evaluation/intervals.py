@@ -56,6 +56,7 @@ def _weights(images: int, replicates: int, seed: int) -> Iterator[Floats]:
     at_once = max(1, WEIGHTS // images)
     for start in range(0, replicates, at_once):
         rows = min(at_once, replicates - start)
+        # One count for all rows: each row's images have numbers of their own.
         drawn = generator.integers(0, images, (rows, images)) + np.arange(rows)[:, None] * images
         yield np.bincount(drawn.ravel(), minlength=rows * images).reshape(rows, images).astype(np.float64)
 
@@ -65,6 +66,7 @@ def _measures(data: Answers, weights: Floats) -> Mapping[str, Floats]:
     images = len(data.truth)
     truth, given = np.eye(data.classes)[data.truth], np.eye(data.classes)[data.given]
     hits, support, answered = weights @ (truth * given), weights @ truth, weights @ given
+    # A replicate may have drawn no image of a class: its recall is NaN, and left out further on.
     with np.errstate(invalid="ignore", divide="ignore"):
         recall, precision = hits / support, np.where(answered > 0, hits / answered, 0.0)
         f1 = np.where(support > 0, 2 * hits / (support + answered), np.nan)
@@ -101,9 +103,11 @@ def _class_areas(data: Answers, weights: Floats, number: int) -> tuple[Floats, F
     alarms = np.cumsum(weights[:, order] * ~belongs, axis=1)[:, last]
     new_hits, new_alarms = np.diff(hits, prepend=0.0), np.diff(alarms, prepend=0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
+        # Trapezoids: of the hits that share their score with a false alarm half are counted.
         roc = ((hits - new_hits / 2) * new_alarms).sum(axis=1) / (hits[:, -1] * alarms[:, -1])
         precision = np.where(hits > 0, hits / (hits + alarms), 0.0)
         average = (new_hits * precision).sum(axis=1) / hits[:, -1]
+    # Where all images are of the class there is no area either, as in `metrics`.
     return roc, np.where(alarms[:, -1] > 0, average, np.nan)
 
 

@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 from vggflow.evaluation import answers, calibration, intervals
 from vggflow.evaluation.answers import Answers
 
+# On 2,000 images these take half a second, see `intervals`.
 REPLICATES = 1000
 
 
@@ -39,6 +40,7 @@ def measure(
         "accuracy": float(data.right.mean()),
         "balanced_accuracy": _mean([row["recall"] for row in per_class.values() if row["support"]]),
         "macro_f1": _mean([row["f1"] for row in per_class.values() if row["support"]]),
+        # `labels`, since the images may lack a class: scikit-learn would refuse a column too many.
         "log_loss": float(sk.log_loss(data.truth, data.probabilities, labels=range(data.classes))),
         "brier": brier(data),
         "roc_area": _mean([row["roc_area"] for row in per_class.values()]),
@@ -61,6 +63,7 @@ def brier(data: Answers) -> float:
 
 
 def _per_class(data: Answers, class_names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    # A class that is never answered has precision 0, here and in `intervals`.
     rows = sk.precision_recall_fscore_support(
         data.truth, data.given, labels=range(data.classes), zero_division=0.0
     )
@@ -81,6 +84,7 @@ def _per_class(data: Answers, class_names: Sequence[str]) -> dict[str, dict[str,
 def _areas(data: Answers, number: int) -> tuple[float | None, float | None]:
     """The areas below the ROC and the precision-recall curve, one class against the rest."""
     belongs = data.truth == number
+    # With one kind of image there is no order to measure, and scikit-learn warns.
     if belongs.all() or not belongs.any():
         return None, None
     scores = data.probabilities[:, number]
@@ -99,5 +103,6 @@ def _calibration(data: Answers, temperature: float) -> dict[str, Any]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
+    # NaN is no JSON: what is not defined is null.
     known = [value for value in values if value is not None and not isnan(value)]
     return float(np.mean(known)) if known else None

@@ -39,12 +39,15 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     """A sort key that compares runs of digits as numbers; the name itself settles `1` against `01`."""
     # "0" to "9" only: \d also matches digits such as "²", which int() refuses.
     parts = re.split(r"([0-9]+)", name)
+    # A split by a group puts the digits in odd places. Each key begins with its kind, since Python
+    # can't compare a number with a text.
     keys = [(1, int(part), "") if index % 2 else (0, 0, part) for index, part in enumerate(parts)]
     return [*keys, (2, 0, name)]
 
 
 def _below(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
+        # Below `folder` only: who names a folder within a hidden one means it.
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if path.suffix.lower() in EXTENSIONS and not hidden and path.is_file():
             yield path

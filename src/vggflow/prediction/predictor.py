@@ -25,6 +25,7 @@ class Predictor:
     """A model file, read at once, and its network, loaded at the first prediction."""
 
     def __init__(self, model_path: Path) -> None:
+        # Without Keras, so that a wrong file is refused before the seconds that TensorFlow takes to start.
         self.info = files.read_info(model_path)
         self._model_path = model_path
         self._network: Any = None
@@ -59,6 +60,7 @@ class Predictor:
             if progress is not None:
                 progress(done, len(sources))
         answers = probabilities.class_probabilities(np.concatenate(outputs))
+        # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
             raise files.ModelFileError(
                 f"{self._model_path} answers with numbers that are not finite; "
@@ -73,6 +75,7 @@ class Predictor:
             waiting = decoding.start(numbered[:batch_size])
             for start in range(0, len(sources), batch_size):
                 current = waiting
+                # One batch ahead and no more: two of them are in memory, however many images there are.
                 waiting = decoding.start(numbered[start + batch_size : start + 2 * batch_size])
                 yield np.stack([future.result() for future in current])
 
@@ -88,6 +91,7 @@ class _Decoding:
         return [self._threads.submit(self._decode, number, source) for number, source in numbered]
 
     def close(self) -> None:
+        # What is not begun is dropped: after an unreadable image the rest of a batch would only take time.
         self._threads.shutdown(cancel_futures=True)
 
     def _decode(self, number: int, source: Source) -> NDArray[np.uint8]:

@@ -37,6 +37,7 @@ class ImageModel:
         probabilities = self.predictor.predict(sources)
         names = list(self.predictor.info.class_names)
         labels = [names[column] for column in probabilities.argmax(axis=1)] if len(sources) else []
+        # The index of the question: whoever joins the two tables would else get other rows' answers.
         answer = pd.DataFrame({LABEL: pd.Series(labels, dtype=object, index=model_input.index)})
         for column, name in enumerate(names):
             answer[probability_column(name)] = probabilities[:, column]
@@ -58,6 +59,7 @@ def _encoded(value: Any, row: int) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     try:
+        # Without `validate` it skips what is no base64, and a path given by mistake would become some bytes.
         return base64.b64decode(value, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
         raise DataError(

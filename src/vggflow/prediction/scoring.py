@@ -23,6 +23,7 @@ from vggflow.prediction.predictor import Predictor, Progress
 from vggflow.processes.stage import ending_with_parents, exit_fast
 
 # How the program ends where the file is no model or needs code: that is the model's fault, anything else is not.
+# 1 to 3 have their meaning already, see `errors`.
 UNFIT = 4
 
 
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     except VggflowError as error:
         print(error, file=sys.stderr)  # noqa: T201 (a program's own output)
         return UNFIT if isinstance(error, ModelFileError) else error.exit_code
+    # Of the table, not of the file: another pandas writes an equal manifest in other bytes.
     facts = {"images": len(scores), "seconds": round(seconds, 3), "manifest": manifests.digest(manifest)}
     print(json.dumps(facts))  # noqa: T201
     return 0

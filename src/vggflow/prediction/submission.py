@@ -45,11 +45,13 @@ def submission(
     paths: Sequence[Path], probabilities: NDArray[np.float64], class_names: Sequence[str], id_column: str = ID
 ) -> pd.DataFrame:
     """The table that `write` writes, ids in numeric order."""
+    # So `1.jpg` and `1.png`, or files of one name in two folders, are one id.
     ids = [path.stem for path in paths]
     _refuse_equal(ids)
     columns = {name: probabilities[:, column] for column, name in enumerate(class_names)}
     if len(class_names) == 2:
         columns = {LABEL: probabilities[:, 1]}
+    # Of two columns with one name the dictionary below would keep the second, without a word.
     if id_column in columns:
         taken = "the column of probabilities" if columns.keys() == {LABEL} else "a class"
         raise DataError(f"{taken} is called {id_column} too: name the column of images with --id-column")

@@ -28,6 +28,7 @@ def class_names(table: pd.DataFrame) -> tuple[str, ...]:
 
 def make(images: pd.DataFrame, probabilities: NDArray[np.float64], names: Sequence[str]) -> pd.DataFrame:
     """Joins rows of a manifest and probabilities of shape (N, K) to a predictions table."""
+    # Arrays, without the manifest's index: pandas would align by it and fill the rest with nothing.
     facts = {
         "path": images["path"].array,
         "sha256": images["sha256"].array,
@@ -36,6 +37,7 @@ def make(images: pd.DataFrame, probabilities: NDArray[np.float64], names: Sequen
     # All at once: pandas warns of columns that are added one by one, and gets slow from a hundred on.
     columns = {probability_column(name): probabilities[:, column] for column, name in enumerate(names)}
     table = pd.DataFrame(facts | columns)
+    # Parquet keeps `attrs` beside the rows.
     table.attrs[ARITHMETIC] = FULL_FLOAT32  # `Predictor` computes in nothing else
     return table
 

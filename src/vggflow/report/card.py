@@ -89,6 +89,7 @@ def _weakest(evaluation: Facts) -> tuple[str, float] | None:
 
 def _listed(names: Sequence[str]) -> str:
     """`cats, dogs and hens`; of many names the first ones."""
+    # From 13 on, so that at least three names are left out for the words that stand for them.
     if len(names) > 12:
         return f"{', '.join(names[:10])} and {len(names) - 10} more classes"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -99,4 +100,5 @@ def _share(value: float | None) -> str:
 
 
 def _cell(value: object) -> str:
+    # Line ends and `|` would end the cell, `<` would begin an HTML tag.
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")

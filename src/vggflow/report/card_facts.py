@@ -29,6 +29,7 @@ def gather(
     """
     info = read_info(workspace.path(artifacts.MODEL))
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
+    # The settings of now may have been edited since, which the card must not take for those of the training.
     trained = parse(yaml.safe_load(trained_with)) if trained_with else settings
     model = trained.model.model_dump(mode="json", exclude_none=True)
     return {

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vggflow.prediction import table
 from vggflow.promotion.comparison import Comparison, right
 
+# Each of the worst mistakes costs a heat map: once forth and back through the network.
 COUNT = 24
 
 
@@ -39,6 +40,7 @@ Examples = tuple[Example, ...]
 def worst_mistakes(predictions: pd.DataFrame, count: int = COUNT) -> Examples:
     """The wrong answers in which the truth got the least probability, worst first."""
     wrong = np.flatnonzero(~right(predictions))
+    # Stable, so that equally bad ones keep their order and the same numbers give the same page.
     order = np.argsort(_of_truth(predictions)[wrong], kind="stable")
     return _examples(predictions, wrong[order][:count])
 
@@ -84,6 +86,7 @@ def _of_truth(predictions: pd.DataFrame) -> NDArray[np.float64]:
     """The probability of the true class, shape (N,); 0.0 for a class that the model does not know."""
     names = table.class_names(predictions)
     known = predictions["truth"].isin(names).to_numpy()
+    # Any column does for a class that the model does not know: its value is replaced below.
     columns = np.array(
         [names.index(name) if name in names else 0 for name in predictions["truth"]], dtype=np.int64
     )

@@ -53,7 +53,9 @@ def _evidence_title(explanation: Explanation) -> str:
 def glow(heat: Map, size: int) -> NDArray[np.floating]:
     """The heat as colours (size, size, 4), clear where there is none, so the image stays in sight."""
     small = Image.fromarray(heat.astype(np.float32))
+    # Bicubic curves go below 0 and above 1 between their points.
     large = np.clip(np.asarray(small.resize((size, size), Image.Resampling.BICUBIC)), 0.0, 1.0)
+    # The scale begins with black, which would darken weak evidence.
     colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * large)
     colours[..., 3] = 0.8 * np.sqrt(large)
     return np.asarray(colours)

@@ -18,6 +18,7 @@ from vggflow.report.examples import Example, Examples
 from vggflow.report.slices import slices
 
 Row = dict[str, Any]
+# 24 mistakes and twice 24 disagreements lie in the page itself, so they are small.
 THUMBNAIL_PX = 160
 
 
@@ -87,6 +88,7 @@ def content(page: Page) -> Row:
 def _measure(side: Side) -> Row | None:
     """The measures on images of the classes that this model knows; None if no such image is left."""
     images = known(side)
+    # With bootstrap intervals: half a second for 2,000 images, on each side.
     return None if images.empty else metrics.measure(images, side.class_names, side.temperature)
 
 
@@ -94,6 +96,7 @@ def _times(page: Page) -> Iterator[tuple[str, str]]:
     sides = {"challenger": page.comparison.challenger, "champion": page.comparison.champion}
     for name, side in sides.items():
         if side is not None and side.seconds is not None:
+            # By all images, not those that count: what was left out was scored too.
             each = 1000 * side.seconds / max(1, len(page.images))
             yield f"{name} scored in", f"{side.seconds:.1f} s, {each:.0f} ms an image"
 
@@ -134,9 +137,11 @@ def _row(picture: str, caption: str, wide: bool = False) -> Row:
 def _mistakes(page: Page) -> list[Shown]:
     worst = examples.worst_mistakes(page.comparison.challenger.predictions)
     shown = _shown(page, worst)
+    # Of an image that is gone there is nothing to look at.
     here = [number for number, example in enumerate(shown) if example.pictures]
     if page.heat_maps is None or not here:
         return shown
+    # All in one call, which loads the network, and may start a process for it.
     looked = page.heat_maps([(_path(page, worst[number]), worst[number].answer) for number in here])
     for number, seen in zip(here, looked, strict=True):
         shown[number] = Shown(worst[number], (*shown[number].pictures, pictures.heat_map(seen)))

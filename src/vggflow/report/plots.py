@@ -47,6 +47,7 @@ def save(figure: Figure, path: Path) -> Path:
 def confusion_matrix(measured: Mapping[str, Any]) -> Figure:
     """Truth against answer, from `metrics.measure`: colours are shares of the true class, numbers images."""
     names, counts = measured["class_names"], np.array(measured["confusion_matrix"])
+    # A class without test images has a row of zeros, not of NaN.
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(12.0, 3.2 + 0.55 * len(names))
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
@@ -132,6 +133,7 @@ def _write_counts(axes: Axes, counts: Any, shares: Any) -> None:
 def _mark_phases(axes: Axes, table: pd.DataFrame) -> None:
     phases = table.groupby("phase", sort=False)["epoch"].agg(["min", "max"])
     for name, first, last in phases.itertuples():
+        # A line stands between two phases, so none before the first.
         if first > table["epoch"].min():
             axes.axvline(first - 0.5, color=GREY, linestyle="--", linewidth=1)
         axes.annotate(
@@ -146,6 +148,7 @@ def _mark_phases(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _reliability_line(axes: Axes, bins: Sequence[Mapping[str, Any]], colour: str, label: str) -> None:
+    # An empty bin has no accuracy, and a line through 0 would say that it is bad.
     filled = [row for row in bins if row["images"]]
     axes.plot(
         [row["confidence"] for row in filled],

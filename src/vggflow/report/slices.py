@@ -57,6 +57,7 @@ def with_columns(images: pd.DataFrame, path: Path) -> pd.DataFrame:
         raise UsageError(f"{path} is no CSV: {' '.join(str(error).split())}") from error
     taken = set(known.columns) & {*COLUMNS, SHORT_SIDE}
     written = known["path"].astype("str").map(names.composed) if "path" in taken else known.index
+    # A column called like one of ours would stand twice in the table, and be cut by as either.
     if taken != {"path"} or written.duplicated().any():
         raise UsageError(
             f"{path} has columns {', '.join(map(str, known.columns))}: expected `path` as in the manifest, each "
@@ -75,6 +76,7 @@ def slices(comparison: Comparison, images: pd.DataFrame) -> tuple[Slice, ...]:
         comparison: Both models on the images that count.
         images: The rows of the manifest that were scored.
     """
+    # In the order of the predictions, since rows are told by their place below; no path may be there twice.
     counted = comparison.challenger.predictions[["path"]].merge(images, on="path", how="left", validate="1:1")
     correct = right(comparison.challenger.predictions)
     other = right(comparison.champion.predictions) if comparison.champion and comparison.paired else None
@@ -103,6 +105,7 @@ def _parts(column: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
         yield from _quarters(column.astype("Float64"))
     else:
         for value in sorted(column.value_counts().index[:VALUES], key=str):
+            # Where a value is missing the comparison is missing too, and is not "no" by itself.
             yield str(value), (column == value).fillna(False).to_numpy(dtype=bool)
     if column.isna().any():
         yield NOT_KNOWN, column.isna().to_numpy(dtype=bool)
@@ -110,6 +113,7 @@ def _parts(column: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 def _quarters(numbers: pd.Series) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """The quarters of a column by size, each named by its range, such as `0.12 – 0.31`."""
+    # Where many values are equal, borders coincide: then there are fewer parts than four.
     cut = pd.qcut(numbers, PARTS, labels=False, duplicates="drop")
     for part in sorted(cut.dropna().unique()):
         rows = (cut == part).fillna(False).to_numpy(dtype=bool)

@@ -32,6 +32,7 @@ def tiles(measured: Row, evidence: Evidence | None) -> Iterator[Row]:
         yield _tile(
             "gain on the champion", f"{100 * found:+.1f} %", f"on the same {evidence.joint.images:,} images"
         )
+    # Never empty: what is measured has images.
     recall, worst = min(
         (row["recall"], name) for name, row in measured["per_class"].items() if row["support"]
     )
@@ -50,6 +51,7 @@ def gain(evidence: Evidence | None) -> Row | None:
     if evidence is None or evidence.gain_interval is None:
         return None
     found, (low, high) = evidence.joint.gain, evidence.gain_interval
+    # At least a line of ±1 %: an interval of no width has no scale, and no logarithm.
     step = _round_up(max(abs(low), abs(high), 0.01) / 3)
     reach = 3 * step
 
@@ -60,6 +62,7 @@ def gain(evidence: Evidence | None) -> Row | None:
         "zero": place(0.0),
         "point": place(found),
         "low": place(low),
+        # Seen at any width.
         "width": max(1.0, round(place(high) - place(low), 1)),
         "label": f"{100 * found:+.2f} % ({100 * low:+.2f} to {100 * high:+.2f})",
         "ticks": [{"x": place(n * step), "label": f"{100 * n * step:g} %"} for n in range(-3, 4)],
@@ -69,6 +72,7 @@ def gain(evidence: Evidence | None) -> Row | None:
 def _round_up(value: float) -> float:
     """The next 1, 2 or 5 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(value))
+    # The small part takes care of 0.1 that was computed as 0.10000000000000002, which is no 0.2.
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9)))
 
 

@@ -27,4 +27,5 @@ def decision_html(decision: Decision) -> str:
 
 
 def _environment() -> Environment:
+    # Names of files, classes and columns, and reasons, are whatever somebody wrote: no HTML may come of them.
     return Environment(loader=PackageLoader("vggflow.report"), autoescape=True, trim_blocks=False)
