@@ -23,8 +23,10 @@ def main() -> None:
 
 
 def _end_with_starter() -> None:
+    # Nobody writes into it: an empty read is the end of the pipe.
     while os.read(0, 4096):
         continue
+    # 0 is our own group: without a session of our own this would end the starter's other programs too.
     os.killpg(0, signal.SIGTERM)
     time.sleep(SECONDS_TO_STOP)
     os.killpg(0, signal.SIGKILL)

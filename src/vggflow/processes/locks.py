@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vggflow.environment import LOCKS
 
+# `NoDevFiles` is what Slurm writes where a job has no GPU.
 NO_GPU = ("", "-1", "none", "NoDevFiles")
 
 
@@ -28,6 +29,7 @@ def exclusive(path: Path, what: str, *, shared: bool = False) -> Iterator[None]:
                 yield
                 return
         finally:
+            # Frees the lock. The file stays: others may wait for it, and a new one would be another lock.
             os.close(descriptor)
 
 
@@ -37,6 +39,7 @@ def if_free(path: Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
     try:
+        # In this order: only who holds the lock may remove the file, so after `_took` it stays where it is.
         yield _took(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, path)
     finally:
         os.close(descriptor)
@@ -69,6 +72,7 @@ def alone_on_devices() -> Iterator[None]:
     named = _visible_devices()
     with ExitStack() as held:
         held.enter_context(exclusive(folder / "all", "this machine's devices", shared=bool(named)))
+        # In one order for all: two that took the same devices in different orders would wait for each other.
         for name in sorted(named):
             held.enter_context(exclusive(folder / name, f"device {name}"))
         yield
@@ -81,7 +85,9 @@ def device_locks() -> Path:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
+        # Whoever made it has set its mode; nobody else may.
         return folder
+    # Not by `mkdir`, whose mode the umask cuts.
     folder.chmod(0o1777)  # everybody makes locks, nobody removes another's
     return folder
 
@@ -95,7 +101,9 @@ def _visible_devices() -> set[str]:
     for name in (part.strip() for part in given.split(",")):
         if name in NO_GPU:
             break
+        # Slices of a GPU (MIG) can have slashes in their names.
         named.add(name.replace("/", "_"))
+    # Without a GPU one training at a time too, beside those that have one.
     return named or {"cpu"}
 
 
@@ -103,6 +111,7 @@ def _open(path: Path) -> int:
     """A lock file that another user may have made: reading is enough, and it is never followed or cut short."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
+        # Without O_CREAT where it is there: in a sticky folder Linux refuses that for another user's file.
         try:
             return os.open(path, flags)
         except FileNotFoundError:
@@ -110,5 +119,6 @@ def _open(path: Path) -> int:
                 descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o644)
             except FileExistsError:
                 continue
+            # The umask may have kept others from reading it, and so from locking it.
             os.fchmod(descriptor, 0o644)
             return descriptor

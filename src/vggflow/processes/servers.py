@@ -26,10 +26,11 @@ from vggflow.workspace import Workspace
 # The work pool of one machine, which `vggflow up` serves.
 POOL = "vggflow"
 LOCALHOST = "127.0.0.1"
+# Prefect's server needs about 30 s on two cores; its own limit of 20 s ends with an error.
 SECONDS_TO_START = 180.0
 SECONDS_TO_STOP = 10.0
 SECONDS_BETWEEN_LOOKS = 1.0
-ENDING = (signal.SIGTERM, signal.SIGHUP)
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # a terminal that is closed sends SIGHUP
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def prefect(port: int) -> Server:
 
 def mlflow(workspace: Workspace, port: int) -> Server:
     """MLflow's API and user interface on what this workspace has tracked."""
+    # MLflow starts four workers by default, each a process with all of it in memory; one person needs one.
     command = ("mlflow", "server", "--host", LOCALHOST, "--port", str(port), "--workers", "1")
     store = workspace.path(artifacts.MLFLOW_ARTIFACTS)
     places = ("--backend-store-uri", tracking_uri(workspace.root), "--artifacts-destination", str(store))
@@ -86,10 +88,12 @@ def run_flow(workspace: Workspace, arguments: list[str]) -> int:
         finally:
             if process.poll() is None:
                 process.terminate()
+                # Without a limit: a flow that is told to end cuts itself off after seconds.
                 process.wait()
             for left in below:  # a flow that was killed leaves a server of its own
                 with suppress(psutil.Error):
                     left.terminate()
+    # As shells count an end by a signal.
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
@@ -112,6 +116,7 @@ def ask_flows(workspace: Workspace, verb: str, *options: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "flows", verb, str(workspace.root), *options]
     done = subprocess.run(command, env=environment(workspace), capture_output=True, text=True, check=False)
     if done.returncode == 0:
+        # The last line: libraries may print before it.
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
     said = last_error_line(done).removeprefix("vggflow: ")
@@ -181,6 +186,7 @@ def unwinding() -> Iterator[None]:
     """SIGTERM, and the end of the terminal, leave the block as `SystemExit`: what was started in it is ended."""
 
     def unwind(number: int, _frame: object) -> None:
+        # A second signal would cut off what is ending the servers.
         for each in ENDING:
             signal.signal(each, signal.SIG_IGN)
         raise SystemExit(128 + number)
@@ -207,6 +213,7 @@ def running(workspace: Workspace, server: Server) -> Iterator[Server]:
             [sys.executable, "-m", "vggflow.processes.end_with_starter", *server.command],
             cwd=workspace.path(artifacts.STATE),
             env=environment(workspace) | server.environment,
+            # Never written to: the server watches for its end.
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -223,6 +230,7 @@ def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on at this moment."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        # All are bound before the first is closed: else the system may give one port twice.
         for each in sockets:
             each.bind((LOCALHOST, 0))
         return [each.getsockname()[1] for each in sockets]
@@ -230,11 +238,13 @@ def free_ports(count: int) -> list[int]:
 
 def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + SECONDS_TO_START
+    # A proxy of the environment would be asked for this machine's own port.
     without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with without_proxy.open(f"{server.url}{server.health}", timeout=5):
                 return
+        # An answer such as 500 is an OSError as well: not ready yet.
         except OSError:
             time.sleep(0.3)
     ended = f"ended with {process.returncode}" if process.poll() is not None else "does not answer"
@@ -243,6 +253,7 @@ def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", l
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     """Ends the server and its workers, which share its session."""
+    # SIGKILL in any case: the server may end well and leave workers in its group.
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -26,10 +26,12 @@ from vggflow.files import read_json, write_json
 from vggflow.processes.locks import exclusive
 from vggflow.workspace import Workspace
 
+# As shells count an end by a signal.
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
 SECONDS_TO_END = 5.0
 SECONDS_BETWEEN_LOOKS = 1.0
+# Trying again mends none of these. OSError and RuntimeError are not here: devices and libraries raise them.
 BUGS = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
     *(NotImplementedError, SyntaxError, TypeError, ValueError),
@@ -65,6 +67,7 @@ def read_outcome(workspace: Workspace, stage: str) -> Outcome | None:
 def run_stage(workspace: Workspace, stage: str, work: Callable[[], Outcome]) -> Outcome:
     """Does the work of a stage with its parents watched and its workspace locked, and leaves the outcome."""
     with (
+        # Watched before it waits for the lock: its parents may go meanwhile.
         ending_with_parents(),
         exclusive(workspace.path(artifacts.STATE) / "stage.lock", f"{workspace.root}"),
     ):
@@ -74,6 +77,7 @@ def run_stage(workspace: Workspace, stage: str, work: Callable[[], Outcome]) -> 
             left = Outcome(error.exit_code, str(error), verdict=_verdict(error), retry=error.retry)
             _leave(workspace, stage, left)
             raise
+        # Ctrl-C and SIGTERM too: without an outcome a flow would take the stage for killed.
         except BaseException as error:
             left = Outcome(_exit_code(error), f"{stage} ended early: {error!r}", retry=may_pass(error))
             _leave(workspace, stage, left)
@@ -132,6 +136,7 @@ def _ending_in_time() -> Iterator[None]:
     What the kernel delivers is also written to a pipe at once, and a thread waits at its other end.
     """
     reads, writes = os.pipe()
+    # `set_wakeup_fd` demands it: the handler in C must never wait.
     os.set_blocking(writes, False)
     threading.Thread(target=_cut_off_after_signal, args=(reads,), daemon=True, name="time-to-end").start()
     handler = signal.signal(signal.SIGTERM, _terminate)
@@ -139,13 +144,16 @@ def _ending_in_time() -> Iterator[None]:
     try:
         yield
     finally:
+        # Before the pipe is closed: a late signal would be written into whatever file gets its number next.
         signal.set_wakeup_fd(pipe)
         signal.signal(signal.SIGTERM, handler)
+        # Ends the thread, which closes the other end.
         os.close(writes)
 
 
 def exit_fast(code: int) -> NoReturn:
     """Ends the program without taking TensorFlow down piece by piece, which costs seconds and frees nothing more."""
+    # `os._exit` flushes nothing.
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):  # whoever read it is gone
             stream.flush()
@@ -172,6 +180,7 @@ def _parents() -> list[psutil.Process]:
 
 def _is_dvc(process: psutil.Process) -> bool:
     try:
+        # `python -m dvc repro` or `python /…/bin/dvc repro`: further on the word may be anything.
         return any(Path(part).name == "dvc" for part in process.cmdline()[:4])
     except psutil.Error:
         return False
@@ -180,6 +189,7 @@ def _is_dvc(process: psutil.Process) -> bool:
 def _watch(watched: list[psutil.Process], stop: threading.Event) -> None:
     while not stop.wait(SECONDS_BETWEEN_LOOKS):
         if not all(_is_alive(process) for process in watched):
+            # A signal, since an exception raised here would end this thread only.
             os.kill(os.getpid(), signal.SIGTERM)
             return
 
@@ -201,6 +211,7 @@ def _cut_off_after_signal(reads: int) -> None:
         while number := pipe.read(1):
             if number[0] == signal.SIGTERM:
                 time.sleep(SECONDS_TO_END)
+                # `os._exit` runs no `finally` that would end them.
                 for process in psutil.Process().children(recursive=True):
                     with suppress(psutil.Error):
                         process.kill()

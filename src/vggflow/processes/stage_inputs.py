@@ -41,6 +41,7 @@ class Inputs:
             InputsChanged: something is another than it was.
         """
         now = look(self.workspace, self.stage).seen
+        # What has no entry on one side came or went: `none` is also what a missing file is told as.
         changed = sorted(
             name for name in {*self.seen, *now} if self.seen.get(name, "none") != now.get(name, "none")
         )
@@ -63,6 +64,7 @@ def unchanged(workspace: Workspace, stage: str) -> Iterator[Inputs]:
     """
     inputs = look(workspace, stage)
     yield inputs
+    # Not in a `finally`: a stage that failed says why it failed.
     inputs.refuse_changes()
 
 
@@ -101,6 +103,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 def _software() -> dict[str, str]:
     """Read anew, not remembered: somebody may upgrade an environment while it computes."""
+    # Pillow by its package: what `packages.decoders` says is remembered for the life of the process.
     names = (*packages.ARITHMETIC, "tensorflow", "jax", "jaxlib", "pillow")
     found = {f"package {name}": packages.installed(name) or "none" for name in names}
     return found | {"package vggflow": version.digest(Path(version.__file__).parent)}
@@ -120,6 +123,7 @@ def _values(value: Any, name: str) -> dict[str, str]:
         parts = [_values(each, f"{name}.{key}") for key, each in value.items()]
     elif isinstance(value, list):
         parts = [_values(each, f"{name}[{number}]") for number, each in enumerate(value)]
+    # An empty section or list falls through: it is told as `{}` or `[]`, which is another value than none.
     if parts:
         return {key: text for part in parts for key, text in part.items()}
     return {name: json.dumps(value, default=str)}
@@ -131,6 +135,7 @@ def _file(root: Path, name: str) -> dict[str, str]:
         return {_relative(folder, root): text for folder, text in _folders(path, root)}
     try:
         status = path.stat()
+        # By bytes: a `git checkout` of the same text changes time and inode, and is no change.
         if status.st_size <= READ_AT_MOST_BYTES:
             return {name: files.sha256(path)}
     except FileNotFoundError:
@@ -142,19 +147,23 @@ def _folders(top: Path, root: Path) -> Iterator[tuple[Path, str]]:
     """Each folder below `top` with a digest of the names, sizes, times and inodes of its files."""
     for name, folders, _ in os.walk(top):
         folder = Path(name)
+        # Assigned in place: `os.walk` goes only into what is left here.
         folders[:] = sorted(
             each for each in folders if each not in IGNORED and folder / each != root / artifacts.SAMPLE_DATA
         )
         content = hashlib.sha256()
         with os.scandir(folder) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
+                # A link to a folder counts as a file, since `os.walk` does not follow it.
                 if entry.name not in IGNORED and not entry.is_dir(follow_symlinks=False):
                     told = f"{entry.name}\0{_circumstances(entry.stat(follow_symlinks=False))}\0"
+                    # Names on Linux are bytes, which need not be UTF-8.
                     content.update(told.encode("utf-8", "surrogateescape"))
         yield folder, content.hexdigest()
 
 
 def _circumstances(status: os.stat_result) -> str:
+    # The inode tells a file that was put in place of another of the same size and time.
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
