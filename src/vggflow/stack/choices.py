@@ -106,6 +106,7 @@ def check_ports(place: Place) -> None:
     for name in used:
         port = place.choices.ports[name]
         with socket.socket() as probe:
+            # As servers do: connections of the last run that are still closing are nobody who listens.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((LOCALHOST, port))
@@ -118,6 +119,7 @@ def check_ports(place: Place) -> None:
 
 
 def _passwords(path: Path) -> Mapping[str, str]:
+    # A later vggflow may need one more: it is added, the others stay, since databases hold them already.
     known = json.loads(path.read_text()) if path.exists() else {}
     made = {name: known.get(name) or secrets.token_urlsafe(24) for name in SECRETS}
     if made != known:
@@ -127,6 +129,7 @@ def _passwords(path: Path) -> Mapping[str, str]:
 
 def _choose(folder: Path) -> Choices:
     found = postgres.find(folder)
+    # By chance: ports of other workspaces look free while their servers are stopped.
     candidates = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 100)
     free = [port for port in candidates if _is_free(port)][: len(PORTS)]
     if len(free) < len(PORTS):

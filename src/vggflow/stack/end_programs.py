@@ -36,6 +36,7 @@ class Running:
         """The process, if it still runs; another one that got its number since is not it."""
         with suppress(psutil.Error):
             process = psutil.Process(self.pid)
+            # Linux counts starts in hundredths of a second; numbers come round far more slowly.
             if abs(process.create_time() - self.created) < 0.05 and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
@@ -54,6 +55,7 @@ def write_record(path: Path, programs: Sequence[Running]) -> None:
 def end_recorded(path: Path) -> list[str]:
     """Ends what is on record and still runs, the last one first; returns the names of what was ended."""
     recorded = [Running(**entry) for entry in files.read_json(path)] if path.exists() else []
+    # On record until all are gone: who is killed in between leaves it to the next.
     ended = [program.name for program in reversed(recorded) if end(program)]
     path.unlink(missing_ok=True)
     return ended
@@ -63,15 +65,19 @@ def end(program: Running) -> bool:
     """Ends a program and all that it started, gently at first; tells whether anything of it still ran."""
     process = program.process
     own = [process] if process else []
+    # Asked before anything ends: orphans belong to another parent.
     below = _below(process) if process else _left_by(program)
     if not own and not below:
         return False
     if process:
         with suppress(ProcessLookupError):
+            # Its group only: what leads a session of its own, as runs of flows may, is in `below`.
             os.killpg(program.pid, program.end_signal)
     _, alive = psutil.wait_procs(own, timeout=program.seconds_to_end)
+    # Who did not end in time may have started more.
     below = [*below, *(child for one in alive for child in _below(one))]
     for number, seconds in ((signal.SIGTERM, SECONDS_FOR_THE_REST), (signal.SIGKILL, SECONDS_TO_END)):
+        # Looks at the start too, so that the next process of the same number is spared.
         left = [each for each in (*below, *alive) if each.is_running()]
         for each in left:
             with suppress(psutil.Error):

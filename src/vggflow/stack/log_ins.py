@@ -19,6 +19,7 @@ LOCK = "lock"
 def person() -> str:
     """The MLflow user of whoever runs this: their name on this machine."""
     name = user_name()
+    # Else an account called `admin` would be MLflow's administrator, and get another password.
     return name if name not in (ADMINISTRATOR, WORKER) else f"{name}-in-person"
 
 
@@ -50,14 +51,17 @@ def write(place: Place) -> Path:
 def use(folder: Path) -> None:
     """Points this process at the workspace's own servers, if it has some and no others are named."""
     stack = folder_of(Workspace(folder.resolve()))
+    # Not readable: it is another user's, and so are the log-ins in it.
     if not (stack / FILE).is_file() or not os.access(stack / FILE, os.R_OK):
         return
     words = shlex.split((stack / FILE).read_text())
     found = dict(word.split("=", 1) for word in words if "=" in word)
     for service in ("MLFLOW_TRACKING_", "PREFECT_API_"):
+        # Address and password together: else ours would be sent to a server that the user named.
         if f"{service}{'URI' if 'MLFLOW' in service else 'URL'}" not in os.environ:
             os.environ |= {name: value for name, value in found.items() if name.startswith(service)}
     if os.environ.get("MLFLOW_TRACKING_URI") == found.get("MLFLOW_TRACKING_URI") and not is_running(stack):
+        # MLflow's client would go on asking for minutes.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         tell(f"the servers of this workspace are not running: start them with `vggflow up` ({stack})")
 

@@ -46,10 +46,12 @@ def find(folder: Path, version: int | None = None) -> Installation | None:
         folder: Where the files would lie.
         version: The major version that existing files belong to.
     """
+    # MLflow's driver: without it nobody could use the database.
     if importlib.util.find_spec("psycopg2") is None or not _may_run_in(folder):
         return None
     found = [made for programs in _places() if (made := _look_at(programs)) is not None]
     fitting = [made for made in found if version in (None, made.version)]
+    # One that Prefect can use before a newer one that it can't.
     return max(fitting, key=lambda made: (made.has_trigrams, made.version), default=None)
 
 
@@ -73,14 +75,17 @@ def create(installed: Installation, data: Path, password: str) -> None:
     if (data / "PG_VERSION").exists():
         return
     data.mkdir(exist_ok=True)
+    # PostgreSQL refuses a folder that others may enter.
     data.chmod(0o700)
     secret = data.with_name("postgres.new-password")
+    # Private before anything is in it.
     secret.touch(mode=0o600)
     secret.write_text(password)
     if name := account():
         shutil.chown(data, name)
         shutil.chown(secret, name)
     # The name of the account is no secret and the password is: neither stands in a command line.
+    # `--no-locale`: an index in a locale's order is wrong after an update of glibc that sorts otherwise.
     options = ("--username", USER, "--pwfile", str(secret), "--auth", "scram-sha-256")
     try:
         _run([installed.programs / "initdb", "-D", data, *options, "--encoding", "UTF8", "--no-locale"], {})
@@ -90,6 +95,7 @@ def create(installed: Installation, data: Path, password: str) -> None:
 
 def command(installed: Installation, data: Path, port: int) -> tuple[str, ...]:
     """Runs the server in the foreground, on this machine only."""
+    # No socket in the file system: its default folder on Debian belongs to the account postgres.
     places = ("-c", f"listen_addresses={LOCALHOST}", "-c", "unix_socket_directories=", "-p", str(port))
     return (str(installed.programs / "postgres"), "-D", str(data), *places)
 
@@ -124,6 +130,7 @@ def ensure_databases(installed: Installation, port: int, password: str) -> None:
 def as_account() -> dict[str, Any]:
     """What `subprocess` takes to run a program as PostgreSQL's account."""
     name = account()
+    # `extra_groups`: else the program keeps those of root.
     return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []} if name else {}
 
 
@@ -143,8 +150,10 @@ def _look_at(programs: Path) -> Installation | None:
     try:
         said = _run([programs / "postgres", "--version"], {})
         shared = _run([programs / "pg_config", "--sharedir"], {}).strip()
+    # Made for another system, or without a library that it needs.
     except (VggflowError, OSError):
         return None
+    # `postgres (PostgreSQL) 17.5 (Debian 17.5-1)`
     version = int(said.split()[2].partition(".")[0])
     return Installation(programs, version, (Path(shared) / "extension" / "pg_trgm.control").exists())
 
@@ -162,6 +171,7 @@ def _may_run_in(folder: Path) -> bool:
 
 
 def _run(command: list[str | Path], environment: dict[str, str]) -> str:
+    # In `/`: PostgreSQL's programs complain of a present folder that their account can't enter.
     done: subprocess.CompletedProcess[str] = subprocess.run(
         [str(part) for part in command],
         env=os.environ | environment,

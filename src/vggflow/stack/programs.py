@@ -81,6 +81,7 @@ def prefect(place: Place) -> Program:
         "PREFECT_HOME": str(place.folder / "prefect"),
         "PREFECT_API_URL": f"{place.url('prefect')}/api",
         "PREFECT_SERVER_UI_API_URL": f"{place.url('prefect')}/api",
+        # By default any page in a person's browser may ask this server.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": place.url("prefect"),
         "PREFECT_SERVER_API_AUTH_STRING": log_ins.prefect_login(place),
         # In memory, the default, a restarted server forgets who has a turn: waiting runs would wait for ever.
@@ -147,6 +148,7 @@ def _login_to_postgresql(place: Place) -> dict[str, str]:
 def _environment() -> dict[str, str]:
     """The surroundings of `vggflow up`, with this Python's programs first and less chatter."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    # Unbuffered: the last lines of a program that is killed say why.
     return {**os.environ, **QUIET, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
@@ -165,6 +167,7 @@ def _has_worker(place: Place, since: datetime) -> bool:
 
 
 def _answers(url: str) -> bool:
+    # A proxy of the environment would be asked for this machine's own port.
     without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with without_proxy.open(url, timeout=5):

@@ -103,10 +103,12 @@ class Supervisor:
 
     def stop(self) -> None:
         """Ends all programs, the last one first, and what they started."""
+        # The worker goes before the servers that it reports to, these before their database.
         for child in reversed(self._children):
             end_programs.end(child.running)
             child.process.wait()
         self._children.clear()
+        # Last: the guard ends what is on record should we be killed meanwhile.
         self._record.unlink(missing_ok=True)
 
     def _revive(self, child: _Child) -> None:
@@ -127,6 +129,7 @@ class Supervisor:
     def _spawn(self, program: Program) -> tuple["subprocess.Popen[bytes]", Running]:
         log = self.log(program)
         log.parent.mkdir(parents=True, exist_ok=True)
+        # Appended to: why a program died stays readable when it runs again.
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as output:
             process = subprocess.Popen(
                 program.command,
@@ -135,6 +138,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Ctrl-C in a terminal then reaches only us, who end them in their order.
                 start_new_session=True,
                 **program.options,
             )
@@ -155,10 +159,12 @@ def supervising(folder: Path) -> Iterator[Supervisor]:
 
     Ctrl-C and SIGTERM leave the block as `KeyboardInterrupt`; while the programs are ended, further ones are ignored.
     """
+    # First of all: it would hold the ports.
     if ended := end_programs.end_recorded(folder / "processes.json"):
         tell(f"ended what an earlier `vggflow up` had left: {', '.join(ended)}")
     supervisor = Supervisor(folder)
     before = {number: signal.signal(number, _interrupt) for number in ENDING}
+    # Out of reach of Ctrl-C and of the terminal's end, since it has to outlive us.
     guard = subprocess.Popen(
         [sys.executable, "-m", "vggflow.stack.end_programs", str(folder / "processes.json")],
         stdin=subprocess.PIPE,
@@ -170,12 +176,14 @@ def supervising(folder: Path) -> Iterator[Supervisor]:
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         supervisor.stop()
+        # Closes its pipe: it finds no record any more and ends.
         guard.communicate()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def _interrupt(number: int, _frame: object) -> None:
+    # A second Ctrl-C would cut off the ending of the programs.
     for each in ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)

@@ -18,6 +18,7 @@ from vggflow.stack.choices import PASSWORDS, Place, check_ports, folder_of, open
 from vggflow.stack.supervisor import Supervisor, supervising
 from vggflow.workspace import Workspace
 
+# Without it MLflow's server ends with a traceback in its log.
 NEEDED = {"flask_wtf": "users in MLflow"}
 
 
@@ -36,8 +37,10 @@ def up(workspace: Workspace, *, show_passwords: bool = False) -> int:
                 f"the servers of this workspace run already: use them with `source {folder / log_ins.FILE}`, "
                 "or end that `vggflow up` first"
             )
+        # With the lock held: two at once would each make passwords and choose ports.
         place = open_place(workspace)
         with suppress(KeyboardInterrupt), supervising(place.folder) as supervisor:
+            # After what an earlier one left was ended, which had these ports.
             check_ports(place)
             _start(place, supervisor)
             _announce(place, show_passwords=show_passwords)
@@ -99,6 +102,7 @@ def _set_users_up(place: Place) -> None:
         log_ins.person(): {"role": "promoter", "password": place.passwords["person"]},
     }
     arguments = ("vggflow.tracking.users", "-C", str(place.workspace.root), "apply", "-")
+    # By stdin: everybody can read command lines.
     _as_administrator(
         place, "MLflow's users could not be set up", *arguments, given=json.dumps({"users": users})
     )
