@@ -8,7 +8,9 @@ import yaml
 
 from vggflow.errors import UsageError
 
+# Git's marks: seven of a kind at the start of a line, with or without a name behind them.
 CONFLICT = re.compile(r"^(<{7}|={7}|>{7})( |$)", re.MULTILINE)
+# A folder's version; that of a single file has no `.dir`.
 FOLDER = re.compile(r"[0-9a-f]{32}\.dir")
 
 
@@ -44,6 +46,7 @@ def parse(path: Path, text: str) -> DvcFile:
             "then go on with git"
         )
     try:
+        # One and no more: `dvc add FOLDER` writes nothing else.
         (entry,) = yaml.safe_load(text)["outs"]
         md5, files, size = str(entry["md5"]), int(entry.get("nfiles", 0)), int(entry.get("size", 0))
     except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:

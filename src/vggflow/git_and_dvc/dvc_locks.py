@@ -21,6 +21,7 @@ def release_dead(root: Path) -> None:
     path = root / FILE
     if not path.is_file():
         return
+    # DVC itself locks this file while it edits the other one.
     guard = os.open(path.with_name("rwlock.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -38,6 +39,7 @@ def sift(path: Path) -> tuple[dict[str, Any], set[str]]:
     """What the file holds without the dead, and who or what was wrong."""
     try:
         found = json.loads(path.read_text("utf-8"))
+    # DVC empties the file before it writes: killed in between it leaves this.
     except ValueError:
         return {}, {"the file is damaged"}
     written, dead = path.stat().st_mtime, set[str]()
@@ -47,6 +49,7 @@ def sift(path: Path) -> tuple[dict[str, Any], set[str]]:
         dead.update(() if alive else {f"process {holder['pid']}"})
         return alive
 
+    # One writer of a place, several readers.
     kept = {
         "write": {place: holder for place, holder in found.get("write", {}).items() if lives(holder)},
         "read": {
@@ -63,6 +66,7 @@ def _is_dvc(pid: int, written: float) -> bool:
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         with suppress(psutil.AccessDenied):  # another user's: believed
+            # Who took the lock was there before it was written down.
             return process.create_time() <= written + SECONDS_OF_DOUBT and any(
                 "dvc" in part for part in process.cmdline()
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 from vggflow.console import tell
 from vggflow.files import write_text
 
+# Absolute paths only: a remote on a network does not move along.
 URL = re.compile(r"^(?P<key>\s*url\s*=\s*)(?P<path>/.*?)\s*$", re.MULTILINE)
 
 
@@ -29,4 +30,5 @@ def follow_remote(root: Path) -> None:
 
 def _place(recorded: Path, root: Path) -> Path:
     beside = root.parent / recorded.name
+    # `files` is what DVC has in a remote: any other folder of that name is none.
     return beside if not recorded.exists() and (beside / "files").is_dir() else recorded

@@ -64,9 +64,11 @@ def run(command: Sequence[str], folder: Path, environment: dict[str, str], *, no
         env=environment | IN_ENGLISH,
         capture_output=True,
         text=True,
+        # Names of files need not be UTF-8.
         errors="replace",
         check=False,
     )
+    # DVC only warns of it, and ends with 0.
     lost = "push" in command and LOST in done.stderr
     if done.returncode == 0 and not lost:
         return done.stdout

@@ -51,8 +51,10 @@ def entry(workspace: Workspace, tracked: str) -> DvcFile | None:
 
 def version_of(listing: Listing) -> str:
     """What DVC calls a folder of these files."""
+    # Byte for byte as DVC writes a listing, or the hash is another: sorted rows, sorted keys, ASCII.
     rows = [{"md5": listing[path], "relpath": path} for path in sorted(listing)]
     text = json.dumps(rows, sort_keys=True)
+    # MD5 is DVC's choice; where security standards forbid it, this tells Python that it protects nothing.
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
@@ -73,6 +75,7 @@ class Cache:
             content = self.path(md5).read_bytes()
         except OSError:
             return None
+        # A damaged listing would look like files that somebody took away.
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5.removesuffix(".dir"):
             return None
         return {row["relpath"]: row["md5"] for row in json.loads(content)}
@@ -103,10 +106,12 @@ def files_now(workspace: Workspace, tracked: str, theirs: Listing) -> dict[str, 
     root = workspace.root / tracked
 
     def below(paths: Iterable[str]) -> list[str]:
+        # DVC names folders too, with a slash at their end.
         inside = (path.removeprefix(f"{tracked}/") for path in paths if path.startswith(f"{tracked}/"))
         return [path for path in inside if path and not path.endswith("/")]
 
     renamed = report.get("renamed", [])
+    # What was moved is one entry of two paths, and in neither of the other lists.
     away = {*below(report.get("deleted", [])), *below(pair["old"] for pair in renamed)}
     kept = {path: md5 for path, md5 in theirs.items() if path not in away}
     others = [*report.get("added", []), *report.get("modified", []), *(pair["new"] for pair in renamed)]
@@ -116,6 +121,7 @@ def files_now(workspace: Workspace, tracked: str, theirs: Listing) -> dict[str, 
 def md5s(folder: Path, paths: Iterable[str]) -> dict[str, str]:
     """The MD5s of files."""
     names = list(paths)
+    # Threads suffice: hashing lets go of the interpreter.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return dict(zip(names, pool.map(lambda name: md5_of(folder / name), names), strict=True))
 
@@ -142,11 +148,13 @@ def last_seen(workspace: Workspace, tracked: str) -> LastSeen:
 def remember(workspace: Workspace, tracked: str, md5: str, listing: Listing | None = None) -> None:
     """Writes down that the folder is this version now, unless nobody has its listing."""
     before = last_seen(workspace, tracked)
+    # The record names every file: it is written only when it says something else.
     if before.seen and before.seen.md5 == md5 and not before.restoring:
         return
     known = listing if listing is not None else Cache(workspace).listing(md5)
     if known is None:
         return
+    # Remembered before `seen` moves on: where both sides were one, as far as git knows.
     agreed = before.agreed
     if before.seen and before.seen.md5 in history(workspace, tracked):
         agreed = before.seen
@@ -166,12 +174,15 @@ def history(workspace: Workspace, tracked: str) -> list[str]:
     """
     if not _has_commits(workspace):
         return []
+    # Without `--cc` git shows no changes of a merge.
     log = workspace.git("log", "-p", "--cc", "--format=", "HEAD", "--", f"{tracked}.dvc")
+    # In a merge a line has a mark for each parent: `++`, ` +` or `+ `.
     return re.findall(r"^[ +]*\+[ +]*- md5: ([0-9a-f]{32}\.dir)$", log, re.MULTILINE)
 
 
 def committed(workspace: Workspace, tracked: str) -> str | None:
     """The version that HEAD names."""
+    # Not `HEAD:data.dvc`: that is a path from the root of the repository, which may lie above.
     listed = workspace.git("ls-tree", "HEAD", "--", f"{tracked}.dvc") if _has_commits(workspace) else ""
     if not listed:
         return None
@@ -188,6 +199,7 @@ def conflicting(workspace: Workspace, tracked: str) -> tuple[str | None, ...] | 
         listed = workspace.git("ls-files", "--unmerged", "--", f"{tracked}.dvc")
     except NoRepository:
         return None
+    # Rows are `MODE BLOB SIDE<TAB>PATH`; side 1 is where both come from, 2 ours, 3 theirs.
     blobs = {row.split()[2]: row.split()[1] for row in listed.splitlines()}
     if not blobs:
         return None

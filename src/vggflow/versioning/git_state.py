@@ -37,9 +37,11 @@ def commit_of(workspace: Workspace) -> Commit:
     """
     try:
         digest = workspace.git("rev-parse", "--verify", "--quiet", "HEAD", none=1).strip()
+        # Said explicitly: somebody's git may be set to hide untracked files.
         changed = workspace.git("status", "--porcelain", "--untracked-files=normal").splitlines()
     except NoRepository:
         return Commit("", "", dirty=True, missing="the workspace is in no git repository")
+    # Two letters of state and a blank stand before the path.
     others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
     missing = "" if digest else "nothing is committed yet"
     return Commit(digest, remote_url(workspace), bool(others), missing)
@@ -77,12 +79,14 @@ def branch(workspace: Workspace) -> str:
 def outer(folder: Path) -> Path | None:
     """The repository that a folder lies in without being its root, unless that one ignores the folder."""
     there = folder
+    # The folder may not be made yet, and git runs in one that is.
     while not there.is_dir():
         there = there.parent
     try:
         root = Path(run(["git", "rev-parse", "--show-toplevel"], there, dict(os.environ)).strip())
     except NoRepository:
         return None
+    # With a slash: of a folder that is not there git can't know that it is one.
     if root == folder or run(["git", "check-ignore", f"{folder}/"], root, dict(os.environ), none=1):
         return None
     return root

@@ -67,6 +67,7 @@ def publish(workspace: Workspace) -> bool:
     try:
         workspace.git("push", "--quiet", "--set-upstream", target, "HEAD")
     except VggflowError as error:
+        # To tell a branch that moved from a remote that is away or says no.
         _fetch(workspace, target)
         if not _behind(workspace, target):
             raise
@@ -115,7 +116,9 @@ def _behind(workspace: Workspace, target: str) -> int:
 
 def _unpushed(workspace: Workspace, target: str) -> list[Commit]:
     """The commits of the branch that no branch of the remote has, newest first."""
+    # NUL before each commit: no subject and no name of a file holds one.
     shown = ("log", "--format=%x00%h%x01%s", "--name-only")
+    # By default git writes names beyond ASCII in quotes and escapes.
     log = workspace.git("-c", "core.quotePath=false", *shown, "HEAD", "--not", f"--remotes={target}")
     return [_commit(each) for each in log.split("\0")[1:]]
 
@@ -130,6 +133,7 @@ def _others(workspace: Workspace, target: str, commits: list[Commit]) -> list[Co
     """Those that are no delivery; none at the first push of all, when the remote is to get everything."""
     if not _branches(workspace, target):
         return []
+    # A merge names no files here, so it passes; the commits that it brought are looked at themselves.
     return [each for each in commits if each.paths - _data_files(workspace)]
 
 

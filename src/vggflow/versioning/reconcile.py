@@ -93,11 +93,13 @@ def update(workspace: Workspace, tracked: str, gone: Gone = "refuse") -> tuple[l
         data_versions.remember(workspace, tracked, version.md5)
         return [], False
     sides = look(workspace, tracked, gone)
+    # All refusals come before the first file is touched.
     refuse_clashes(sides)
     if gone == "refuse":
         refuse_gone(sides)
     carry_out(workspace, sides)
     differs = sides.result != sides.theirs.files
+    # Where it differs, `add` remembers it, after DVC has the bytes.
     if not differs:
         data_versions.remember(workspace, tracked, sides.theirs.md5, sides.theirs.files)
     return [told(sides)], differs
@@ -121,6 +123,7 @@ def look(workspace: Workspace, tracked: str, gone: Gone = "refuse") -> Sides:
 def _sides(workspace: Workspace, tracked: str, theirs: Version, gone: Gone) -> Sides:
     ours = data_versions.files_now(workspace, tracked, theirs.files)
     last = data_versions.last_seen(workspace, tracked)
+    # A restoration was cut off: what is missing did not come yet.
     if last.restoring and gone == "refuse":
         gone = "restore"
     versions = _history(workspace, tracked, theirs.md5)
@@ -128,6 +131,7 @@ def _sides(workspace: Workspace, tracked: str, theirs: Version, gone: Gone) -> S
     # Nobody loses by an older version becoming the newer one; only a person may mean that files shall go.
     older = last.seen is None or (gone != "accept" and last.seen.md5 in versions)
     if older and data_versions.version_of(ours) in versions:
+        # Taken as the common ground, so that nothing here counts as new, changed or gone.
         seen = base = ours
     return planned(Sides(tracked, ours, theirs, seen, base), gone)
 
@@ -136,6 +140,7 @@ def planned(sides: Sides, gone: Gone) -> Sides:
     """The sides with a plan; gone files are in it where they are to be restored."""
     plan = compare(sides.ours, sides.theirs.files, sides.seen, sides.base)
     if gone == "restore":
+        # Where another file has the place now, it stays, and what was there goes on being told as gone.
         free = {path: md5 for path, md5 in plan.gone.items() if path not in sides.ours}
         left = {path: md5 for path, md5 in plan.gone.items() if path in sides.ours}
         plan = Plan(plan.bring | free, plan.drop, plan.own, plan.moved, left, plan.clashes)
@@ -190,7 +195,9 @@ def carry_out(workspace: Workspace, sides: Sides) -> None:
     cache = Cache(workspace)
     if cache.lacks(plan.bring):
         verified_pull.fetch(workspace, sides.tracked)
+    # Files that are gone may be of no committed version, which is all that `fetch` brings.
     verified_pull.refuse_missing(sides.tracked, {path: plan.bring[path] for path in cache.lacks(plan.bring)})
+    # Written before anything is removed: a kill in between leaves files too many, never too few.
     for path, md5 in plan.bring.items():
         _copy(cache.path(md5), root / path, md5, workspace.path(artifacts.STATE) / "bringing")
     for path in plan.drop:
@@ -219,6 +226,7 @@ def remove_unfinished(workspace: Workspace, tracked: str) -> None:
 
 def _bring_back(workspace: Workspace, tracked: str) -> tuple[list[str], bool]:
     """Fills a folder that is not here, also with what was here and never reached git."""
+    # Before the first file comes: after a kill nobody takes the half for a decision.
     data_versions.remember_restoring(workspace, tracked)
     verified_pull.pull(workspace, tracked)
     sides = look(workspace, tracked, "restore")
@@ -235,12 +243,14 @@ def _copy(source: Path, target: Path, md5: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         beside = folder / uuid.uuid4().hex
+        # No link: who edits the picture would change the cache for all that use it.
         shutil.copyfile(source, beside)
         if data_versions.md5_of(beside) != md5:
             beside.unlink()
             raise VggflowError(
                 f"{source} is damaged: remove it, then try again; it comes from the DVC remote anew"
             )
+        # Else a power cut may leave the name with nothing behind it.
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(target)
@@ -254,6 +264,7 @@ def _copy(source: Path, target: Path, md5: str, folder: Path) -> None:
 
 def _remove(path: Path, root: Path) -> None:
     path.unlink(missing_ok=True)
+    # Neither git nor DVC knows empty folders: a clone would not have them.
     for folder in path.parents:
         if folder == root or any(folder.iterdir()):
             return
@@ -282,6 +293,7 @@ def resolve(workspace: Workspace, tracked: str) -> list[str]:
 
 def _resolve_side(workspace: Workspace, tracked: str, text: str, before: str | None) -> list[str]:
     path = workspace.root / f"{tracked}.dvc"
+    # One side in the place of git's conflict marks, since DVC can't read those.
     write_text(path, text)
     if not (workspace.root / tracked).exists():
         said, _ = _bring_back(workspace, tracked)

@@ -54,6 +54,7 @@ def compare(ours: Listing, theirs: Listing, seen: Listing | None, base: Listing 
             continue
         if seen is not None and seen.get(path, base.get(path)) == content:
             moved.add(path)  # changed or taken away here: its bytes lie elsewhere, or are told as gone
+        # New there; or changed there and here still what both come from.
         elif mine is None or base.get(path) == mine:
             bring[path] = content
         else:
@@ -64,6 +65,7 @@ def compare(ours: Listing, theirs: Listing, seen: Listing | None, base: Listing 
     vanishing = set(ours.values()) - _left(ours, drop, bring)
     back = {path for path in moved if path not in ours and theirs[path] in vanishing}
     bring |= {path: theirs[path] for path in back}
+    # What theirs dropped as well may go.
     vanishing &= set(theirs.values()) - _left(ours, drop, bring)
     drop -= {path for path in drop if ours[path] in vanishing}
     clashes |= {path for path in bring if ours.get(path) in vanishing - _left(ours, drop, bring)}
@@ -82,5 +84,6 @@ def _gone(here: set[str], there: set[str], seen: Listing, base: Listing) -> dict
     return {
         path: content
         for path, content in seen.items()
+        # Bytes that theirs dropped on purpose, since `base` had them, are not missed.
         if content not in here and (content in there or content not in base.values())
     }

@@ -32,6 +32,7 @@ def fetch(workspace: Workspace, tracked: str) -> dict[str, str]:
         raise VggflowError(f"there is no {tracked}.dvc in {workspace.root}")
     verify_remotes(workspace)
     failed = ""
+    # DVC fails as a whole for one file; which ones are missing is looked up in its cache.
     try:
         workspace.dvc("fetch", f"{tracked}.dvc")
     except VggflowError as error:
@@ -66,6 +67,7 @@ def refuse_missing(tracked: str, missing: Listing, failed: str = "") -> None:
 
 def verify_remotes(workspace: Workspace) -> None:
     """Tells DVC to check what this workspace's remotes deliver, where nobody decided about that."""
+    # Raw: a `%` in an address means nothing.
     config = configparser.RawConfigParser(strict=False)
     folder = workspace.root / ".dvc"
     try:
@@ -73,6 +75,8 @@ def verify_remotes(workspace: Workspace) -> None:
     except configparser.Error:
         return  # DVC says in its own words what is wrong with it
     for section in config.sections():
+        # DVC writes `['remote "name"']`.
         words = section.strip("'").split('"')
         if words[0].strip() == "remote" and not config.has_option(section, "verify"):
+            # `--local`: the committed configuration is everybody's.
             workspace.dvc("remote", "modify", "--local", words[1], "verify", "true")
