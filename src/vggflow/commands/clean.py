@@ -66,6 +66,7 @@ def clean(workspace: Workspace, keep: int, *, dry_run: bool = False) -> list[Rem
             _features(keep, dry_run),
             _prefect(workspace, keep, dry_run),
         )
+        # The steps are generators: they work here, one after the other, while the lock is held.
         return [removal for step in steps for removal in step]
 
 
@@ -86,10 +87,13 @@ def _dvc_cache(workspace: Workspace, dry_run: bool) -> Iterator[Removal]:
     """The local cache only: the DVC remote is what `reproduce` and other machines restore from."""
     cache = workspace.root / ".dvc" / "cache"
     before = _files(cache)
+    # DVC asks before it removes, and nobody would answer.
     options = ["--dry"] if dry_run else ["--force"]
+    # Kept is only what the workspace uses and no push has reached; the rest has to come from the remote.
     said = workspace.dvc("gc", "--workspace", "--not-in-remote", *options)
     after = _files(cache)
     if dry_run:
+        # The only number in what DVC prints is how many objects would go.
         count = next((int(word) for word in said.split() if word.isdigit()), 0)
         yield Removal("files of the DVC cache", count, None, "what the workspace uses; the DVC remote")
         return
@@ -102,8 +106,10 @@ def _dvc_cache(workspace: Workspace, dry_run: bool) -> Iterator[Removal]:
 def _features(keep: int, dry_run: bool) -> Iterator[Removal]:
     from vggflow.features import limit
 
+    # The last used comes first, so these are the kinds that were not used for longest.
     old = limit.contents(state_folder())[keep:]
     if not dry_run and old:
+        # `evict` knows no kinds: it is told how many bytes may stay.
         stays = sum(entry.size_bytes for entry in limit.contents(state_folder())[:keep])
         limit.evict(state_folder(), stays)
     size = sum(entry.size_bytes for entry in old) / 1e6

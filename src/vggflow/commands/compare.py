@@ -39,11 +39,13 @@ def compare(folder: Path, first: str, second: str, data: Path | None) -> "Compar
     """The same images through two models; folders named like a class give the truth."""
     from vggflow.prediction import find_images
 
+    # Before TensorFlow starts, so that a wrong folder is told at once.
     paths = find_images.find_images([data or find(folder).path(artifacts.DATA) / "test"])
     start_keras.start()
     from vggflow.evaluation import compare_models as comparing
     from vggflow.models import files as models
 
+    # Until both networks are in memory: a file from the registry is removed before the comparison.
     with ExitStack() as stack:
         located_paths = [stack.enter_context(named_model.located(folder, name)) for name in (first, second)]
         one, other = (

@@ -117,6 +117,7 @@ def _import_data(
     if not options.dry_run:
         prepare.refuse_obstacles(workspace)
         if data_versions.entry(workspace, "data"):
+            # What colleagues delivered comes in first, or the new version would be one without it.
             for line in reconcile.update(workspace, "data")[0]:
                 console.tell(line)
     with console.progress("import") as advance:
@@ -127,11 +128,13 @@ def _import_data(
     console.tell("versioning data with DVC")
     reconcile.add(workspace, "data")
     prepare.version_weights(workspace)
+    # Before the commit: whoever pulls that one finds its bytes on the remote.
     workspace.dvc("push", "data.dvc", "weights.dvc")
     if not commit:
         return summary, False
     message = f"Data: {summary.copied} files from {source.name}"
     committed = workspaces.commit(workspace, ["data.dvc", "weights.dvc"], message)
+    # `publish` first, since it has to be called; without a git remote the commit alone is news.
     return summary, publish.publish(workspace) or committed
 
 
@@ -145,6 +148,7 @@ def data_diff(workspace: Workspace) -> "Changes":
     from vggflow.data import changes
     from vggflow.gate import judge
 
+    # Asked anew: since the last validation another model may have become champion.
     reference.fetch(workspace)
     before, _ = reference.read(workspace)
     if before is None:

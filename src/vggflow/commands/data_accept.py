@@ -92,6 +92,7 @@ def accept(
         DataError: one path holds different bytes on both sides.
     """
     with reconcile.alone_on_data(workspace):
+        # First of all: while git waits for a merge, nothing else can be committed.
         if any(data_versions.conflicting(workspace, tracked) for tracked in data_versions.TRACKED):
             return _merge(workspace, dry_run=dry_run), False
         if commit and not dry_run:
@@ -129,6 +130,7 @@ def _accept(workspace: Workspace, tracked: str, dry_run: bool) -> Accepted:
             reconcile.update(workspace, tracked)
         return Accepted(tracked)
     sides = reconcile.look(workspace, tracked, "accept")
+    # In a dry run too, which has to end as the act would.
     reconcile.refuse_clashes(sides)
     if not dry_run:
         reconcile.bring_together(workspace, tracked, "accept")
@@ -142,12 +144,14 @@ def _summary(sides: Sides) -> Accepted:
 
 
 def _publish(workspace: Workspace, done: list[Accepted], commit: bool) -> bool:
+    # Before the commit, which must not name bytes that the remote lacks.
     workspace.dvc("push", "data.dvc", "weights.dvc")
     if not commit:
         return False
     gone, added = (sum(len(getattr(each, kind)) for each in done) for kind in ("gone", "added"))
     message = f"Data: accepted, {gone} files gone, {added} added"
     committed = workspaces.commit(workspace, ["data.dvc", "weights.dvc"], message)
+    # `publish` first: it has to be called, whatever the commit was.
     return publish.publish(workspace) or committed
 
 

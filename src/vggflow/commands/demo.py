@@ -23,6 +23,7 @@ from vggflow.processes.servers import free_ports, prefect, running, unwinding
 from vggflow.training.phase_results import phase_results
 from vggflow.workspace import Workspace, default_remote, find
 
+# How `vggflow` ends where a gate said no.
 REFUSED = 3
 MARK = "A demo of vggflow: `vggflow demo` removes this folder and makes it anew.\n"
 REMOTE_MARK = "vggflow-demo"
@@ -80,6 +81,7 @@ def run(folder: Path) -> None:
     _make_room(folder)
     for name in ELSEWHERE:  # a team's servers are not for trying things
         os.environ.pop(name, None)
+    # What is started below watches the processes up to this one, and ends with it.
     os.environ[DRIVER] = str(os.getpid())
     demo_run = DemoRun(folder)
     with unwinding():
@@ -116,6 +118,7 @@ def _go(demo_run: DemoRun) -> None:
 def _plant(folder: Path, delivery: Path) -> Path:
     """Puts a picture of the test split into the delivery's training split; returns where, below `data/`."""
 
+    # The first by name: folders list their files in any order, and each demo is to show the same.
     source = min((folder / artifacts.DATA / "test" / "7").iterdir())
     leak = Path("train") / "7" / "planted.png"
     shutil.copyfile(source, delivery / leak)
@@ -155,6 +158,7 @@ def _make_room(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, expected a folder: name another one")
     mark, remote = folder / artifacts.STATE / "demo", default_remote(folder.resolve())
+    # Both are looked at before either is emptied: a refusal leaves all as it was.
     for place, marked in ((folder, mark), (remote, remote / REMOTE_MARK)):
         if place.is_dir() and any(place.iterdir()) and not (marked.exists() or mark.exists()):
             raise UsageError(
@@ -170,6 +174,7 @@ def _empty(folder: Path, mark: Path) -> None:
     for entry in folder.iterdir() if folder.is_dir() else ():
         if entry in mark.parents:
             _empty(entry, mark)
+        # Of a link only the link goes, not what it leads to.
         elif entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
         elif entry != mark:

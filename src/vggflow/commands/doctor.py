@@ -38,6 +38,7 @@ TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "grea
 # Newer ones are allowed by Prefect 3.8 and break it: the first version that does, and how it shows.
 BREAK_PREFECT = {"fastapi": ((0, 151), "deploying fails"), "sqlalchemy": ((2, 1), "no schedule fires")}
 LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
+# A `Date` header counts whole seconds, and the answer takes its time as well.
 MOST_SECONDS_APART = 5.0
 SECONDS_TO_ANSWER = 5.0
 OTHERS_WRITE = stat.S_IWOTH
@@ -56,6 +57,7 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
         out.print(table("", ["", "what", "found"], as_cells(findings)))
         if workspace is None:
             tell("no workspace here: its settings, servers and remotes were not looked at")
+    # Warnings end with 0, since what they name works.
     raise typer.Exit(1 if any(finding.health == "wrong" for finding in findings) else 0)
 
 
@@ -97,12 +99,14 @@ def examine(workspace: Workspace | None) -> list[Finding]:
             _prefect,
             _secrets,
         )
+        # A default, since a lambda that looks at the loop's variable finds the last check each time.
         checks += [lambda check=check: check(here) for check in about_it]  # type: ignore[misc]
     folders = [state_place(), *([workspace.root] if workspace else [])]
     return [finding for check in checks for finding in check()] + [_disk(folder) for folder in folders]
 
 
 def _packages() -> Iterator[Finding]:
+    # From the metadata: importing all of these would take twenty seconds.
     for name, major in TRIED.items():
         try:
             found = version(name)
@@ -139,6 +143,7 @@ def _gpu() -> Iterator[Finding]:
         said = " ".join((done.stderr or done.stdout).split())[:100]
         yield Finding("GPU", "wrong", f"nvidia-smi: {said}", "look at the NVIDIA driver")
         return
+    # One of the libraries that `vggflow[gpu]` brings stands for all of them.
     missing = "nvidia-cudnn-cu12"
     with suppress(PackageNotFoundError):
         version(missing)
@@ -161,6 +166,7 @@ def _caches() -> Iterator[Finding]:
     for name, folder in shared.items():
         if not folder.exists():
             continue
+        # What lies there is loaded again, from DVC's cache even as pickles, which run code (CVE-2025-69872).
         open_to_all = folder.stat().st_mode & OTHERS_WRITE
         if open_to_all:
             advice = f"chmod o-w {folder}" + (
@@ -219,6 +225,7 @@ def _git(workspace: Workspace) -> Iterator[Finding]:
     try:
         remotes = git_state.remotes(workspace)
         branch = git_state.branch(workspace)
+        # Of all branches: a version may come from another than the one that is checked out.
         ahead = workspace.git("log", "--branches", "--not", "--remotes", "--oneline").splitlines()
     except VggflowError as error:
         yield Finding("git repository", "wrong", str(error), "until then no version knows its commit")
@@ -272,6 +279,7 @@ def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
     if any(_dvc_files(workspace)):  # DVC reads them all, whichever it is asked about
         return
     try:
+        # A question about a few files; with data.dvc it would be about every image.
         workspace.dvc("status", "--cloud", "--json", "weights.dvc")
     except VggflowError as error:
         yield Finding("DVC remote", "wrong", str(error), "check address, credentials and network")
@@ -281,6 +289,7 @@ def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
 
 def _can_be_written(folder: Path) -> bool:
     """Whether a folder takes files, or could be made."""
+    # DVC makes the folder at its first push: what counts is the lowest one above that is there.
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder.is_dir() and os.access(folder, os.W_OK)
@@ -336,11 +345,13 @@ def _server(
 ) -> Iterator[Finding]:
     """Whether a server answers and takes our log-in, and whether its clock is ours."""
     asked = time.time()
+    # A proxy that the environment names can't reach this machine's own address.
     here = urllib.request.ProxyHandler({}) if "127.0.0.1" in uri else urllib.request.ProxyHandler()
     try:
         request = urllib.request.Request(uri.rstrip("/") + path, headers=dict(header))  # noqa: S310
         with urllib.request.build_opener(here).open(request, timeout=SECONDS_TO_ANSWER) as answer:
             date = answer.headers.get("Date")
+    # Before OSError, of which it is one.
     except urllib.error.HTTPError as error:
         refused = error.code in (401, 403)
         found = f"{uri} does not take this log-in" if refused else f"{uri} answers HTTP {error.code}"

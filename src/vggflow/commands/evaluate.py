@@ -34,6 +34,7 @@ def _evaluate(workspace: Workspace) -> Outcome:
     from vggflow.tracking import connection, lineage, runs
 
     settings = workspace.settings()
+    # At the start: what is committed while it computes is not what it was computed from.
     snapshot = lineage.of_evaluation(workspace)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     manifests.refuse_other(
@@ -50,6 +51,7 @@ def _evaluate(workspace: Workspace) -> Outcome:
     info, history = predictor.info, files.read_json(workspace.path(artifacts.HISTORY))
     numbers = {"split": manifests.evaluation_split(manifest)}
     numbers |= metrics.measure(predictions, info.class_names, info.temperature)
+    # Before the run's file, which holds their digest.
     files.write_json(workspace.path(artifacts.METRICS), numbers)
     files.write_json(
         workspace.path(artifacts.EVALUATION_RUN),
@@ -60,6 +62,7 @@ def _evaluate(workspace: Workspace) -> Outcome:
     _write_page(workspace, manifest, predictions, info, figures)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
     client = connection.connect(workspace, settings.registry).client
+    # Where a server lacks the run, as after a restore, `register` rebuilds it with what is left out here.
     if runs.exists(client, run_id):
         runs.log_evaluation(client, run_id, workspace)
     where = {"test": "of test", "valid": "of valid (no labelled test images: promotion is up to a person)"}
@@ -91,6 +94,7 @@ def _write_page(
         workspace.path(artifacts.DATA),
         history=history,
         figures=figures,
+        # Not in a process of its own: Keras, which takes seconds to import, is here already.
         heat_maps=heat.heat_maps(model),
     )
     report.write(content, workspace.path(artifacts.EVALUATION_REPORT))

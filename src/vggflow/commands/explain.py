@@ -55,6 +55,7 @@ def _output(destination: Path) -> Iterator[Path]:
     """A file to write to that becomes `destination`; refused before the work where that can't be."""
     if destination.is_dir():
         raise UsageError(f"{destination} is a folder: name the PNG to write")
+    # A stack, so that only the opening is in the `try`: errors of the block keep their own words.
     with ExitStack() as stack:
         try:
             beside = stack.enter_context(files.replacing(destination))

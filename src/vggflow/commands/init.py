@@ -26,6 +26,7 @@ def command(
     if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
     if not nested:
+        # A script has nobody who could answer.
         git_state.refuse_nesting(folder, ask=typer.confirm if sys.stdin.isatty() else None)
     if sample:
         from vggflow.sample import workspace as digits

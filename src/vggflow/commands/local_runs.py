@@ -18,6 +18,7 @@ def add(workspace: Workspace, name: str, state: str, message: str, began: dateti
     row = {
         "run": name,
         "state": state,
+        # What is printed is filtered on its way out, a file is not.
         "message": hide(message),
         "at": began.isoformat(timespec="seconds"),
         "seconds": seconds,

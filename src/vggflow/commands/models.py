@@ -81,6 +81,7 @@ def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, 
         *(
             _row(version, periods_in_use.get(version.number, ""))
             for version in reversed(book.versions)
+            # What a killed promotion left is no champion: the next act completes or deletes it.
             if version not in book.claims and version not in book.lost
         ),
         *(_row(version) for version in candidates),
@@ -139,6 +140,7 @@ def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
     registry = connection.connect(workspace)
     book = champions.read(registry)
     there = {version.number: version.tags for version in book.versions}
+    # Of deleted versions only the records of their promotions know anything.
     recorded = {n: tags for n, tags in decision_runs.promotions(registry).items() if n not in there}
     made = {n: champions.time_of(int(tags[decision_runs.MADE])) for n, tags in recorded.items()}
     return [

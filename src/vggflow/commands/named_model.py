@@ -47,6 +47,7 @@ def located(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _is_file(name: str) -> bool:
+    # By its ending too, so that of a file which is not there a file is spoken of.
     return name.endswith(".keras") or Path(name).is_file()
 
 
@@ -88,6 +89,7 @@ def _built(workspace: Workspace, builder_name: str, path: Path) -> Path:
 
     chosen = workspace.settings()
     model = _with_builder(chosen.model, builder_name)
+    # A network needs classes, and there may be no images yet.
     classes = classes_of(workspace) or ("first", "second")
     network = builder.build(model, classes, workspace.path(artifacts.WEIGHTS), chosen.train.seed)
     models.save(network, ModelInfo(classes, model.image_size_px, model.resize, model.preprocessing), path)

@@ -35,6 +35,7 @@ def run_stage(workspace: Workspace, name: str, work: Callable[[Workspace], Outco
     """Does the work of a stage as DVC and people start it, and says how it ended."""
 
     def checked() -> Outcome:
+        # Within the stage, so that a refusal is left as its outcome, which the flow reads.
         check_version(workspace)
         return work(workspace)
 

@@ -28,6 +28,7 @@ def prepare(workspace: Workspace) -> list[str]:
         if differences := workspaces.follow_version(workspace):
             said.append(f"stages run again, since results depend on it: {differences}")
         said += reconcile.bring_together(workspace, "data")
+        # After both sides are together: a delivery may have filled the class.
         _refuse_empty_classes(workspace.path(artifacts.DATA))
         said += _prepare_weights(workspace)
     _require_splits(workspace)
@@ -41,6 +42,7 @@ def _require_tracked(workspace: Workspace, tracked: str) -> None:
         "data": "bring images in with `vggflow data import FOLDER`",
         "weights": "`vggflow init .` makes it",
     }
+    # Not `exists`: a broken link is there too, and is refused as a link further on.
     there = os.path.lexists(workspace.root / tracked)
     if not there and data_versions.entry(workspace, tracked) is None:
         raise DataError(f"no {tracked}/ in {workspace.root}: {remedy[tracked]}")

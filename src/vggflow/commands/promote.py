@@ -45,6 +45,7 @@ def command(
     try:
         result = promotion_acts.promote(options.workspace(context), request)
     except PromotionRefused as refused:
+        # The error itself is one line, and comes last.
         tell(refused.evidence)
         raise
     if result.evidence:

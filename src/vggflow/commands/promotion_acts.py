@@ -100,14 +100,17 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
     if request.override and not settings.promotion.allow_override:
         raise UsageError("--override is switched off here: promotion.allow_override is false in params.yaml")
     registry = connection.connect(workspace, settings.registry)
+    # A dry run completes nothing of others: whoever may only read uses it too.
     book = champions.read(registry) if request.dry_run else _finish_killed(registry)[0]
     candidate = model_versions.chosen(registry, request.number, candidate=True)
     champion = book.champion
+    # Told by model and test images: the copy that a promotion makes has another number.
     key = candidate.tags.get(model_versions.KEY)
     if champion and key is not None and champion.tags.get(model_versions.KEY) == key:
         message = f"candidate {candidate.number} is the champion already (version {champion.number})"
         return Promotion("already champion", message, candidate, champion)
     who = people.asking(registry.client, request.by)
+    # A flow asks again every night; a person is answered anew each time.
     question = _question(workspace, settings, candidate, book, who) if request.automatic else None
     known = decision_runs.answered(registry, question) if question else None
     if known and (promotion := _earlier_answer(registry, known, candidate, champion)):
@@ -131,6 +134,7 @@ def rollback(workspace: Workspace, reason: str, by: str | None = None) -> Rollba
     who = people.asking(registry.client, by)
     book, concluded = _finish_killed(registry)
     last = book.rollbacks[-1] if book.rollbacks else None
+    # Its record was open until this very call: a killed command had been asked for the same.
     if last and concluded.get(last.facts.get("run", "")) == decision_runs.ROLLED_BACK:
         return last
     if len(book.stack) < 2:
@@ -141,6 +145,7 @@ def rollback(workspace: Workspace, reason: str, by: str | None = None) -> Rollba
     previous, champion = book.stack[-2:]
     why = _who_and_why(who, reason)
     about = {"from": str(champion.number), decision_runs.TO: str(previous.number)} | why
+    # Before the act, so that whoever comes after a kill can tell what was meant.
     run_id = decision_runs.record(registry, f"rollback {champion.number} → {previous.number}", about)
     tags = {f"rollback.{key}": value for key, value in why.items()} | {decision_runs.ROLLBACK_RUN: run_id}
     with _concluding(registry, run_id):
@@ -171,6 +176,7 @@ def release(workspace: Workspace, reason: str, by: str | None = None) -> Rollbac
         for each in reversed(book.rollbacks):
             if each.release and concluded.get(each.release.get("run", "")) == decision_runs.RELEASED:
                 return each  # killed after the act: only the record was open
+        # It raises: nothing is on hold.
         return champions.release(registry, why)
     run_id = decision_runs.record(registry, "release", {"from": str(held.taken_back)} | why)
     with _concluding(registry, run_id):
@@ -228,6 +234,7 @@ def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotio
     from vggflow.promotion.rules import lasts
 
     tests = promotion_evidence.test_digest(manifests.read(pending.workspace.path(artifacts.MANIFEST)))
+    # Before this decision is recorded, which would count itself.
     served = decision_runs.served(pending.registry, tests)
     request = pending.request
     asked = promotion_evidence.JudgeRequest(
@@ -248,12 +255,15 @@ def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotio
         decision = judged.decision
         return pending.ended("would promote" if decision.promoted else "would keep", _why(decision), decision)
     lasting = lasts(judged.decision)
+    # Without its question a record answers none that is asked later.
     asked_once = pending if lasting else replace(pending, question=None)
+    # Drawing the page takes seconds: a process of its own makes the heat maps.
     with _documents(judged) as documents:
         run_id = _record(asked_once, tests, judged.decision.verdict, documents, _numbers(judged.decision))
     with _concluding(pending.registry, run_id):
         promotion = _carry_out(pending, judged.decision, run_id)
     new = promotion.champion if promotion.outcome == "promoted" else None
+    # The record outlives the version, which somebody may delete.
     facts = decision_runs.promotion_facts(new.number, new.created_ms) if new else {}
     decision_runs.conclude(pending.registry, run_id, promotion.outcome, facts=facts)
     record = decision_runs.place(pending.registry, run_id)
@@ -265,13 +275,16 @@ def _carry_out(pending: _PendingRequest, decision: "Decision", run_id: str) -> P
     from vggflow.promotion.rules import overridable
 
     request = pending.request
+    # Where the gate says yes there is nothing to override, and the record says nothing of it.
     overrides = request.override and not decision.promoted and overridable(decision)
     if not decision.promoted and not overrides:
         return pending.ended("kept", _why(decision), decision)
+    # A person who asks is the approval that a flow waits for.
     if request.automatic and (waits := _waiting(pending)):
         return pending.ended(waits[0], f"{_why(decision)}; {waits[1]}", decision)
     tags = {f"promotion.{key}": value for key, value in _who_and_why(pending.who, request.reason).items()}
     tags |= {decision_runs.RUN: run_id} | ({"promotion.override": "true"} if overrides else {})
+    # Against the state that was judged: if somebody acted since, it is another and this claim is lost.
     won = champions.claim(pending.registry, pending.candidate, pending.book.state, tags)
     if won is None:
         message = "another promotion or rollback was first; judge again against the champion of now"
@@ -370,6 +383,7 @@ def _numbers(decision: "Decision") -> dict[str, float]:
         f"{check.rule}/{key}".replace(":", "/"): float(value)
         for check in decision.checks
         for key, value in check.numbers.items()
+        # To Python a bool is an int.
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
 
@@ -385,6 +399,7 @@ def _earlier_answer(
     from vggflow.promotion.rules import lasts
 
     outcome, run_id = known
+    # An old answer promotes nothing: what does not wait was kept.
     again: Outcome = next((waiting for waiting in WAITING if waiting == outcome), "kept")
     decision = Decision.from_dict(decision_runs.decision(registry, run_id))
     if not lasts(decision):
@@ -419,10 +434,12 @@ def _question(
 
     gate = settings.validate_
     parts = [
+        # Whoever makes a candidate by hand gives it no key; an address it has.
         candidate.tags.get(model_versions.KEY, candidate.uri),
         f"{book.state} {'held' if book.hold else ''}",
         manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST))),
         f"{EDITION} {settings.promotion.model_dump_json()} {who.kind}",
+        # These decide which test images count as seen in training.
         f"{gate.near_hash_distance} {gate.near_similarity} {gate.near_min_detail}",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

@@ -113,6 +113,7 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
 
 def _dirty_tree(candidate: Version) -> bool | None:
     """Whether code, settings or data were uncommitted when it was trained or measured; None where nobody knows."""
+    # Dirty at either is dirty. Clean is what the training says: older evaluations say nothing.
     told = [candidate.tags.get(name) for name in ("git.dirty", "evaluation.git.dirty")]
     return True if "true" in told else {"false": False}.get(told[0] or "")
 
@@ -140,12 +141,14 @@ def test_images(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def test_digest(manifest: pd.DataFrame) -> str:
     """The SHA-256 over which images, in which classes, models are measured on."""
+    # Sorted and without paths: pictures that only got other names are the same test.
     images = test_images(manifest)[["sha256", "class_name"]].sort_values(["sha256", "class_name"])
     return hashlib.sha256(images.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 
 def golden(now: pd.DataFrame, then: pd.DataFrame) -> Golden:
     """Compares two predictions tables of one model on the images that both hold, found by their bytes."""
+    # One of each content: a picture that is there twice would make four pairs with itself.
     both = now.drop_duplicates("sha256").merge(
         then.drop_duplicates("sha256"), on="sha256", suffixes=("", ".then")
     )
@@ -183,6 +186,7 @@ def _champion(scoring: _Scoring, case: JudgeRequest) -> tuple[comparison.Side | 
     try:
         return _side(scoring, case.champion), None
     except VggflowError as error:
+        # The challenger was scored on the same images before, so they are not what fails.
         if case.replace_unfit:
             return None, str(error)
         if isinstance(error, UnfitModel):
@@ -197,6 +201,7 @@ def _heat_maps(version: Version) -> heat.MakeHeatMaps:
     """Heat maps of a version, whose file is downloaded when they are drawn."""
 
     def look(answered: Sequence[tuple[Path, str]]) -> list[heat.HeatMap]:
+        # Downloaded once more: the file that was scored is gone by now.
         with model_versions.model_file(version) as model:
             return heat.heat_maps_in_process(model)(answered)
 
@@ -227,9 +232,12 @@ def _score(scoring: _Scoring, version: Version, model: Path, answers: Path) -> f
     workspace = scoring.workspace
     places = [model, workspace.path(artifacts.MANIFEST), workspace.path(artifacts.DATA), answers]
     options = ["--split", scoring.split, "--batch-size", str(scoring.batch_size)]
+    # Starting TensorFlow costs seconds on each side; nothing that this process holds can change the answers.
     done = run_module("vggflow.prediction.scoring", *places, *options)
     if done.returncode != 0:
         message = f"{version.name} version {version.number} could not be scored: {last_error_line(done)}"
+        # Of an error only a line and the code come back: the code tells whose fault it is.
         kinds: dict[int, type[VggflowError]] = {UNFIT: UnfitModel, UsageError.exit_code: UsageError}
         raise kinds.get(done.returncode, VggflowError)(message)
+    # The last line: libraries may print before it.
     return float(json.loads(done.stdout.splitlines()[-1])["seconds"])

@@ -71,6 +71,7 @@ def look(workspace: Workspace) -> dict[str, str]:
         found = {"of": OF_CHAMPION if champion else OF_CANDIDATE, "manifest": "", "missing": ""}
         return found | ({"manifest": _keep(workspace, version)} if version else {"of": "nothing"})
     except EvidenceLost as error:
+        # Only `_keep` raises this, so `found` is there.
         return found | {"missing": str(error)}
     except UsageError:  # says itself what to do, and trying again helps nobody
         raise
@@ -90,6 +91,7 @@ def read(workspace: Workspace) -> "tuple[pd.DataFrame | None, str]":
     if not named["manifest"]:
         return None, str(named["of"])
     path = _path(workspace, named["manifest"])
+    # It lies in `.vggflow`, which may be gone: asking again brings it, unless the answer is another by now.
     if not path.exists() and look(workspace)["manifest"] != named["manifest"]:
         raise VggflowError(f"{named['of']} changed meanwhile: run the same command again")
     return manifests.read(path), str(named["of"])
@@ -97,6 +99,7 @@ def read(workspace: Workspace) -> "tuple[pd.DataFrame | None, str]":
 
 def given_by_dvc(workspace: Workspace) -> bool:
     """Whether DVC runs this stage and has digested what to compare with, so that it may not change any more."""
+    # DVC sets this for every command that it runs.
     return "DVC_STAGE" in os.environ and stage_inputs.depends_on(
         workspace, "validate", str(artifacts.REFERENCE)
     )
@@ -107,6 +110,7 @@ def _keep(workspace: Workspace, version: "Version") -> str:
     from vggflow.data import manifest as manifests
     from vggflow.tracking import model_versions
 
+    # Versions of before carry no digest, so theirs is fetched each time.
     digest = version.tags.get("manifest.digest", "")
     if digest and _path(workspace, digest).exists():
         return digest

@@ -39,11 +39,13 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     model = workspace.path(artifacts.MODEL)
     if not model.exists() or not workspace.path(artifacts.METRICS).exists():
         raise DataError(f"no evaluated model in {workspace.root}: run `vggflow retrain` first")
+    # Before anything is written: it refuses measures of another model.
     recorded = lineage.read(workspace)
     registry = connection.connect(workspace, settings.registry)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     # Unlabelled images make no other candidate of a model, other test images do.
     measured = manifests.digest(manifest[manifest["class_name"] != layout.UNLABELLED])
+    # Half of each digest is enough, and the key names a folder too.
     key = f"{files.sha256(model)[:32]}-{measured[:32]}"
     version = model_versions.find_candidate(registry, key)
     new = version is None
@@ -66,10 +68,12 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
             files.write_text(Path(folder) / MODEL_CARD, card.render(facts))
             runs.log_evidence(registry.client, run_id, workspace, Path(folder), tags[model_versions.EVIDENCE])
         described = model_versions.Described(tags, card.summary(facts))
+        # Last, so that a version that exists has all its evidence, wherever a kill came.
         version = model_versions.create_candidate(registry, run_id, model, described)
     with connection.mlflow_errors_as_one_line():
         if ownership.claim(registry, workspace) and version.number > 1:
             console.tell(f"{version.name} had no workspace yet: it is this one's now")
+    # Also what was registered before: the challenger is the model that was evaluated last.
     if alias:
         version = model_versions.challenge(registry.client, version)
     return version, new

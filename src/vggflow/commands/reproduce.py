@@ -124,8 +124,10 @@ def _rebuilt(workspace: Workspace, version: "Version", folder: Path | None) -> I
             clone.git("checkout", "--quiet", "--detach", commit)
         except VggflowError as error:
             raise VggflowError(f"commit {commit[:12]} is not in {remote}: push it there ({error})") from error
+        # Over those of the commit: settings may have been edited and not committed when it was trained.
         model_versions.download_lineage(version, clone.root)
         _take_over_access(workspace, clone)
+        # Or each stage would refuse other packages than the recorded ones.
         workspaces.follow_version(clone)
         for tracked in ("data", "weights"):
             verified_pull.pull(clone, tracked)
@@ -142,7 +144,9 @@ def _take_over_access(workspace: Workspace, clone: Workspace) -> None:
 def _run_stage(clone: Workspace, stage: str) -> None:
     """A stage in a process of its own, on a tracking server and with caches of its own."""
     state = str(clone.path(artifacts.STATE) / "state")
+    # Neither features nor checkpoints of this machine: what they hold would not be computed again.
     own = {STATE: state, DRIVER: str(os.getpid())}
+    # So the clone tracks in a database of its own, and the team's server learns nothing of it.
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING_")}
     command = [sys.executable, "-m", "vggflow.cli", "-C", str(clone.root), stage]
     if subprocess.run(command, env=inherited | own, check=False).returncode != 0:

@@ -100,6 +100,7 @@ def _stages(workspace: Workspace) -> list[Step]:
             steps.append(Step(stage, "run if needed", f"if {above} comes out differently"))
         else:
             steps.append(Step(stage, UP_TO_DATE, "same data, code and settings"))
+        # The first one is named to all that follow.
         above = above or (stage if reasons else "")
     return steps
 
@@ -113,6 +114,7 @@ def _other_reference(workspace: Workspace) -> list[str]:
         return []
     stages = (yaml.safe_load(lock.read_text("utf-8")) or {}).get("stages", {})
     recorded = [dep.get("md5") for dep in stages.get("validate", {}).get("deps", []) if dep["path"] == name]
+    # The text that `reference` would write: DVC knows the file by the MD5 of its bytes.
     now = files.json_text(reference.look(workspace)).encode()
     if not recorded or recorded == [hashlib.md5(now, usedforsecurity=False).hexdigest()]:
         return []

@@ -29,6 +29,7 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
         take_sample(data, per_class)
     root = workspace.path(artifacts.STATE) / "sample"
     remote = workspace.path(artifacts.STATE) / "sample.dvc-remote"
+    # Made anew each time: with what an earlier try left, stages would be up to date and tried no more.
     for old in (root, remote):
         shutil.rmtree(old, ignore_errors=True)
     root.mkdir(parents=True)
@@ -36,6 +37,7 @@ def workspace_of_sample(workspace: Workspace, per_class: int = PER_CLASS) -> Wor
     for name in (artifacts.DATA, artifacts.WEIGHTS):
         source = sample if name == artifacts.DATA else workspace.path(name)
         if source.exists():
+            # Copied, though it costs disk: DVC keeps no folder behind a link.
             shutil.copytree(source, root / name)
     return workspaces.init(root, remote=remote)
 
@@ -49,5 +51,6 @@ def _params(workspace: Workspace) -> str:
         "experiment": f"{registry.experiment}-sample",
     }
     text = yaml.safe_dump(content, sort_keys=False)
+    # The longer names may be over the limit for names.
     settings.parse(yaml.safe_load(text))
     return text

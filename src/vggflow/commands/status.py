@@ -26,6 +26,7 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
     if as_json:
         options.print_json(found)
         return
+    # Only a terminal has a width; what reads a pipe wants all of a line.
     for line in render(found, whole=not out.file.isatty()):
         say(line)
 
@@ -149,5 +150,6 @@ def _took(run: dict[str, Any]) -> str:
 
 
 def _cut(line: str, width: int | None) -> str:
+    # A reason that a person gave may have several lines.
     line = " ".join(line.splitlines())
     return line if width is None or len(line) <= width else line[: width - 1] + "…"

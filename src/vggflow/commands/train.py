@@ -68,11 +68,14 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     from vggflow.training.bar import Bar
     from vggflow.training.fitting import discard_checkpoint, fit
 
+    # Before the wait for the device: what the gate refused is told at once.
     job = _training_job(workspace, settings)
+    # Before it too: what is committed or edited in the hours to come is not what it was trained from.
     snapshot = lineage.of_training(workspace, settings)
     began = time.monotonic()
     with alone_on_devices(), console.progress("train") as advance:
         client = connection.connect(workspace, settings.registry).client
+        # Asked now: whoever registers the model later may be somebody else.
         trainer = who.asking(client)
         bar = Bar(advance, settings.train.phases, settings.train.batch_size)
         observer = TrainingRun(client, settings, lineage.run_name(workspace), bar)
@@ -80,6 +83,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
             trained = fit(job, observer)
             inputs.refuse_changes()  # here too, so that the run is not closed as finished
             for name in (artifacts.MODEL, artifacts.HISTORY, artifacts.RUN):
+                # Nobody else writes these, by the lock of the stage. Half a model takes disk like a whole one.
                 files.remove_halves(workspace.path(name))
             models.save(trained.model, trained.info, workspace.path(artifacts.MODEL))
             files.write_json(workspace.path(artifacts.HISTORY), trained.history)
@@ -115,6 +119,7 @@ def find_learning_rate(
         SettingsError: there is no such phase.
         UsageError: the file to draw into is of a kind that is not drawn.
     """
+    # Before the search: matplotlib would refuse the name only when the curve is there.
     if output and output.suffix not in DRAWN:
         raise UsageError(f"{output} can't be drawn: expected a name ending in {', '.join(DRAWN)}")
     settings = workspace.settings()
@@ -166,6 +171,7 @@ def _ask_gate(workspace: Workspace, digest: str) -> None:
     """Training is the gate's business too when somebody runs it by hand."""
     path = workspace.path(artifacts.VALIDATION_RESULT)
     result = files.read_json(path) if path.exists() else {}
+    # By content: a result that an earlier validation left lets no other images through.
     if result.get("training") != digest:
         raise DataError(f"{path} does not belong to these images: run `vggflow validate` first")
     if result["verdict"] != PASSED:

@@ -21,6 +21,7 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
     check_version(workspace)
     try:
         run_stage(workspace, "validate", lambda: validate(workspace))
+    # A refusal is printed too, as what was found is what programs ask for; the exit code stays.
     except DataRefused:
         options.print_json(files.read_json(workspace.path(artifacts.VALIDATION_RESULT)))
         raise
@@ -36,6 +37,7 @@ def validate(workspace: Workspace) -> Outcome:
     """
     from vggflow.commands import reference
 
+    # Under DVC a stage of its own has asked; by hand nobody has.
     if not reference.given_by_dvc(workspace):
         reference.fetch(workspace)
     with stage_inputs.unchanged(workspace, "validate"):
@@ -62,6 +64,7 @@ def _validate(workspace: Workspace) -> Outcome:
         files.write_json(workspace.path(name), content)
     digests = {"manifest": manifests.digest(manifest), "training": manifests.digest(learned)}
     result = {"verdict": PASSED if verdict.passed else REFUSED, **digests}
+    # After the tables that it speaks of: a kill in between leaves an old result that fits no new table.
     files.write_json(workspace.path(artifacts.VALIDATION_RESULT), result | judged.to_dict())
     changed = changes.compare(before, manifest) if before is not None else None
     report.write_report(judged, data, workspace.path(artifacts.REPORT), changed, whose)

@@ -68,7 +68,7 @@ def without_temperature(probabilities: NDArray[np.float64], temperature: float) 
 
     Softmax of z / T is proportional to exp(z) ** (1 / T), so raising to T and normalising takes T back.
     """
-    # A certain answer gives the others 0, whose logarithm is -inf; the smallest double stands for it.
+    # A certain answer gives the others 0, whose logarithm is -inf; a tiny number stands for it.
     logarithms = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)) * temperature
     raised = np.exp(logarithms - logarithms.max(axis=1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
