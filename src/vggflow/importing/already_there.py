@@ -35,6 +35,7 @@ class ExistingImages:
         self.splits_of_others: set[str] = set()
         for entry in layout.walk(data_folder):
             path = PurePosixPath(entry.path)
+            # Filled up with empty names: what lies above the class folders comes out with an empty rest.
             split, class_name, *rest = (*path.parts, "", "")[: max(3, len(path.parts))]
             if entry.status and entry.kind == "file" and split in layout.SPLITS and rest != [""]:
                 self._add(path, Name(class_name, PurePosixPath(*rest), entry.status.st_size), names, group)
@@ -49,6 +50,7 @@ class ExistingImages:
             self.splits_of_others.add(split)
         key = group_of(PurePosixPath(*path.parts[1:]), group)
         if key is not None and name.class_name != layout.UNLABELLED:
+            # The walk has no order, so it must not decide where a group that lies in several splits goes on.
             self._groups[key] = min(split, self._groups.get(key, split))
 
     def split_of_group(self, key: str) -> str | None:

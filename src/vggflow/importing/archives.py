@@ -30,7 +30,7 @@ def opened(archive: Path, limits: Limits, encoding: str | None = None) -> Iterat
     with ExitStack() as stack:
         try:
             listed = _listed(archive, limits, encoding, stack)
-        except DataError:
+        except DataError:  # which is a ValueError, as DAMAGE holds too
             raise
         except PermissionError as error:
             raise DataError(f"{archive} can't be read: {why(error)}") from error

@@ -10,8 +10,9 @@ from vggflow.data.names import composed
 # What a shape must explain of the images it is told from; one is always allowed to be odd.
 NEARLY_ALL = 0.95
 
+# `cat.0`, `cat_001`, `cat (12)`: a name, what separates, a number.
 _NUMBERED = re.compile(r"(?P<name>.*?)[._\- (]*[0-9]+\)?", re.DOTALL)
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[^\W\d_]+")  # letters of any script
 # How cameras, scanners and programs call their files, whatever is to be seen.
 _NO_CLASSES = frozenset({
     "img", "dsc", "dscn", "dscf", "dcim", "pict", "pic", "pics", "pxl", "mvimg", "image", "images", "photo", "photos",
@@ -61,4 +62,4 @@ def _is_no_class(name: str) -> bool:
 
 
 def _is_letter(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LM"
+    return unicodedata.category(character)[0] in "LM"  # M, as in Hindi a word may end in a mark

@@ -259,6 +259,7 @@ def _named(
         if len(parts) == 1 and split not in foldered:
             flat.setdefault(split, []).append(PurePosixPath(parts[0]).stem)
     told = {
+        # Without splits, a name that is only a number belongs to an image without a label.
         split: flat_names.classes_in([stem for stem in stems if split or not stem.isdecimal()], known)
         for split, stems in flat.items()
         if split != "test"
@@ -310,6 +311,7 @@ def _refuse_two_levels(folders: "Counter[tuple[str | None, ...]]", paths: Collec
     holders: dict[str, set[str]] = {}
     images: Counter[str] = Counter()
     for (_, *parts), count in folders.items():
+        # A folder within one of its own name, as unpacking makes it, is no second level.
         if len(parts) > 1 and parts[1] != parts[0]:
             holders.setdefault(str(parts[1]), set()).add(str(parts[0]))
             images[str(parts[1])] += count

@@ -26,6 +26,7 @@ __all__ = ["ImportOptions", "ImportSummary", "LabelFile", "Limits", "Shares", "i
 
 Progress = Callable[[int, int], None]
 
+# Hidden, so that what a killed import leaves here is no image to anybody.
 _UNFINISHED = ".importing"
 
 
@@ -53,6 +54,7 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         try:
+            # Only looks the name up; it refuses what encodes no text, such as `zip`, too.
             "".encode(self.encoding or "utf-8")
         except LookupError as error:
             raise DataError(
@@ -85,6 +87,7 @@ def import_images(
     _refuse_overlap(source, data_folder)
     with opened(source, options.limits, options.encoding) as found:
         tally = Tally(found.skipped, found.notes)
+        # Asked as soon as anything is known, before a byte is copied, and for the last time when all is read.
         if tally.skipped:
             tally.refuse_loss(source, len(found.items))
         shape = _shape(found.items, data_folder, options, tally)
@@ -158,6 +161,7 @@ def _refuse_overlap(source: Path, data_folder: Path) -> None:
 
 def _refuse_full_disk(names: "Counter[Name]", there: ExistingImages, data_folder: Path) -> None:
     needed = sum(name.size * count for name, count in names.items() if name not in there.names)
+    # The data folder need not be there yet, and only what is there has a disk.
     existing = next(folder for folder in (data_folder, *data_folder.resolve().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:

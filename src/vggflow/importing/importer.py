@@ -64,6 +64,7 @@ class Importer:
         except DataError:
             for path in self._written:
                 path.unlink(missing_ok=True)
+            # Backwards, so that a folder comes after all that lie in it.
             for folder in sorted({parent for path in self._written for parent in path.parents}, reverse=True):
                 if folder.is_relative_to(self._data_folder) and not any(folder.iterdir()):
                     folder.rmdir()
@@ -97,6 +98,7 @@ class Importer:
         """Puts a file in place whole, or tells that it is there already."""
         path, digest = self._data_folder / target, hashlib.sha256(content).digest()
         try:
+            # A dry run writes nothing, so it has to remember what it would have met.
             there = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else self._taken.get(target)
             if there is None and temporary and not path.exists():
                 _write(content, temporary, path)
@@ -120,5 +122,6 @@ def _write(content: bytes, temporary: Path, path: Path) -> None:
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
+        # Before the rename, or a power cut leaves a file of the right name with nothing in it.
         os.fsync(file.fileno())
     temporary.rename(path)

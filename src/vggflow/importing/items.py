@@ -61,9 +61,11 @@ class Count:
 
 def member(name: str, size: int, why: str | None, read: Callable[[], bytes]) -> Item | Skipped:
     """A file of an archive: to be read, or left out with its reason."""
+    # Some programs on Windows put backslashes into archives.
     path = PurePosixPath(name.replace("\\", "/"))
     if not path.parts:
         return skipped(name, "without a name")
+    # A colon: `C:` is a drive on Windows.
     if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         return skipped(name, "a path that leads out of the archive")
     reason = why or reason_to_skip(path, size)

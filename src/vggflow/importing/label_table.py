@@ -104,6 +104,7 @@ def _matched(paths: Collection[PurePosixPath], rows: dict[str, str], table: Path
         # Where two rows are one when called so, folders matter.
         fits = asked if len(asked) == len(rows) else {}
         matches.append([(called[name], label) for name, label in fits.items() if name in called])
+    # Of equals `max` takes the first, which is the most exact way.
     best = max(matches, key=len)
     if not best:
         names = ", ".join(map(printable, list(rows)[:_SHOWN]))
@@ -154,6 +155,7 @@ def _class_in(table: Path, label: str, image: str) -> str:
     Raises:
         DataError: it can't; `unknown` is kept for images without a label.
     """
+    # A label becomes the name of a folder: `../elsewhere` would lead out of the data.
     if not label or "/" in label or "\\" in label or "\0" in label or label.startswith("."):
         raise DataError(
             f"{table}: {printable(image)} has the label {printable(label)!r}, which can't be the name of a folder: "
@@ -192,10 +194,12 @@ def _cells(file: LabelFile) -> list[list[str]]:
     """
     text = _text(file)
     first = text.split("\n", 1)[0]
+    # Told from the first row, since texts further down may be full of commas.
     separator = max(_SEPARATORS, key=first.count)
     try:
         rows = [
             row
+            # Without `strict` a quote that is never closed swallows all the rows behind it.
             for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
             if any(row)
         ]
@@ -213,6 +217,7 @@ def _text(file: LabelFile) -> str:
         content = file.path.read_bytes()
     except OSError as error:
         raise DataError(f"{file.path} can't be read: {why(error)}") from error
+    # A byte order mark is believed before the person: spreadsheets write UTF-16 and UTF-8 with one.
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     encoding = "utf-16" if marked else "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else file.encoding
     try:

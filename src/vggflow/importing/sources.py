@@ -96,7 +96,7 @@ def opened(source: Path, limits: Limits, encoding: str | None = None) -> Iterato
     Raises:
         DataError: there is no such source, it is no archive, or holds more than the limits allow.
     """
-    from vggflow.importing import archives
+    from vggflow.importing import archives  # which imports this module
 
     if source.is_dir():
         yield found(_folder(source, encoding))
@@ -128,6 +128,7 @@ def skipped(path: str, reason: str) -> Skipped:
 
 def reason_to_skip(path: PurePosixPath, size: int) -> str | None:
     """Why a file is not worth a look, from its name and size."""
+    # Asked first, as the lengths below can't be told of such a name.
     if not is_unicode(str(path)):
         return "the name is not valid UTF-8: `--encoding` says what it is"
     if any(len(part.encode()) > LONGEST_NAME for part in path.parts) or "\0" in str(path):
@@ -146,6 +147,7 @@ def reason_to_skip(path: PurePosixPath, size: int) -> str | None:
 
 
 def _is_hidden(parts: tuple[str, ...]) -> bool:
+    # What a Mac adds to a zip: `__MACOSX/._cat.jpg` has a picture's name and is none.
     return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
@@ -157,6 +159,7 @@ def _folder(folder: Path, encoding: str | None, prefix: str = "") -> Iterator[It
         return
     for entry in entries:
         path = prefix + _readable(entry.name, encoding)
+        # Asked before `is_dir`, which follows links, round and round where one leads back up.
         if entry.is_symlink():
             yield skipped(path, "a link")
         elif entry.is_dir():

@@ -40,6 +40,7 @@ def choose_split(path: PurePosixPath, content: bytes, shares: Shares) -> str:
     group = group_of(path, shares.group)
     key = content if group is None else group.encode(errors="surrogateescape")
     place = int.from_bytes(hashlib.sha256(key).digest()[:8]) / 2**64
+    # Test comes first, so another share for valid moves nothing into test or out of it.
     if place < shares.test:
         return "test"
     return "valid" if place < shares.test + shares.valid else "train"
@@ -50,4 +51,5 @@ def group_of(path: PurePosixPath, group: str | None) -> str | None:
     match = re.search(group, str(path)) if group else None
     if match is None:
         return None
+    # A first group that took no part in the match is None.
     return (match.group(1) if match.re.groups else match.group()) or ""

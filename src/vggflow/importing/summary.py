@@ -54,6 +54,7 @@ class ImportSummary:
 def in_short(skipped: Sequence[Skipped]) -> list[str]:
     """How many were skipped, for each reason, with an example."""
     counts = Counter(skip.reason for skip in skipped)
+    # Backwards, so that the first of each reason is what stays.
     first = {skip.reason: skip.path for skip in reversed(skipped)}
     return [
         f"{count} skipped: {printable(reason)}, such as {printable(first[reason])}"

@@ -40,6 +40,7 @@ def listed(archive: Path, limits: Limits, encoding: str | None, stack: ExitStack
     stream = cast("_Stream", taped.fileobj)
     while stream.read(1 << 20):
         pass  # the checksum of what is compressed comes last
+    # Members are read again from here on, which unpacks nothing that was not counted.
     stream.is_listed = True
     return members
 

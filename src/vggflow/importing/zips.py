@@ -17,6 +17,7 @@ from vggflow.importing.sources import Item, Limits, Skipped
 _READ = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 # PKWARE's APPNOTE 4.4.5; Windows packs what is larger than 2 GB with Deflate64.
 _COMPRESSIONS = {6: "Implode", 9: "Deflate64", 93: "Zstandard", 95: "XZ", 96: "JPEG", 98: "PPMd"}
+# Bits of APPNOTE 4.4.4, and Info-ZIP's Unicode path of 4.6.9.
 _IS_UNICODE = 0x800
 _IS_ENCRYPTED = 0x1
 _UNICODE_PATH = 0x7075
@@ -50,6 +51,7 @@ def listed(
 
 
 def _why_not(info: zipfile.ZipInfo) -> str | None:
+    # The upper half holds the type and the rights of a file on Unix.
     if (info.external_attr >> 16) & 0o170000 == 0o120000:
         return "a link"
     if info.flag_bits & _IS_ENCRYPTED:
@@ -64,10 +66,12 @@ def _names(infos: list[zipfile.ZipInfo], archive: Path, encoding: str | None) ->
     """Names as the archive marks them, else as it is told, else as UTF-8, else as zip's first authors wrote them."""
     told = [_told_name(info) for info in infos]
     raw = [
+        # `zipfile` has read them as cp437, which has a letter for every byte: this gives them back.
         info.orig_filename.encode("cp437").split(b"\0")[0] if name is None else b""
         for info, name in zip(infos, told, strict=True)
     ]
     unsure = [name for name in raw if not name.isascii()]
+    # An archive has one writer, so one name that is no UTF-8 speaks against all.
     guess = encoding or ("utf-8" if all(map(_is_utf8, unsure)) else "cp437")
     try:
         names = [
