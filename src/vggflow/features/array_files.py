@@ -33,6 +33,7 @@ def write(path: Path, arrays: Arrays) -> None:
         with beside.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         with zipfile.ZipFile(beside, "a") as archive:
+            # As long as it will be: its length stands before it, among what is summed.
             archive.comment = b"0" * CHECKSUM_LENGTH
         with beside.open("r+b") as file:
             checksum = _checksum(file)
@@ -48,6 +49,7 @@ def _checksum(file: BinaryIO) -> bytes:
     while left > 0:
         chunk = file.read(min(left, 1 << 20))
         found.update(chunk)
+        # A file that became shorter meanwhile ends this, too.
         left -= len(chunk) or left
     return found.hexdigest().encode()
 

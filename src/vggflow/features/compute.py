@@ -55,6 +55,7 @@ class Extraction:
                 features = compute(np.stack(list(islice(pixels, self.batch_size))))
                 for cut, writer in writers.items():
                     for image, row in zip(images, features[cut], strict=True):
+                        # A writer takes rows in the order in which they were missing: that of the images.
                         if image in wanted[cut]:
                             writer.add(row)
                 report(start + len(images), len(indices))

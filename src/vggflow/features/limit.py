@@ -16,6 +16,7 @@ from vggflow.environment import FEATURES_GB
 from vggflow.errors import UsageError
 from vggflow.features.store import FOLDER, KIND, Kind, Shard, damaged, entries, shards
 
+# A shard of 256 images takes minutes on two cores, so after an hour nobody is writing it any more.
 HOURS_UNTIL_ABANDONED = 1.0
 DEFAULT_LIMIT_GB = 20.0
 
@@ -37,6 +38,7 @@ def limit_bytes() -> int:
         UsageError: the variable holds no number, or a negative one.
     """
     given = os.environ.get(FEATURES_GB, DEFAULT_LIMIT_GB)
+    # `inf` is a number, but no whole one; NaN is not at least 0.
     with suppress(ValueError, OverflowError):
         if (limit := float(given)) >= 0:
             return int(limit * 1e9)

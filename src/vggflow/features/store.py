@@ -112,6 +112,7 @@ class Store:
 
     def merge(self) -> None:
         """Joins small shards into larger ones: every delivery of images brings one, and each costs an open file."""
+        # 64 MiB, or more where that would leave more than about MOST_SHARDS files.
         most = max(1, SHARD_BYTES // self.kind.row_bytes, len(self._places) // MOST_SHARDS)
         large = [shard for shard in self._shards if 2 * len(shard.images) > most]
         small = [shard for shard in self._shards if 2 * len(shard.images) <= most]
@@ -128,6 +129,7 @@ class Store:
             for path, row in old:
                 writer.add(self._arrays[path][row])
         for shard in group:
+            # A shard of the same images has the same name: removing it would take what was written just now.
             if shard.images != images:
                 shard.remove()
                 self._shards.remove(shard)
@@ -152,6 +154,7 @@ class Store:
 
     def _add(self, shard: Shard) -> None:
         if shard.path not in self._arrays:
+            # Mapped: a row is read when it is asked for, also after another process removed the file.
             self._arrays[shard.path] = np.load(shard.path, mmap_mode="r", allow_pickle=False)
         self._shards.append(shard)
         self._place(shard)
@@ -171,6 +174,7 @@ class StoredRows:
 
     def __init__(self, kind: Kind, places: Sequence[tuple[NDArray[Any], int]]) -> None:
         self._kind = kind
+        # By `id`, as arrays can't be keys; an image then takes two numbers here, not a tuple of objects.
         arrays = {id(array): array for array, _ in places}
         numbers = {key: number for number, key in enumerate(arrays)}
         self._arrays = list(arrays.values())
@@ -220,16 +224,19 @@ class Writer:
         self._shard = self._store.shard(images)
         self._missing = len(images)
         self._digest = hashlib.sha256()
+        # The stack is left backwards: the file is closed before it takes its name.
         beside = self._stack.enter_context(files.replacing(self._shard.path))
         self._file = self._stack.enter_context(beside.open("wb"))
         header = io.BytesIO()
         shape = (len(images), *self._store.kind.shape)
         descr = np.lib.format.dtype_to_descr(np.dtype(self._store.kind.dtype))
+        # The header alone, as `np.save` wants all rows at once.
         np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
         self._append(header.getvalue())
 
     def _append(self, content: bytes) -> None:
         self._file.write(content)
+        # On the way, so that the file is not read once more for it.
         self._digest.update(content)
 
     def _end(self) -> None:
