@@ -25,6 +25,7 @@ def build(
         raise UsageError(f"a classifier needs two classes or more, got {', '.join(class_names) or 'none'}")
     model = network(settings, len(class_names), seed)
     loaded = pretrained.load(model, settings, class_names, weights_folder)
+    # What Keras drew for these is another on another backend.
     fresh = [layer for layer in model.layers if layer.name not in loaded and layer.weights]
     initial.initialise(fresh, seed, settings.preprocessing)
     return model

@@ -19,6 +19,7 @@ def cheapest_cut(model: keras.Model, frozen: Sequence[keras.layers.Layer]) -> st
     for layer in model.layers[start + 1 :]:
         if layer.variables or not _is_pooling(layer):
             break
+        # Flatten gives as much as it takes, so it is passed over and never the cut.
         if _size(layer) < _size(best):
             best = layer
     return str(best.name)
@@ -40,6 +41,7 @@ def feature_shape(model: keras.Model, cut: str) -> tuple[int, ...]:
 
 def prefix(model: keras.Model, cuts: Sequence[str]) -> keras.Model:
     """From pixels to the features at each cut, a list where there are several; shares the model's weights."""
+    # The first input itself: made from a list, Keras expects a list at every call, and else warns.
     outputs = [model.get_layer(cut).output for cut in cuts]
     return keras.Model(model.inputs[0], outputs if len(outputs) > 1 else outputs[0], name="prefix")
 
@@ -55,6 +57,7 @@ def suffix(model: keras.Model, cut: str | None, through: str | None = None) -> k
 
     Shares the model's weights.
     """
+    # Keras puts an input of its own in place of a tensor from the middle; the layers are shared.
     inputs = model.inputs[0] if cut is None else model.get_layer(cut).output
     outputs = model.outputs[0] if through is None else model.get_layer(through).output
     return keras.Model(inputs, outputs, name="suffix")

@@ -73,6 +73,7 @@ class ModelInfo:
 
 
 def _refuse_temperature(info: ModelInfo) -> None:
+    # NaN fails this too.
     if not 0.0 < info.temperature < math.inf:
         raise ModelFileError(
             f"{INFO_MEMBER} has temperature {info.temperature}, expected a finite number above 0: train again"
@@ -91,6 +92,7 @@ def save(model: "keras.Model", info: ModelInfo, path: Path) -> None:
 
     _refuse_spoilt(model, f"the network for {path.name}")
     _refuse_temperature(info)
+    # A new model is not compiled; Adam's numbers would make the file three times as large.
     plain = keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     texts = {
         "metadata.json": {"keras_version": keras.__version__},
@@ -105,6 +107,7 @@ def save(model: "keras.Model", info: ModelInfo, path: Path) -> None:
                 archive.writestr(_member(name), json.dumps(content))
             with (
                 weights.open("rb") as source,
+                # Its size is not told beforehand, and a plain zip fails where it comes to 2 GiB.
                 archive.open(_member(WEIGHTS_MEMBER), "w", force_zip64=True) as target,
             ):
                 shutil.copyfileobj(source, target, 1 << 20)
@@ -136,6 +139,7 @@ def load(path: Path) -> tuple["keras.Model", ModelInfo]:
     """
     info = read_info(path)
     with _open(path) as archive:
+        # Before Keras sees the file: `safe_mode` alone did not keep code from being run (CVE-2025-1550).
         _refuse_code(json.loads(archive.read("config.json")))
 
     start_keras.import_keras()

@@ -39,6 +39,7 @@ def _output(settings: ModelSettings, class_count: int) -> list[keras.layers.Laye
     units, activation = output_form(settings, class_count)
     return [
         keras.layers.Dense(units, name=PREDICTIONS, dtype="float32"),
+        # There from the start, so that calibration changes a number and no structure.
         keras.layers.Rescaling(1.0, name=TEMPERATURE, dtype="float32"),
         keras.layers.Activation(activation, name=PROBABILITIES, dtype="float32"),
     ]

@@ -96,6 +96,7 @@ def _download(published: Published, folder: Path) -> Path:
 
 def _verified(path: Path, published: Published) -> Path:
     with path.open("rb") as file:
+        # MD5 is what Keras published; where FIPS holds Python has it for such uses only.
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if found != published.md5:
         raise WeightsError(

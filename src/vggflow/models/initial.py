@@ -25,6 +25,7 @@ def initialise(layers: Iterable[keras.layers.Layer], seed: int, preprocessing: P
 
 
 def _he_normal(shape: tuple[int, ...], seed: int, name: str) -> np.ndarray:
+    # By name, so that no other layer matters; Python's own `hash` differs from process to process.
     generator = np.random.default_rng([seed, crc32(name.encode())])
     fan_in = int(np.prod(shape[:-1]))
     return generator.standard_normal(shape, dtype=np.float32) * np.float32(np.sqrt(2.0 / fan_in))

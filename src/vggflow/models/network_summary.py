@@ -13,7 +13,7 @@ from vggflow.console import table
 from vggflow.models.builder import frozen_layers
 from vggflow.settings import Phase
 
-BYTES_PER_VALUE = 4
+BYTES_PER_VALUE = 4  # float32
 # Keras' own shorter names, for tables of 80 columns.
 SHORT_NAMES = {"GlobalAveragePooling2D": "GlobalAvgPool2D"}
 

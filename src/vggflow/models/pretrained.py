@@ -123,6 +123,7 @@ def assign(
             _check_shapes(model.get_layer(name), layers[name], path)
         names += [name for name in optional if name in layers and _fits(model, name, layers[name])]
         for name in names:
+            # Reads the weights once more than is needed: no layer changes while a later one may be refused.
             _check_values(layers[name], name, path)
         for name in names:
             for role in ROLES:

@@ -48,6 +48,7 @@ def import_keras(backend: str | None = None) -> None:
         return
     name = _backend(backend)
     if backend:
+        # For programs that this one starts; a default is not, as these may have settings of their own.
         os.environ[BACKEND] = name
     # TensorFlow's default takes the whole GPU, also from a training that is at work on it.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
@@ -136,6 +137,7 @@ def _set_up_jax() -> None:
 @contextmanager
 def _native_output_held() -> Iterator[None]:
     """Sends file descriptor 2 to a temporary file, which is shown only if the block fails."""
+    # What Python still holds would go into the file, where nobody sees it.
     sys.stderr.flush()
     with tempfile.TemporaryFile() as held:
         before = os.dup(2)

@@ -43,6 +43,7 @@ def convolution(images: Array, kernel: NDArray[np.floating], bias: NDArray[np.fl
     height, width = kernel.shape[:2]
     rows, columns = images.shape[1] - height + 1, images.shape[2] - width + 1
     result: Array = np.zeros((len(images), rows, columns, kernel.shape[3]))
+    # A product of matrices for each place in the kernel, nine in all, rather than one for each pixel.
     for row in range(height):
         for column in range(width):
             # The part of the image that this weight of the kernel sees while the kernel slides.

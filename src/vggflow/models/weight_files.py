@@ -34,6 +34,7 @@ UNREADABLE = (
 Layers = Mapping[str, Mapping[str, h5py.Dataset]]
 
 _ROLES = {"kernel": "kernel", "W": "kernel", "0": "kernel", "bias": "bias", "b": "bias", "1": "bias"}
+# `kernel:0`, `block1_conv1_W_1:0`, `bias`: what Keras 1 and 2 call them, the layer's name in front or not.
 _CLASSIC = re.compile(r"(?:.*_)?(kernel|W|bias|b)(?:_\d+)?(?::0)?")
 
 
@@ -89,6 +90,7 @@ def _content(path: Path) -> Path | io.BytesIO:
     with zipfile.ZipFile(path) as archive:
         if KERAS_WEIGHTS not in archive.namelist():
             raise zipfile.BadZipFile(f"a zip file without {KERAS_WEIGHTS}")
+        # All of it in memory: HDF5 goes to and fro, and a zip's member begins anew for each step back.
         return io.BytesIO(archive.read(KERAS_WEIGHTS))
 
 
@@ -98,6 +100,7 @@ def _layers(file: h5py.File) -> dict[str, dict[str, h5py.Dataset]]:
     layers: dict[str, dict[str, h5py.Dataset]] = {}
     for path, dataset in datasets.items():
         layer, role = _address(path, names)
+        # An optimizer keeps numbers of the same shapes under the names of the layers.
         if layer in LAYER_NAMES and role is not None and "optimizer" not in path:
             layers.setdefault(layer, {}).setdefault(role, dataset)
     return layers
@@ -139,7 +142,9 @@ def _names_by_group(file: h5py.File, paths: Iterable[str]) -> dict[str, str]:
 def _in_order(kind: str, names: tuple[str, ...], groups: Iterable[str]) -> dict[str, str]:
     """Groups `conv2d`, `conv2d_1`, … and the names in the same order, if there are as many."""
     matches = {group: re.fullmatch(rf"(?:.*/)?{kind}(?:_(\d+))?{VARIABLES}", group) for group in groups}
+    # By number: as text `conv2d_10` comes before `conv2d_2`.
     numbered = sorted((int(match[1] or 0), group) for group, match in matches.items() if match)
+    # With more or fewer of them, the order says nothing.
     if len(numbered) != len(names):
         return {}
     return {group: name for (_, group), name in zip(numbered, names, strict=True)}
