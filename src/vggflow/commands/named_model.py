@@ -47,7 +47,7 @@ def located(folder: Path, name: str) -> Iterator[Path]:
 
 
 def _is_file(name: str) -> bool:
-    # By its ending too, so that of a file which is not there a file is spoken of.
+    # By its ending too: where a file is missing, the error is to speak of a file.
     return name.endswith(".keras") or Path(name).is_file()
 
 

@@ -234,7 +234,6 @@ def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotio
     from vggflow.promotion.rules import lasts
 
     tests = promotion_evidence.test_digest(manifests.read(pending.workspace.path(artifacts.MANIFEST)))
-    # Before this decision is recorded, which would count itself.
     served = decision_runs.served(pending.registry, tests)
     request = pending.request
     asked = promotion_evidence.JudgeRequest(
@@ -275,7 +274,7 @@ def _carry_out(pending: _PendingRequest, decision: "Decision", run_id: str) -> P
     from vggflow.promotion.rules import overridable
 
     request = pending.request
-    # Where the gate says yes there is nothing to override, and the record says nothing of it.
+    # Where the gate says yes there is nothing to override: the version is not marked as one against it.
     overrides = request.override and not decision.promoted and overridable(decision)
     if not decision.promoted and not overrides:
         return pending.ended("kept", _why(decision), decision)

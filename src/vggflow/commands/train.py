@@ -83,7 +83,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
             trained = fit(job, observer)
             inputs.refuse_changes()  # here too, so that the run is not closed as finished
             for name in (artifacts.MODEL, artifacts.HISTORY, artifacts.RUN):
-                # Nobody else writes these, by the lock of the stage. Half a model takes disk like a whole one.
+                # Nobody else writes these, by the stage's lock. Half a model takes disk like a whole one.
                 files.remove_halves(workspace.path(name))
             models.save(trained.model, trained.info, workspace.path(artifacts.MODEL))
             files.write_json(workspace.path(artifacts.HISTORY), trained.history)
