@@ -104,6 +104,7 @@ def main() -> None:
 
 def run() -> int:
     """Runs the command of `sys.argv`; errors are one line on stderr, and the exit code says what kind."""
+    # Before anything imports TensorFlow or MLflow, which look at these when they start.
     for name, level in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("MLFLOW_LOGGING_LEVEL", "WARNING")):
         os.environ.setdefault(name, level)
     with hidden_from_output():
@@ -124,6 +125,7 @@ def _run() -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except BrokenPipeError:
+        # The reader is gone, as after `| head`: Python would fail once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
@@ -153,6 +155,7 @@ def options(
         say(f"vggflow {__version__}")
         raise typer.Exit
     context.obj = folder
+    # Not for `up`, which starts these servers and must not be pointed at them.
     if context.invoked_subcommand != "up" and (folder / artifacts.STATE / "stack").is_dir():
         from vggflow.stack import log_ins
 

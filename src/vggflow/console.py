@@ -103,6 +103,7 @@ def local_time(seconds: float) -> str:
 
 def say(line: str) -> None:
     """One line on stdout."""
+    # `markup=False`: brackets in a path or a message are no colours.
     out.print(hide(line), markup=False, soft_wrap=True)
 
 
@@ -130,6 +131,7 @@ def _noted(what: str, file: Path, shown: Advance) -> Advance:
     def advance(done: int, total: int, note: str = "") -> None:
         nonlocal last
         shown(done, total, note)
+        # The end is always told: the last step may come within the second.
         if time.monotonic() - last >= SECONDS_BETWEEN_NOTES or done >= total:
             last = time.monotonic()
             with suppress(OSError):  # a full disk is for the work itself to report
@@ -139,6 +141,7 @@ def _noted(what: str, file: Path, shown: Advance) -> Advance:
 
 
 def _is_number(cell: str) -> bool:
+    # `12.5 %`, `1,024`, `0:42` and a dash for nothing count as numbers.
     return cell.strip(" %+-–").replace(".", "", 1).replace(",", "").replace(
         ":", ""
     ).isdigit() or not cell.strip(" –")

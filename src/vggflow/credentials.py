@@ -83,11 +83,13 @@ def without_password(url: str) -> str:
     """An address that still works for whoever has credentials of their own; other text comes back as it is."""
     try:
         parts = urlsplit(url)
+        # Asked for its error: `urlsplit` itself takes any port.
         _ = parts.port
     except ValueError:  # a password with characters that no address may hold
         return re.sub(r"(://)[^\s]*@", r"\1", url)
     if not parts.hostname or "@" not in parts.netloc:
         return url
+    # With ssh the user belongs to the place, as in `git@host`, and is no secret.
     user = parts.username if parts.scheme in ("ssh", "git+ssh", "sftp") else None
     host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{user}@{host}" if user else host))
@@ -150,6 +152,7 @@ class _Hiding:
 
     def write(self, text: str) -> int:
         self.shown_to.write(hide(text))
+        # Of what was given: whoever writes counts on that.
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
@@ -172,8 +175,10 @@ def _known() -> list[str]:
     found: set[str] = set()
     for name in SECRETS:
         value = os.environ.get(name, "")
+        # `name:password`: a message may show the password alone.
         found |= {value, value.partition(":")[2]} if name.endswith("AUTH_STRING") else {value}
         if ":" in value:
+            # As HTTP's basic authentication sends it.
             found.add(b64encode(value.encode()).decode())
     for name in ADDRESSES:
         for match in _USER_AND_PASSWORD.finditer(os.environ.get(name, "")):

@@ -12,6 +12,7 @@ from typing import Any
 
 from vggflow.errors import VggflowError
 
+# EDQUOT is a quota of the user, EFBIG the largest file that is allowed.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -22,11 +23,14 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     Nobody but its owner can read a `private` one, at no moment.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since a rename is atomic within one file system only; private from the start.
+    # With the same suffix, by which Keras and NumPy tell a format.
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     beside = Path(name)
     try:
         yield beside
+        # Else a power cut may leave the name with nothing behind it.
         _sync(beside)
         beside.chmod(0o600 if private else 0o644)
         beside.replace(path)
@@ -38,6 +42,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         ) from error
     finally:
         beside.unlink(missing_ok=True)
+    # The name lies in the folder, so a rename lasts only when that is on disk too.
     _sync(path.parent)
 
 
@@ -60,6 +65,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def json_text(content: Any) -> str:
     """The text that `write_json` writes."""
+    # NaN is no JSON: browsers and other readers refuse the whole file.
     return json.dumps(content, indent=2, sort_keys=False, ensure_ascii=False, allow_nan=False) + "\n"
 
 

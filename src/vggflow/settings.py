@@ -38,6 +38,7 @@ class ModelSettings(Section):
         padding: `explicit` has ZeroPadding2D layers; it computes the same as `same`.
     """
 
+    # Five poolings halve it: of 32 one pixel is left.
     image_size_px: int = Field(default=224, ge=32)
     resize: Literal["stretch", "crop", "pad"] = "stretch"
     preprocessing: Literal["imagenet", "rescale"] = "imagenet"
@@ -121,6 +122,7 @@ class ValidateSettings(Section):
     severity: dict[
         Expectation, Annotated[Literal["critical", "warning", "note", "off"], BeforeValidator(_off)]
     ] = {}
+    # YAML knows lists only, which strict mode does not take for a tuple.
     exclude: tuple[Excludable, ...] = Field(default=(), strict=False)
 
 
@@ -204,6 +206,7 @@ class TrainSettings(Section):
     backend: Literal["tensorflow", "jax"] = "tensorflow"
     features: FeatureSettings = FeatureSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
+    # YAML knows lists only, which strict mode does not take for a tuple.
     phases: tuple[Phase, ...] = Field(min_length=1, strict=False)
 
     @model_validator(mode="after")
@@ -340,5 +343,6 @@ def _one_line(error: ValidationError, source: str) -> str:
         return f"{source}: `{key}` is missing{more}; add it"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
+    # A whole section in the place of a value would fill the line.
     got = f", got {given!r}" if isinstance(given, str | int | float | bool) else ""
     return f"{source}: `{key}`: {message}{got}{more}"

@@ -13,6 +13,7 @@ from vggflow import __version__, packages
 VGGFLOW = "vggflow"
 
 
+# Of the vggflow that runs, also when an upgrade replaces its files meanwhile.
 @cache
 def stamp() -> str:
     """The first line that a workspace keeps, such as `0.1.0 sha256:3f2a91c07b5d4e66`."""
@@ -48,6 +49,7 @@ def digest(package: Path) -> str:
     """The SHA-256 over the names and texts of a package's Python files, whatever their line ends are."""
     found = hashlib.sha256()
     for source in sorted(package.rglob("*.py")):
+        # NUL after each part: else text that moves between name and content would give the same digest.
         found.update(source.relative_to(package).as_posix().encode() + b"\0")
         found.update(source.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return found.hexdigest()

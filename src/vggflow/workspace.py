@@ -165,6 +165,7 @@ def registry_name(folder: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", folder).strip("-_")[:100]
     if plain == folder:
         return plain
+    # A name that was typed on a Mac may be spelt in another form of Unicode: it is one name all the same.
     digest = hashlib.sha256(unicodedata.normalize("NFC", folder).encode()).hexdigest()[:6]
     return f"{plain or 'workspace'}-{digest}"
 
@@ -257,6 +258,7 @@ def commit(workspace: Workspace, paths: Sequence[str], message: str) -> bool:
     workspace.git("add", "--", *paths)
     if not workspace.git("status", "--porcelain", "--untracked-files=no", "--", *paths):
         return False
+    # With the paths: what a person has staged beside them stays staged.
     workspace.git("commit", "--quiet", "--message", message, "--", *paths)
     return True
 
