@@ -22,6 +22,7 @@ def current_user(client: MlflowClient) -> str | None:
     with mlflow_errors_as_one_line():
         credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]
         answer = http_request(credentials, CURRENT_USER, "GET", raise_on_status=False)  # type: ignore[no-untyped-call]
+    # Only the app with users has this address.
     if answer.status_code == 404:
         return None
     if answer.status_code != 200:

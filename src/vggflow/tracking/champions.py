@@ -169,6 +169,7 @@ def settle(registry: Registry) -> Champions:
     while ledger.claims or ledger.lost or not _alias_stands(ledger):
         with mlflow_errors_as_one_line():
             if ledger.claims:
+                # The lowest only: with its act the state is another, and the next look finds the others lost.
                 _do_or_lose(registry.client, ledger.claims[0])
             else:
                 for version in ledger.lost:
@@ -279,6 +280,7 @@ def _do(client: MlflowClient, claimed: Version) -> None:
         with _done_by_another():
             client.set_model_version_tag(claimed.name, number, PROMOTED_AT, _made(claimed))
         return
+    # The model's tag first: that is the rollback; the version's tags only tell of it.
     content = _written(claimed.tags, at=_made(claimed))
     with _done_by_another():
         client.set_registered_model_tag(claimed.name, f"{ROLLBACK}{number}", content)

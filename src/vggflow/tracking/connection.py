@@ -63,6 +63,7 @@ def _tell_mlflow(uri: str) -> None:
     names = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
     given = {name: os.environ[name] for name in names if name in os.environ}
     mlflow.set_tracking_uri(uri)
+    # Else MLFLOW_REGISTRY_URI in the environment would lead MLflow's own functions to another registry.
     mlflow.set_registry_uri(uri)
     for name in names:
         os.environ.pop(name, None)
@@ -73,6 +74,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment's id; the experiment is made if there is none."""
     with mlflow_errors_as_one_line():
         found = client.get_experiment_by_name(name)
+        # A deleted experiment keeps its name, so none of that name can be made.
         if found is not None and found.lifecycle_stage == "deleted":
             raise VggflowError(
                 f"experiment {name!r} is deleted on the server: restore it, or name another one"
@@ -89,6 +91,7 @@ def experiment_id(client: MlflowClient, name: str) -> str:
 
 def _artifact_location() -> str | None:
     """Beside the database where there is no server; a server knows its own place."""
+    # MLflow's own choice is `./mlruns`, below whatever folder the command was called in.
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(SQLITE):
         return None

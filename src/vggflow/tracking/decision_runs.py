@@ -135,6 +135,7 @@ def conclude_open(registry: Registry, book: Champions) -> dict[str, str]:
     """
     done = dict(_done(book))
     concluded = {}
+    # Also those that were given up: what they had claimed may have been done by another since.
     for run in _search(registry, "attributes.status != 'FINISHED'"):
         run_id = str(run.info.run_id)
         at_work = _is_at_work(run)
@@ -143,6 +144,7 @@ def conclude_open(registry: Registry, book: Champions) -> dict[str, str]:
         if run_id in done:
             concluded[run_id] = done[run_id][0]
             conclude(registry, run_id, done[run_id][0], facts=done[run_id][1])
+        # False, not None: of a process on another machine only the run's age tells.
         elif run.info.status == "RUNNING" and (at_work is False or _is_old(run)):
             said = run.data.tags.get(OUTCOME)  # killed between its last two writes
             concluded[run_id] = said or ABANDONED
@@ -165,6 +167,7 @@ def served(registry: Registry, tests: str) -> int:
 def promotions(registry: Registry) -> dict[int, dict[str, str]]:
     """What is recorded of each version that was promoted, also of deleted ones."""
     found = _search(registry, f"tags.`{OUTCOME}` = '{PROMOTED}'")
+    # Trainers write to this experiment too, so these tags may hold anything.
     named = [
         run.data.tags for run in found if all(run.data.tags.get(key, "").isdecimal() for key in (TO, MADE))
     ]

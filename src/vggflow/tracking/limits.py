@@ -8,6 +8,7 @@ import hashlib
 
 from vggflow.errors import UsageError
 
+# The columns' lengths. Of a tag MLflow itself lets 100,000 characters pass.
 REGISTERED_MODEL_TAG = 5_000
 DESCRIPTION = 5_000
 RUN_NAME = 250

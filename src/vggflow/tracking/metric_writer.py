@@ -23,6 +23,7 @@ class MetricWriter:
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client = client
         self._run_id = run_id
+        # A request for each metric of a run that goes on; a new run has none.
         self._there = _steps(client, run_id)
         self._waiting: list[Metric] = []
         self._lock = threading.Lock()
@@ -76,6 +77,7 @@ class MetricWriter:
     def _send(self) -> bool:
         """Sends what waits; a batch that failed is sent again as it was, which MLflow takes as the same points."""
         while True:
+            # Not held while sending: a request may hang for minutes, and training must not wait for it.
             with self._lock:
                 batch = self._waiting[:BATCH]
             if not batch:
@@ -86,6 +88,7 @@ class MetricWriter:
                 self._error = error
                 return False
             with self._lock:
+                # Only this thread takes away, so these are still the first.
                 del self._waiting[: len(batch)]
 
     def _is_refused(self) -> bool:

@@ -314,12 +314,14 @@ def download_lineage(version: Version, folder: Path) -> None:
 
 def ensure_registered_model(client: MlflowClient, name: str) -> None:
     """Makes the registered model where there is none."""
+    # Whatever it was: if it was no lack of the model, making it says so.
     with contextlib.suppress(MlflowException):
         client.get_registered_model(name)
         return
     try:
         client.create_registered_model(name)
     except MlflowException as error:
+        # Somebody else may have made it in between.
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
@@ -336,6 +338,7 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
     ]
     signature = ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs))
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+        # MLflow keeps a file's own name, and `MODEL_FILE` counts on this one.
         named = Path(folder) / "model.keras"
         named.write_bytes(model.read_bytes())
         # An input example would be predicted with at once, in the process that registers: TensorFlow for nothing.
@@ -349,6 +352,7 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
             loader_module=served_code.LOADER,
             data_path=str(named),
             code_paths=[str(served_code.copy(Path(folder)))],
+            # Left out, MLflow would load the model to find out what it imports.
             pip_requirements=[f"{name}=={packages.installed(name)}" for name in served_code.REQUIREMENTS],
             signature=signature,
         )

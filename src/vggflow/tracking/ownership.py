@@ -91,6 +91,7 @@ def claim(registry: Registry, workspace: Workspace, *, adopt: bool = False) -> b
     ours = owner(workspace)
     told = model.tags.get(OWNER)
     known = Owner(**json.loads(told)) if told else None
+    # Known by its remote only, as a shallow clone writes it: who has the history adds the first commit.
     if known and not adopt and (known.first or not ours.first):
         return False
     registry.client.set_registered_model_tag(model.name, OWNER, json.dumps(asdict(ours), ensure_ascii=False))
@@ -131,10 +132,12 @@ def _first(workspace: Workspace) -> str:
         return ""
     if not workspace.git("rev-parse", "--verify", "--quiet", "HEAD", none=1).strip():
         return ""
+    # A history put together from several has several first commits; the oldest comes last.
     return workspace.git("rev-list", "--max-parents=0", "HEAD").split()[-1]
 
 
 def _plain(url: str) -> str:
     """An address without how it is reached: `git@host:team/pets.git` and `https://host/team/pets` are one."""
     plain = re.sub(r"^[a-z+]+://", "", url).rpartition("@")[2].removesuffix("/").removesuffix(".git")
+    # The colon of `git@host:team` is a slash elsewhere; `:22/` is a port.
     return re.sub(r"^([^/:]+):(?:\d+/)?", r"\1/", plain)

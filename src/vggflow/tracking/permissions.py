@@ -65,6 +65,7 @@ class Server:
             self.set_password(name, password)
         has = self.roles_of(name)
         wanted = role_name(registry, role)
+        # The new role before the other goes: a kill in between locks nobody out.
         if wanted not in has:
             self._users.assign_role(name, self._role_numbers()[wanted])
         for other in ROLES:

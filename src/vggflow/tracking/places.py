@@ -31,7 +31,9 @@ def follow_move(database: Path) -> None:
     # MLflow remembers where a run's artifacts lie for as long as the process lives, and another process may rewrite it.
     mlflow_caches._artifact_repos_cache.clear()
     here = database.parent / artifacts.MLFLOW_ARTIFACTS.name
+    # Without Python's own transactions, which begin only at the first change.
     with closing(sqlite3.connect(database, timeout=SECONDS_TO_WAIT, isolation_level=None)) as connection:
+        # Looked at without a lock first, since nearly always nothing has moved.
         if not (moved := _elsewhere(connection, here)):
             return
         connection.execute("BEGIN IMMEDIATE")
@@ -59,11 +61,13 @@ def _has_moved(address: str, here: Path) -> bool:
     there = Path(unquote(urlsplit(address).path))
     if not there.exists():
         return True
+    # By inode: one folder may have two paths, as behind a link.
     return here.exists() and not there.samefile(here)
 
 
 def _rewrite(connection: sqlite3.Connection, table: str, column: str, before: str, after: str) -> None:
     connection.execute(
+        # No LIKE and no replace(): a path may hold % and _, or its own beginning a second time.
         f"UPDATE {table} SET {column} = ? || substr({column}, ?) WHERE substr({column}, 1, ?) = ?",  # noqa: S608
         (after, len(before) + 1, len(before), before),
     )

@@ -17,6 +17,7 @@ from vggflow.environment import PATIENT, SQLITE
 
 # What Prefect's workers tell the runs that they start.
 PREFECT_RUN = "PREFECT__FLOW_RUN_ID"
+# People are told within ten seconds; the thread that asks gets one more than this.
 SECONDS = 8
 # The cheapest request that needs the server's database.
 QUESTION = "/api/2.0/mlflow/registered-models/search"
@@ -42,6 +43,7 @@ def _ask(uri: str, seconds: float) -> str:
     try:
         if uri.startswith(("http://", "https://")):
             return _ask_server(uri, seconds)
+        # A database that is not there yet is no problem: MLflow makes it.
         if not uri.startswith(SQLITE) or Path(uri.removeprefix(SQLITE)).exists():
             _ask_database(uri)
     except Exception as error:  # noqa: BLE001  # of requests, of urllib3, of a database's driver: each has its own tree
@@ -64,6 +66,7 @@ def _ask_server(uri: str, seconds: float) -> str:
 
 
 def _ask_database(uri: str) -> None:
+    # Nothing stays open: MLflow makes connections of its own.
     engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
     sqlalchemy.inspect(engine).has_table("registered_models")
 

@@ -52,9 +52,11 @@ def old(registry: Registry, keep: int) -> Old:
     """
     client, names = registry.client, registry.names
     production, candidates = versions(client, names.name), versions(client, names.candidates)
+    # `[-0:]` is everything.
     newest = candidates[-keep:] if keep else []
     needed = {version.run_id for version in [*production, *newest]}
     gone = [v for v in candidates if v not in newest and not v.aliases and v.run_id not in needed]
+    # Versions may share a run: it stays as long as one of them does.
     needed |= {version.run_id for version in candidates if version not in gone}
     runs = [run for run in _ended(client, names.experiment)[keep:] if run.info.run_id not in needed]
     ids = [run.info.run_id for run in runs]
@@ -149,6 +151,7 @@ def _collect(uri: str, runs: Sequence[str], models: Sequence[str]) -> None:
     command = [sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", uri]
     for option, ids in (("--run-ids", runs), ("--logged-model-ids", models)):
         command += [option, ",".join(ids)] if ids else []
+    # `mlflow gc` demands it beside the option.
     environment = os.environ | {"MLFLOW_TRACKING_URI": uri}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:

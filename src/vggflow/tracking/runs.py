@@ -55,6 +55,7 @@ def log_facts(client: MlflowClient, run_id: str, params: Mapping[str, Any], tags
     """Writes settings and facts; a parameter that stands there already is left, since MLflow forbids changing it."""
     with mlflow_errors_as_one_line():
         known = client.get_run(run_id).data.params
+        # 6,000 characters are MLflow's limit for a parameter.
         new = [Param(key, str(value)[:6000]) for key, value in params.items() if key not in known]
         for start in range(0, len(new), 100):
             client.log_batch(run_id, params=new[start : start + 100])
@@ -133,6 +134,7 @@ def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorde
     """Makes the run of a restored model anew from its files, once; returns its id on this server."""
     original = str(recorded["run_id"])
     with mlflow_errors_as_one_line():
+        # Asked for by its tag: the id that was recorded is that of another server.
         found = client.search_runs([experiment], f"tags.`{ORIGINAL}` = '{original}'", max_results=1)
     if found:
         log_evaluation(client, found[0].info.run_id, workspace)  # it may be another than that of then

@@ -38,9 +38,11 @@ def modules() -> dict[str, Path]:
 
 
 def _imported(source: Path) -> Iterator[str]:
+    # Read and not imported: that would start TensorFlow, and not show what functions import.
     for node in ast.walk(ast.parse(source.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+            # In `from a import b`, b may be a module.
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -12,6 +12,7 @@ from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 from vggflow.tracking.metric_writer import MetricWriter
 
 PREFIX = "system/"
+# The first one soon: else a short training has none.
 SECONDS_TO_FIRST, SECONDS_BETWEEN = 1.0, 10.0
 
 

@@ -100,6 +100,7 @@ class TrainingRun:
         except BaseException as error:
             # SIGTERM and Ctrl-C are no failure: a checkpoint is there, so the run goes on later.
             status = "FAILED" if isinstance(error, Exception) else "KILLED"
+            # In a thread: MLflow's client repeats for longer than this process may live.
             closing = threading.Thread(target=self._try_to_close, args=(status,), daemon=True)
             closing.start()
             closing.join(SECONDS_TO_WAIT_EARLY[status])
@@ -111,6 +112,7 @@ class TrainingRun:
             self._close(status, SECONDS_TO_WAIT_EARLY[status])
 
     def _close(self, status: str, seconds: float) -> None:
+        # First, since its samples go through the writer.
         self._watching.close()
         if self._writer:
             self._writer.close(seconds)

@@ -35,6 +35,7 @@ def apply(server: Server, registry: RegistrySettings, users: Mapping[str, Mappin
     Raises:
         UsageError: a role is unknown.
     """
+    # All of them before the first user is made.
     wrong = {name: entry.get("role") for name, entry in users.items() if entry.get("role") not in ROLES}
     if wrong:
         name, role = next(iter(wrong.items()))
