@@ -72,7 +72,7 @@ def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], dat
     table = manifests.labelled(manifest, split)
     if table.empty:
         raise DataError(f"no labelled images in {split}: expected {data_folder / split}/<class>/ with images")
-    # Sizes cost one call a file, and show most changes before training; bytes are compared when they are read.
+    # Sizes cost a call a file and show most changes before training; bytes are compared as they are read.
     for name, size in zip(table["path"], table["bytes"], strict=True):
         path = data_folder / name
         if not path.is_file() or path.stat().st_size != size:
