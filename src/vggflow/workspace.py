@@ -35,6 +35,7 @@ GIT_ATTRIBUTES = tuple(
     )
 )
 GIT_IGNORED = ("/data", "/weights", "/validation", "/model", "/evaluation", "/.vggflow/", "__pycache__/")
+DEFAULT = "(default)"  # what `dvc remote list` says behind one
 DVC_IGNORED = ("__pycache__/", ".DS_Store", "/data/sample", "/.vggflow", "/.venv")
 WEIGHTS_README = """Start weights lie here and are versioned by DVC: after a change run `dvc add weights`.
 `model.weights` in params.yaml names the file that training starts from, for example `weights/mine.h5`.
@@ -88,6 +89,17 @@ class Workspace:
         # DVC folds its tables at the width of a terminal, long addresses in the middle, also where it prints to none.
         environment = self.environment() | {"COLUMNS": "10000"}
         return run(dvc_command(*arguments), self.root, environment)
+
+    def dvc_remote(self) -> str | None:
+        """The address of the default DVC remote, else of the first; None where there is none.
+
+        Raises:
+            VggflowError: DVC failed.
+        """
+        listed = self.dvc("remote", "list").splitlines()
+        line = next((each for each in listed if each.endswith(DEFAULT)), listed[0] if listed else "")
+        # Not split at every blank: an address may hold some, a name can't.
+        return line.removesuffix(DEFAULT).strip().partition(" ")[2].strip() or None
 
     def environment(self) -> dict[str, str]:
         """The environment in which DVC and its stages run: this vggflow first on the path.

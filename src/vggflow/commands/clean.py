@@ -87,10 +87,13 @@ def _dvc_cache(workspace: Workspace, dry_run: bool) -> Iterator[Removal]:
     """The local cache only: the DVC remote is what `reproduce` and other machines restore from."""
     cache = workspace.root / ".dvc" / "cache"
     before = _files(cache)
+    if not dry_run:
+        # What no push has reached is nowhere else: all versions, and what stages computed.
+        workspace.dvc("push", "--all-commits", "--run-cache")
     # DVC asks before it removes, and nobody would answer.
     options = ["--dry"] if dry_run else ["--force"]
-    # Kept is only what the workspace uses and no push has reached; the rest has to come from the remote.
-    said = workspace.dvc("gc", "--workspace", "--not-in-remote", *options)
+    # Not with --not-in-remote: that takes what the workspace uses too, once it is pushed.
+    said = workspace.dvc("gc", "--workspace", *options)
     after = _files(cache)
     if dry_run:
         # The only number in what DVC prints is how many objects would go.

@@ -34,6 +34,7 @@ from vggflow.workspace import Workspace
 
 Health = Literal["ok", "warning", "wrong"]
 # What vggflow was tried with; another major version is another program.
+SECONDS_FOR_NVIDIA = 10
 TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
 # Newer ones are allowed by Prefect 3.8 and break it: the first version that does, and how it shows.
 BREAK_PREFECT = {"fastapi": ((0, 151), "deploying fails"), "sqlalchemy": ((2, 1), "no schedule fires")}
@@ -138,7 +139,13 @@ def _gpu() -> Iterator[Finding]:
         yield Finding("GPU", "ok", "none found, training runs on the processor")
         return
     query = [program, "--query-gpu=name,memory.free", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=SECONDS_FOR_NVIDIA)
+    except subprocess.TimeoutExpired:
+        yield Finding(
+            "GPU", "wrong", f"nvidia-smi says nothing for {SECONDS_FOR_NVIDIA} s", "look at the NVIDIA driver"
+        )
+        return
     if done.returncode != 0:
         said = " ".join((done.stderr or done.stdout).split())[:100]
         yield Finding("GPU", "wrong", f"nvidia-smi: {said}", "look at the NVIDIA driver")
@@ -262,19 +269,18 @@ def _dvc_files(workspace: Workspace) -> Iterator[Finding]:
 
 def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
     try:
-        listed = workspace.dvc("remote", "list").split()
+        remote = workspace.dvc_remote()
     except VggflowError as error:
         yield Finding("DVC", "wrong", str(error), "until then nothing can be versioned or trained")
         return
-    if not listed:
+    if remote is None:
         yield Finding(
             "DVC remote", "wrong", "none", "`dvc remote add --default NAME URL`, then commit .dvc/config"
         )
         return
-    address = listed[1] if len(listed) > 1 else ""
-    if address and "://" not in address and not _can_be_written(workspace.root / ".dvc" / address):
+    if "://" not in remote and not _can_be_written(workspace.root / ".dvc" / remote):
         advice = "mount it, make it writable, or `dvc remote modify NAME url ADDRESS`"
-        yield Finding("DVC remote", "wrong", f"{address} can't be written", advice)
+        yield Finding("DVC remote", "wrong", f"{remote} can't be written", advice)
         return
     if any(_dvc_files(workspace)):  # DVC reads them all, whichever it is asked about
         return
@@ -284,7 +290,7 @@ def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
     except VggflowError as error:
         yield Finding("DVC remote", "wrong", str(error), "check address, credentials and network")
     else:
-        yield Finding("DVC remote", "ok", address or listed[0])
+        yield Finding("DVC remote", "ok", remote)
 
 
 def _can_be_written(folder: Path) -> bool:

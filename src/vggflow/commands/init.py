@@ -35,8 +35,7 @@ def command(
         workspace = digits.make(folder)
     else:
         workspace = init(folder, recipe)
-    remote = workspace.dvc("remote", "list").split()
     say(f"workspace {workspace.root}")
-    say(f"DVC remote {remote[1] if len(remote) > 1 else 'none'}")
+    say(f"DVC remote {workspace.dvc_remote() or 'none'}")
     step = "vggflow retrain" if sample else "vggflow data import FOLDER"
     say(f"next: cd {folder} && {step}" if folder != Path() else f"next: {step}")

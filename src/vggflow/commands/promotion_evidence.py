@@ -228,7 +228,7 @@ def _side(scoring: _Scoring, version: Version) -> comparison.Side:
 
 
 def _score(scoring: _Scoring, version: Version, model: Path, answers: Path) -> float:
-    """Writes the answers of a model file; returns the seconds that the network took."""
+    """Writes the answers of a model file; returns the seconds that loading the network and answering took."""
     workspace = scoring.workspace
     places = [model, workspace.path(artifacts.MANIFEST), workspace.path(artifacts.DATA), answers]
     options = ["--split", scoring.split, "--batch-size", str(scoring.batch_size)]

@@ -138,7 +138,8 @@ def _take_over_access(workspace: Workspace, clone: Workspace) -> None:
     """How this machine reaches the DVC remote is not in git."""
     local = workspace.root / ".dvc" / "config.local"
     if local.is_file():
-        files.write_text(clone.root / ".dvc" / "config.local", local.read_text("utf-8"))
+        # There may be passwords in it.
+        files.write_text(clone.root / ".dvc" / "config.local", local.read_text("utf-8"), private=True)
 
 
 def _run_stage(clone: Workspace, stage: str) -> None:
@@ -163,11 +164,11 @@ def _compared(version: "Version", clone: Workspace, seconds: float) -> Reproduct
         for key, value in before.items()
         if isinstance(value, int | float) and after.get(key) != value
     }
-    packages = {
+    others = {
         name: (number, packages.installed(name))
         for key, number in version.tags.items()
         if key.startswith("package.")
         and (name := key.removeprefix("package."))
         and packages.installed(name) != number
     }
-    return Reproduction(version.uri, then == now, (then, now), measures, packages, seconds)
+    return Reproduction(version.uri, then == now, (then, now), measures, others, seconds)

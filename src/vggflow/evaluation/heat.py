@@ -2,7 +2,7 @@
 
     python -m vggflow.evaluation.heat MODEL.keras OUT.npz < ANSWERED.json
 
-is the process that `looking_apart` starts; it reads pairs of path and class.
+is the process that `heat_maps_in_process` starts; it reads pairs of path and class.
 """
 
 import json

@@ -107,5 +107,5 @@ def has_holes(content: bytes, formats: tuple[str, ...], box: Box) -> bool:
 def _ground(mode: str, share: int) -> float | tuple[int, ...]:
     if mode.startswith("I;16"):
         return 0xFFFF * share
-    bands = len(Image.getmodebands(mode) * "x")
+    bands = Image.getmodebands(mode)
     return (255 * share,) * bands if bands > 1 else _WHITE.get(mode, 255) * share

@@ -30,6 +30,10 @@ class Likeness:
         self._files, self._hashes = files, hashes
         # Similarities depend on the decoder, so what another one saw is not remembered.
         self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
+        if folder:
+            for old in folder.glob("likeness-*.parquet"):
+                if old != self._file:
+                    old.unlink(missing_ok=True)
         self._before = self._remembered()
         self._now: dict[str, float] = {}
         self._asked: list[tuple[int, int]] = []

@@ -53,7 +53,10 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
 def _look(data_folder: Path) -> tuple[pd.DataFrame, list[Entry]]:
     """The plain files (columns `KEY`), and whatever else there is."""
     # Arrays take 8 bytes a number, lists of integers about 40, and there may be millions of files.
-    columns: dict[str, Any] = {"path": []} | {name: array("Q") for name in KEY if name != "path"}
+    # Times are signed: what was made before 1970 has negative ones.
+    columns: dict[str, Any] = {
+        name: [] if kind == "str" else array("Q" if kind == "uint64" else "q") for name, kind in KEY.items()
+    }
     others = []
     for entry in layout.walk(data_folder):
         if entry.kind == "file" and (status := entry.status):

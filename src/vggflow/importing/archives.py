@@ -4,6 +4,7 @@ Members are only ever read as bytes and written by the importer under names of i
 leads out of the archive, a link or a device can do nothing; they are skipped, with their reason.
 """
 
+import tarfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -51,12 +52,22 @@ def _no_archive(archive: Path, error: Exception) -> str:
 
 
 def _listed(archive: Path, limits: Limits, encoding: str | None, stack: ExitStack) -> Found:
-    if zipfile.is_zipfile(archive):
+    if zipfile.is_zipfile(archive) and not _begins_as_tar(archive):
         members, notes = zips.listed(archive, limits, encoding, stack)
     else:
         members, notes = tars.listed(archive, limits, encoding, stack), []
     apart = found(_apart(members))
     return Found(apart.items, apart.skipped, notes)
+
+
+def _begins_as_tar(archive: Path) -> bool:
+    """A zip is known by its end, which a tar may have of its last member: then that one alone would be imported."""
+    with archive.open("rb") as file:
+        try:
+            tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        except tarfile.HeaderError:
+            return False
+        return True
 
 
 def _apart(members: list[Item | Skipped]) -> Iterator[Item | Skipped]:

@@ -4,9 +4,9 @@ Known shapes, also below folders that hold everything else (`PetImages/Cat/0.jpg
 
     {train,valid,test}/<class>/…                          splits, by any of their usual names
     training_set/<class>/… test_set/<class>/… single_prediction/…   likewise; the last is unlabelled
-    train/cat.0.jpg … test/1.jpg …                        Kaggle: the class stands in the name, numbers have
-    none <class>/…                                             no splits unknown/…
-    unlabelled
+    train/cat.0.jpg … test/1.jpg …                        Kaggle: the class stands in the name, numbers have none
+    <class>/…                                             no splits
+    unknown/…                                             unlabelled
 
 A shape must explain nearly all images. Else nothing is imported, and a person is told what was seen.
 """

@@ -187,7 +187,8 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
 def _refuse_code(node: Any) -> None:
     if isinstance(node, dict):
         name = node.get("class_name")
-        if name is not None and (name not in KNOWN_CLASSES or not _is_keras(node)):
+        # A list or a table for a name could be no member of a set at all.
+        if name is not None and (str(name) not in KNOWN_CLASSES or not _is_keras(node)):
             raise ModelFileError(
                 f"a {name} of {node.get('module')} may run code: expected only the layers of VGG16; "
                 "build the network with vggflow"

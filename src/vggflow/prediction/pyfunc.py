@@ -5,6 +5,7 @@ MLflow calls `_load_pyfunc`; nothing here imports MLflow, and the model is a `.k
 
 import base64
 import binascii
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from vggflow.prediction.table import probability_column
 
 IMAGE = "image"
 LABEL = "label"
+# No image file consists of these alone.
+BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}\s*")
 
 
 class ImageModel:
@@ -37,11 +40,9 @@ class ImageModel:
         probabilities = self.predictor.predict(sources)
         names = list(self.predictor.info.class_names)
         labels = [names[column] for column in probabilities.argmax(axis=1)] if len(sources) else []
+        columns = {probability_column(name): probabilities[:, place] for place, name in enumerate(names)}
         # The index of the question: whoever joins the two tables would else get other rows' answers.
-        answer = pd.DataFrame({LABEL: pd.Series(labels, dtype=object, index=model_input.index)})
-        for column, name in enumerate(names):
-            answer[probability_column(name)] = probabilities[:, column]
-        return answer
+        return pd.DataFrame({LABEL: pd.Series(labels, dtype=object), **columns}).set_axis(model_input.index)
 
 
 def _load_pyfunc(data_path: str) -> ImageModel:
@@ -57,7 +58,11 @@ def _load_pyfunc(data_path: str) -> ImageModel:
 
 def _encoded(value: Any, row: int) -> bytes:
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value)
+        content = bytes(value)
+        # MLflow's server hands base64 text over as bytes where it is sent as `inputs` or `instances`.
+        if not BASE64.fullmatch(content):
+            return content
+        value = content
     try:
         # Without `validate` it skips what is no base64, and a path given by mistake would become some bytes.
         return base64.b64decode(value, validate=True)

@@ -173,3 +173,13 @@ def test_without_a_workspace_the_machine_is_looked_at(tmp_path: Path, vggflow: C
     ran = vggflow("-C", tmp_path, "doctor")
     assert "no workspace here" in ran.err
     assert "tensorflow" in ran.out
+
+
+@pytest.mark.usefixtures("fast_dvc")
+def test_a_dvc_remote_whose_address_has_a_blank_is_told_whole(workspace: Path) -> None:
+    here = find(workspace)
+    remote = workspace.parent / "a place for all"
+    remote.mkdir()
+    here.dvc("remote", "modify", "local", "url", str(remote))
+    assert here.dvc_remote() == str(remote)
+    assert [(each.health, each.found) for each in doctor._dvc_remote(here)] == [("ok", str(remote))]

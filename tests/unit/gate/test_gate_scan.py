@@ -109,6 +109,16 @@ def test_a_file_of_the_same_size_and_time_but_other_bytes_is_read_again(data, tm
     pd.testing.assert_frame_equal(scan(data, cache=tmp_path / "cache"), scan(data))
 
 
+def test_a_file_from_before_1970_is_scanned_like_any_other(data, tmp_path, read):
+    path = data / "train" / "cats" / "0.jpg"
+    os.utime(path, ns=(-5, -86_400_000_000_000))
+    cache = tmp_path / "cache"
+    assert len(scan(data, cache=cache)) == len(scan(data))
+    read.clear()
+    scan(data, cache=cache)
+    assert read == []
+
+
 def test_a_killed_scan_goes_on_where_it_was(data, tmp_path, monkeypatch, read):
     monkeypatch.setattr("vggflow.gate.scan.PART", 4)
 

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggflow.errors import DataError
-from vggflow.importing import zips
+from vggflow.importing import archives, zips
 from vggflow.importing.import_images import ImportOptions, Limits, import_images
 
 MIB = 1024**2
@@ -201,6 +201,23 @@ def test_a_tar_of_photographs_with_the_headers_that_a_mac_writes_comes_whole(tmp
             taped.addfile(info, io.BytesIO(bytes([number])))
 
     assert import_images(tmp_path / "mac.tar", tmp_path / "data").copied == 3
+
+
+def test_a_tar_whose_last_member_is_a_zip_is_read_as_a_tar(tmp_path: Path) -> None:
+    """A zip is known by its end, and that is the end of the tar too."""
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "1.jpg").write_bytes(b"a picture")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as inner:
+        inner.writestr("dogs/2.jpg", b"another")
+    with tarfile.open(tmp_path / "all.tar", "w") as outer:
+        for name in ("cats/1.jpg", "more.zip"):
+            outer.add(tmp_path / name, name)
+    whole = (tmp_path / "all.tar").read_bytes().rstrip(b"\0")
+    (tmp_path / "all.tar").write_bytes(whole + b"\0" * (-len(whole) % 512 + 1024))
+    assert zipfile.is_zipfile(tmp_path / "all.tar")
+    with archives.opened(tmp_path / "all.tar", Limits()) as found:
+        assert [str(item.path) for item in found.items] == ["cats/1.jpg"]
+        assert [skip.path for skip in found.skipped] == ["more.zip"]
 
 
 def test_a_zip_whose_members_lie_over_each_other_is_refused(tmp_path: Path) -> None:

@@ -166,6 +166,14 @@ def test_classes_from_elsewhere_are_refused(saved, tmp_path, module, name):
         files.load(path)
 
 
+@pytest.mark.parametrize("name", [["Dense"], {"a": 1}, 3])
+def test_a_class_whose_name_is_no_text_is_refused_in_one_line(saved, tmp_path, name):
+    layer = {"module": "keras.layers", "class_name": name, "config": {}, "name": "odd", "inbound_nodes": []}
+    path = rewritten(saved, tmp_path / "odd.keras", {"config.json": config_with(saved, layer)})
+    with pytest.raises(ModelFileError, match="may run code"):
+        files.load(path)
+
+
 def test_damaged_missing_and_foreign_files_are_refused_in_one_line(saved, tmp_path):
     cut = tmp_path / "cut.keras"
     cut.write_bytes(saved.read_bytes()[:-5000])

@@ -16,7 +16,8 @@ def test_bytes_and_base64_text_give_label_and_probabilities(model_path, images):
     encoded = [path.read_bytes() for path in images]
     text = [base64.b64encode(content).decode() for content in encoded]
     model = _load_pyfunc(str(model_path))
-    for column in (encoded, text, [encoded[0], *text[1:]]):
+    as_bytes = [each.encode() for each in text]  # as MLflow hands `inputs` and `instances` over
+    for column in (encoded, text, as_bytes, [encoded[0], *text[1:]]):
         answer = model.predict(pd.DataFrame({"image": column}))
         assert list(answer.columns) == ["label", "p:cats", "p:dogs"]
         np.testing.assert_array_equal(answer[["p:cats", "p:dogs"]].to_numpy(), expected)
