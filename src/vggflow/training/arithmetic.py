@@ -128,6 +128,7 @@ def _instructions() -> str:
     words: set[str] = set()
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
+            # x86 says `flags`, ARM says `Features`.
             if line.partition(":")[0].strip() in ("flags", "Features"):
                 words = {word for word in line.split() if word.startswith(INSTRUCTIONS)}
                 break

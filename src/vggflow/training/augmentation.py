@@ -23,6 +23,7 @@ def layers(settings: AugmentationSettings, seed: int) -> list[keras.layers.Layer
         "rotation": lambda most, **named: keras.layers.RandomRotation(most, **_edge(named)),
         "brightness": lambda most, **named: keras.layers.RandomBrightness(most, VALUE_RANGE, **named),
     }
+    # In the order of the settings' fields, so that equal settings give the same network.
     wanted = {kind: most for kind, most in settings if most}
     made = [make[kind](most, seed=seed, name=f"{PREFIX}{kind}") for kind, most in wanted.items()]
     if keras.backend.backend() == "jax":

@@ -28,7 +28,7 @@ from vggflow.training.job import STEP_VALUES, Row
 CHECKPOINT = "checkpoint.npz"
 PROGRESS, STEPS = "progress", "steps"
 DAYS_TO_KEEP = 14
-DAYS_UNTIL_ABANDONED = 1 / 24
+DAYS_UNTIL_ABANDONED = 1 / 24  # an hour: no file takes longer to write
 LOCKS = "locks"
 # What is put aside keeps its name with this after it, until the training's folder goes.
 DAMAGED = ".damaged"
@@ -61,6 +61,7 @@ class Progress:
         """Counts an epoch with its steps, not the best one unless `mark_best` follows."""
         self.rows.append(row)
         values = [[float(step[name]) for name in STEP_VALUES] for step in steps]
+        # Reshaped, since an epoch may have no steps to tell.
         self.steps = np.concatenate([self.steps, np.reshape(values, (-1, len(STEP_VALUES)))])
         self.epoch += 1
         self.stale += 1
@@ -88,6 +89,7 @@ def key(parts: Mapping[str, Any]) -> str:
 
 def digest(model: keras.Model) -> str:
     """What the network is and holds, in one hash: its layers, how they are joined, and all its numbers."""
+    # Through JSON for its hook, which meets every object however deep.
     layers = json.loads(json.dumps(model.get_config()), object_hook=_without_circumstances)
     content = hashlib.sha256(json.dumps(layers, sort_keys=True).encode())
     for variable in model.variables:
@@ -115,6 +117,7 @@ class Checkpoints:
         text = json.dumps({name: value for name, value in vars(progress).items() if name != STEPS}).encode()
         told: Arrays = {PROGRESS: np.frombuffer(text, np.uint8), STEPS: progress.steps}
         array_files.write(self.folder / CHECKPOINT, {**arrays, **told})
+        # After the checkpoint is replaced: until then it names the weights that go here.
         for path in self.folder.glob("best-*.npz"):
             if path != self._best(progress):
                 path.unlink(missing_ok=True)
@@ -150,7 +153,9 @@ class Checkpoints:
 
     def _put_aside(self) -> None:
         try:
+            # The checkpoint first: best weights that none names are never read.
             for path in [self.folder / CHECKPOINT, *self.folder.glob("best-*.npz")]:
+                # Of a broken link `exists` says no, and it would stay in the way.
                 if os.path.lexists(path):
                     path.replace(path.with_name(path.name + DAMAGED))
         except OSError as error:
@@ -210,6 +215,7 @@ def prune(folder: Path, days: float = DAYS_TO_KEEP) -> None:
     What a training holds stays, whatever its age: its last epoch may have been long ago.
     """
     locks = (folder.parent / LOCKS).glob("training-*.lock")
+    # Locks whose folder is gone go too.
     held = {folder / lock.stem.removeprefix("training-") for lock in locks}
     for checkpoint in sorted({*held, *(path for path in folder.glob("*") if path.is_dir())}):
         with if_free(_lock(checkpoint)) as free:
@@ -222,6 +228,7 @@ def _prune(checkpoint: Path, days: float) -> None:
     for half in checkpoint.glob(".*"):
         if _age_days(half) > DAYS_UNTIL_ABANDONED:
             half.unlink(missing_ok=True)
+    # Of an empty folder this is true as well: it goes.
     if all(_age_days(path) > days for path in checkpoint.glob("*")):
         shutil.rmtree(checkpoint, ignore_errors=True)
     if not checkpoint.exists():

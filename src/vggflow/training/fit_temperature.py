@@ -39,6 +39,7 @@ def _helps(losses: Floats, unknown: Floats) -> bool:
     count = len(losses)
     if count < 2:
         return False
+    # Always the same folds: equal logits get an equal temperature.
     folds = np.random.default_rng(0).permutation(count) % min(FOLDS, count)
     gains = np.empty(count)
     for fold in range(min(FOLDS, count)):
@@ -46,6 +47,7 @@ def _helps(losses: Floats, unknown: Floats) -> bool:
         fitted = _lowest(losses[others].sum(axis=0) + unknown[others].mean(axis=0))
         inside = losses[~others]
         gains[~others] = inside[:, len(GRID) // 2] - _at(inside, fitted)
+    # The standard error of a sum is √N times the deviation of one.
     return bool(gains.sum() > np.sqrt(count) * gains.std())
 
 
@@ -56,6 +58,7 @@ def _lowest(loss: Floats) -> float:
         return float(GRID[least])
     before, here, after = loss[least - 1 : least + 2]
     curvature = before - 2 * here + after
+    # The lowest point of the parabola through three points; there is none on a straight line.
     shift = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
     return float(GRID[least] * (GRID[1] / GRID[0]) ** shift)
 

@@ -62,6 +62,7 @@ def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | 
     saved = setup.checkpoints.load()
     progress, arrays = saved or (Progress(uuid.uuid4().hex, setup.inputs.kept), {})
     if saved:
+        # Whatever room there is now: other inputs would end in other bytes.
         setup.inputs.kept = progress.kept
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows, progress.step_rows())
@@ -79,10 +80,12 @@ def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | 
 def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer) -> None:
     plan = setup.plans[number]
     network, data = setup.learner_parts(number, observer.on_features)
+    # A training that goes on has it in its checkpoint.
     if number == 0 and setup.inputs.cut(plan) is not None and not progress.rows:
         progress.results |= _probe(data, setup.inputs.work.seconds)
     learner = Learner(network, data, setup.job.settings.train, plan.phase, setup.hardware)
     if progress.epoch:
+        # Only now: before `Learner` builds it the optimizer has no variables to fill.
         saved = setup.checkpoints.load_arrays()
         checkpoints.restore_optimizer(learner.optimizer, saved)
         checkpoints.restore(learner.random_layers(), saved)
@@ -90,6 +93,7 @@ def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer
         steps = _Steps(observer)
         row = learner.epoch(len(progress.rows) + 1, progress.epoch, steps)
         progress.add(row, steps.rows)
+        # The checkpoint before the news: after a kill an epoch is told twice, never left out.
         _keep(setup, progress, row, learner)
         observer.on_epoch(row)
     checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress))
@@ -153,6 +157,7 @@ def _calibrate(setup: Setup, valid: Rows) -> dict[str, float]:
         logits = predict(network, valid, size)
     temperature = fit_temperature(np.asarray(logits), setup.valid.labels)
     heads.set_temperature(setup.model, temperature)
+    # A single logit above 0 is a probability above one half.
     guesses = logits.argmax(axis=1) if logits.shape[1] > 1 else logits[:, 0] > 0
     return {
         "temperature": temperature,

@@ -128,9 +128,11 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
 def _jax(settings: TrainSettings, state_folder: Path, names: Sequence[str]) -> Hardware:
     import jax
 
+    # Left alone where the user, or an earlier training of this process, chose one.
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(state_folder / COMPILED))
         jax.config.update("jax_compilation_cache_max_size", COMPILED_LIMIT_BYTES)
+        # JAX keeps nothing that compiled in less than a second: a resumed training would compile that anew.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
     if len(names) > 1:
@@ -183,6 +185,7 @@ def explaining_lack_of_memory(setting: str, batch_size: int, device: str) -> Ite
 
 def _is_lack_of_memory(error: Exception) -> bool:
     signs = ("RESOURCE_EXHAUSTED", "OOM when allocating", "Out of memory")
+    # TensorFlow's by its name: a look at an error need not import it.
     known = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
     return known or any(sign in str(error) for sign in signs)
 

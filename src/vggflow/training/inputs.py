@@ -24,6 +24,7 @@ from vggflow.training.checkpoints import digest
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.phases import Plan
 
+# Checkpoints go there too: one of all of VGG16 with Adam's moments takes 1.7 GB.
 DISK_TO_LEAVE_BYTES = 2 * 2**30
 
 
@@ -142,6 +143,7 @@ class Inputs:
         shape, dtype = self._form(cut)
         network = "" if cut == PIXELS else digest(prefix.prefix(self._model, [cut]))
         size = self._cache.features.batch_size
+        # Another batch size may add up in another order.
         computed = [] if cut == PIXELS else [self._cache.hardware.arithmetic(), f"{size} images at a time"]
         return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic.SEPARATOR.join(computed))
 
@@ -162,6 +164,7 @@ class Inputs:
         missing = {cut: store.missing(self._all.hashes) for cut, store in stores.items()}
         if any(missing.values()):
             for cut, store in stores.items():
+                # Where some are there already, only images are new.
                 if len(missing[cut]) == len(self._all):
                     self._tell_why_not(store.kind)
             self._compute(stores, missing, report)
@@ -180,6 +183,7 @@ class Inputs:
 
     def _compute(self, stores: dict[str, Store], missing: dict[str, list[str]], report: Report) -> None:
         needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
+        # What this training has read stays: it may read it again.
         evict(self._cache.state_folder, _room(self._cache) - needed, unused_since=self._started)
         size = self._cache.features.batch_size
         extraction = Extraction(self._model, self._all, self._shape, size, self._cache.hardware.xla)

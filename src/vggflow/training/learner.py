@@ -66,6 +66,7 @@ class Learner:
         optimizer = precision.optimizer(phases.optimizer(self._phase, rate), self._hardware.policy)
         metrics = [accuracy(name="accuracy")]
         self.network.compile(optimizer, loss, metrics=metrics, jit_compile=self._hardware.xla)
+        # Before the first step, so that a checkpoint can fill its variables.
         optimizer.build(self.network.trainable_variables)
         return optimizer
 
@@ -202,12 +203,14 @@ def log_losses(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) ->
 def anonymous_memory_mb() -> float:
     """Memory of this process that no file stands behind: what training itself needs."""
     memory = psutil.Process().memory_info()
+    # macOS tells nothing of shared memory.
     return round((memory.rss - getattr(memory, "shared", 0)) / 2**20, 1)
 
 
 def fit_once(network: keras.Model, batches: Batches, callback: keras.callbacks.Callback) -> dict[str, float]:
     """Goes through the batches once, training; returns loss and accuracy as means over all of them."""
     try:
+        # `shuffle=False`: Keras would draw an order of its own over ours.
         history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[callback]).history
     except Exception:
         _raise_cause(batches)
@@ -216,6 +219,7 @@ def fit_once(network: keras.Model, batches: Batches, callback: keras.callbacks.C
 
 
 def _raise_cause(batches: Batches) -> None:
+    # What was raised where images are read; TensorFlow hides it behind an error of its own.
     if batches.error is not None:
         raise batches.error
 

@@ -36,6 +36,7 @@ def _plan(model: keras.Model, phase: Phase) -> Plan:
     frozen = frozen_layers(model, phase.freeze_through)
     names = {layer.name for layer in frozen}
     learning = tuple(layer.name for layer in model.layers if layer.name not in names and layer.variables)
+    # By weights: a layer that only draws random numbers has variables and learns nothing.
     if not any(model.get_layer(name).weights for name in learning):
         raise SettingsError(
             f"phase {phase.name}: freeze_through {phase.freeze_through} leaves nothing to learn; "

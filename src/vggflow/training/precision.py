@@ -8,6 +8,7 @@ import keras
 from vggflow.models import heads, preprocessing
 from vggflow.training.hardware import FULL_PRECISION
 
+# 16 bits cut digits of pixels on their way in, and of probabilities close to 0 and 1.
 ALWAYS_FULL = (preprocessing.PREPROCESSING, heads.PREDICTIONS, heads.TEMPERATURE, heads.PROBABILITIES)
 
 

@@ -61,6 +61,7 @@ class Setup:
         counts = np.bincount(self.train.labels, minlength=len(self.class_names))
         if self.job.settings.train.class_weights == "none":
             return np.ones(len(counts), np.float32)
+        # Their mean over the images is 1, so that the loss and the learning rate keep their meaning.
         return np.asarray(len(self.train) / (len(counts) * counts), np.float32)
 
 
@@ -73,6 +74,7 @@ def set_up(job: TrainingJob) -> Setup:
         WeightsError: the start weights are missing or don't fit.
     """
     settings = job.settings
+    # Before anything computes: memory growth can't be changed once a device has started.
     machine = hardware.prepare(settings.train, job.state_folder, job.devices)
     class_names = manifests.class_names(job.manifest)
     train, valid = (
@@ -94,6 +96,7 @@ def set_up(job: TrainingJob) -> Setup:
             "reading": reading(shape),
             "machine": machine.facts(),
             "arithmetic": machine.arithmetic(),
+            # NumPy computes the linear probe, SciPy the temperature.
             "software": [np.__version__, scipy.__version__, stamp()],
         }
     )

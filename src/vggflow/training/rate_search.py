@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOWEST_RATE, HIGHEST_RATE = 1e-7, 1.0
-STEPS = 120
+STEPS = 120  # 17 for each power of ten
 # Beyond this multiple of the best loss the network has diverged, and the rest would teach nothing.
 DIVERGED = 4.0
 SMOOTHING = 0.9
@@ -51,6 +51,7 @@ def find_learning_rate(
     with setup.hardware.scope(), computing_in(setup.model, setup.hardware.policy):
         network, data = setup.learner_parts(number, lambda done, total: advance(done, total, FEATURES))
         learner = Learner(network, data, job.settings.train, setup.plans[number].phase, setup.hardware)
+        # STEPS - 1: the first step has the lowest rate, the last one the highest.
         growing = keras.optimizers.schedules.ExponentialDecay(
             LOWEST_RATE, STEPS - 1, HIGHEST_RATE / LOWEST_RATE
         )
@@ -120,6 +121,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]
         self._total = 0.0
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        # That can be undone since all batches here are equally large (`Learner.run`).
         total = (logs or {})["loss"] * (batch + 1)
         loss = total - self._total
         if not math.isfinite(loss) or (self.losses and loss > DIVERGED * min(self.losses)):
