@@ -49,6 +49,7 @@ def _end(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _ended("interrupted; what was finished is kept, run the same command to go on", INTERRUPTED)
     except (httpx.HTTPError, RuntimeError) as error:
+        # Prefect may wrap what its client could not reach in a RuntimeError; any other one is a bug.
         if not isinstance(error, httpx.HTTPError) and not isinstance(error.__cause__, httpx.HTTPError):
             raise
         address, said = os.environ.get("PREFECT_API_URL", "a server of its own"), " ".join(str(error).split())

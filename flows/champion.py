@@ -76,6 +76,7 @@ def promote(reason: Reason, by: Who, version: Number | None = None, workspace: s
             bring_data(here)
             validate(here)
             asks = only_requests(here)
+            # With users the registry knows who acts; the form's name is only claimed.
             who = None if asks else by
             promotion = judge(here, Request(reason, who, version, for_another=asks, dry_run=asks))
         except VggflowError as error:

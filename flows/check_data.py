@@ -25,6 +25,7 @@ from vggflow.workspace import Workspace, find
 
 # A request older than this was lost, or there was none: then the data is announced again.
 DAYS_TO_REMEMBER = 7
+# A look may wait for the turn of a retraining, which takes hours.
 SECONDS_AT_MOST = 6 * 3600
 LOST = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED, StateType.CANCELLING)
 

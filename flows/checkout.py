@@ -22,6 +22,7 @@ from vggflow.files import read_json, write_json
 from vggflow.workspace import Workspace, find
 
 OWNER = ".vggflow-owner.json"
+# A minute and a half in all, for a git server that is started again.
 SECONDS_BETWEEN_TRIES = (5.0, 20.0, 60.0)
 
 
@@ -46,6 +47,7 @@ def bring(repository: str = "", branch: str = "", folder: str = "", name: str = 
         )
     remove_left_behind()
     here = Path.cwd()
+    # Before the clone: a run that is killed while it clones is found by this.
     write_json(here / OWNER, _process(os.getpid()))
     clone = Workspace(here / (name or "workspace"))
     _clone(repository, branch, clone.root)
@@ -80,6 +82,7 @@ def is_at_work(name: str) -> bool:
 
 def _folders() -> Iterator[tuple[Path, bool]]:
     """The folders of runs, and whether their process lives."""
+    # Prefect's worker makes its folders so: a random name that ends with `prefect`.
     for mark in Path(tempfile.gettempdir()).glob(f"*prefect/{OWNER}"):
         try:
             owner: dict[str, Any] = read_json(mark)
@@ -93,6 +96,7 @@ def _clone(repository: str, branch: str, destination: Path) -> None:
     options = ["--branch", branch] if branch else []
     for seconds in (*SECONDS_BETWEEN_TRIES, None):
         try:
+            # `--depth 1`: a run needs no history, which may be long.
             above.git("clone", "--quiet", "--depth", "1", *options, repository, str(destination))
         except VggflowError:
             if seconds is None:
@@ -107,4 +111,5 @@ def _process(pid: int) -> dict[str, float]:
     try:
         return {"pid": pid, "began": psutil.Process(pid).create_time()}
     except psutil.NoSuchProcess:
+        # No process began in 1970, so this equals none that is on record.
         return {"pid": pid, "began": 0}

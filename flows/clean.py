@@ -18,6 +18,7 @@ from flows.checkout import is_at_work, shared_cache
 from flows.identity import identity
 from vggflow.workspace import Workspace
 
+# The most that Prefect's server gives at once, unless it is set up otherwise.
 PAGE = 200
 OVER = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
@@ -73,12 +74,14 @@ async def _clean(tag: str, keep: int, dry_run: bool) -> int:
     async with get_client() as client:
         seen: dict[Any, int] = {}
         old = []
+        # All pages are read before anything is deleted: else what moves up would be passed over.
         for run in await _over(client, tag):
             seen[run.flow_id] = seen.get(run.flow_id, 0) + 1
             if seen[run.flow_id] > keep:
                 old.append(run)
         if not dry_run:
             for run in old:
+                # First: without its run nobody would find them again.
                 await _forget_artifacts(client, run)
                 await client.delete_flow_run(run.id)
         return len(old)
@@ -87,6 +90,7 @@ async def _clean(tag: str, keep: int, dry_run: bool) -> int:
 async def _forget_artifacts(client: PrefectClient, run: FlowRun) -> None:
     """Prefect keeps the artifacts of a run that is deleted."""
     wanted = ArtifactFilter.model_validate({"flow_run_id": {"any_": [str(run.id)]}})
+    # Always the first page, since what was on it is deleted.
     while found := await client.read_artifacts(artifact_filter=wanted, limit=PAGE):
         for artifact in found:
             await client.delete_artifact(artifact.id)

@@ -100,6 +100,7 @@ def _apply_file(workspace: Workspace) -> None:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", FILE]
     done = subprocess.run(command, cwd=workspace.root, capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        # Prefect draws frames around what it says.
         said = [line.strip(" │╭╰╮╯─") for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise VggflowError(f"`prefect deploy` failed in {workspace.root}: {' '.join(said[-3:])}")
 

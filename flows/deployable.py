@@ -49,6 +49,7 @@ def check_branch(workspace: Workspace, here: Identity) -> None:
             "`git switch main`, or another branch, then deploy again"
         )
     remote = git_state.remotes(workspace)[0]
+    # The whole name: `main` alone would be found in `feature/main`.
     if not workspace.git("ls-remote", "--heads", remote, f"refs/heads/{here.branch}").strip():
         raise UsageError(
             f"{here.place} has no branch {here.branch!r}, so workers could not clone it: "
@@ -91,6 +92,8 @@ def _check_keys(deployment: dict[str, Any]) -> None:
 def _flow(deployment: dict[str, Any], root: Path) -> "Flow[..., Any]":
     named = str(deployment.get("entrypoint") or "")
     try:
+        # With a colon it names a file of the workspace, else a module. Without a placeholder, which Prefect
+        # would make of a file that it can't import.
         return load_flow_from_entrypoint(
             str(root / named) if ":" in named else named, use_placeholder_flow=False
         )

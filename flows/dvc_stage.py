@@ -68,9 +68,12 @@ def run_dvc_stage(
         TimeIsUp: the deadline came first; the checkpoint is kept.
         StageFailed: the stage, or DVC itself, failed.
     """
+    # Else an earlier run's would pass for this one's where DVC has nothing to do.
     outcome_path(workspace, stage).unlink(missing_ok=True)
     lines: list[str] = []
+    # `--pull` brings what another machine computed from the same inputs.
     command = dvc_command("repro", "--pull", "--single-item", stage)
+    # Before anything is pulled.
     verified_pull.verify_remotes(workspace)
     environment = workspace.environment() | {
         DRIVER: str(os.getpid()),
@@ -90,6 +93,7 @@ def run_dvc_stage(
         raise TimeIsUp(stage, Outcome(1, message))
     outcome = read_outcome(workspace, stage)
     if code != 0:
+        # DVC ends with 255 whatever the stage ended with.
         raise StageFailed(stage, outcome if outcome and outcome.exit_code else _of_dvc(lines, code))
     return outcome
 
@@ -108,6 +112,7 @@ def _limited(process: "subprocess.Popen[str]", limits: StageLimits) -> Iterator[
     overdue = threading.Event()
 
     def stop() -> None:
+        # First: once the process is ended, the other thread looks whether it was overdue.
         overdue.set()
         with suppress(psutil.NoSuchProcess):
             dvc = psutil.Process(process.pid)

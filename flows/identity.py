@@ -52,6 +52,7 @@ def identity(workspace: Workspace) -> Identity:
     url = repository.remote_url(workspace)
     if not url:
         return Identity(_plain(workspace.name), "", "", str(workspace.root))
+    # By the address: clones lie in folders of any name.
     return Identity(_plain(Path(url).name.removesuffix(".git")), url, repository.branch(workspace), "")
 
 

@@ -68,11 +68,13 @@ def step(name: str) -> Callable[[Callable[..., Result]], Any]:
     made = task(
         name=name,
         retries=3,
+        # Five minutes in all: a server that was started again is back by then.
         retry_delay_seconds=[15, 60, 240],
         retry_condition_fn=_may_pass_next_time,
         persist_result=False,
         task_run_name=name,
     )
+    # Hidden inside of the task, so that Prefect gets no password to write down.
     return lambda work: made(hidden_from_logs()(work))
 
 
@@ -97,6 +99,7 @@ def stage(name: str) -> Any:
     def run(workspace: Workspace, deadline: float | None = None) -> Outcome | None:
         """Lets DVC bring the stage up to date."""
         limits = StageLimits(str(flow_run.id or ""), deadline)
+        # Its own stage in dvc.yaml decides whether validate is stale, and `--single-item` would pass it over.
         if name == "validate":
             reference.reference(workspace)
         try:
@@ -209,6 +212,7 @@ def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:
     """The whole way, alone on this workspace."""
     result = RunResult()
     try:
+        # A run by hand always brings everything here; only a clone that goes away takes the short way.
         if not sample and deployment.id and _settled(here):
             state = _nothing_new()
         else:
@@ -230,6 +234,7 @@ def _go(here: Workspace, sample: bool, deadline: float | None, result: RunResult
     began_with = bring_data(here)
     for name, run in (("validate", validate), ("train", train), ("evaluate", evaluate)):
         result.ran[name] = run(here, deadline)
+    # Before anything names these bytes: a full remote must leave no champion whose bytes are nowhere.
     push(here)
     version, result.new = register(here, sample)
     result.promotion = promote(here, version, sample)

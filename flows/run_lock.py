@@ -28,6 +28,7 @@ SECONDS_AFTER_DEATH = 300.0
 def turn(workspace: Workspace) -> Iterator[None]:
     """Waits until no other run works on this workspace, in this folder or anywhere known to the server."""
     state = workspace.path(artifacts.STATE)
+    # The folder's lock before the server's: who holds it knows that a lease left here is a dead run's.
     with exclusive(state / "retrain.lock", workspace.name):
         if not PREFECT_API_URL.value():  # a server of this run's own, which nobody else asks
             yield
@@ -47,9 +48,11 @@ def _holding(limit: str, lease: Path) -> Iterator[None]:
     A server that is away for a while costs the reservation, not the run: registering and promoting can be repeated,
     and the device has a lock of its own. A turn that could not be given back comes free like that of a dead run.
     """
+    # `strict`: else a limit that is not there would hold nobody back.
     held = concurrency(
         limit, strict=True, lease_duration=SECONDS_AFTER_DEATH, raise_on_lease_renewal_failure=False
     )
+    # Not by `with`: what fails while the turn is given back is handled apart from the work's own errors.
     held.__enter__()
     context = ConcurrencyContext.get()
     if context and context.cleanup_lease_ids:

@@ -101,6 +101,7 @@ def _problems(workspace: Workspace) -> Rows:
         }
         for problem in result["problems"]
     ]
+    # Else Prefect would show nothing, as if nothing had been looked at.
     return found or [{"severity": "none", "expectation": "all", "files": 0, "what": result["verdict"]}]
 
 

@@ -44,6 +44,7 @@ def _show(path: Path, key: str, stop: threading.Event) -> None:
     artifact: UUID | None = None
     before: Any = None
     while True:
+        # One look more after the end: a stage may be over before the first.
         last = stop.wait(SECONDS_BETWEEN_LOOKS)
         now = read_json(path) if path.exists() else None
         if now and now != before:

@@ -29,6 +29,7 @@ async def _ask(tag: str) -> dict[str, Any]:
     async with get_client() as client:
         ended = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
         waiting = {"type": {"any_": ["RUNNING", "PENDING", "PAUSED", "CANCELLING"]}}
+        # All are of the type SCHEDULED, as planned runs are: only the name tells that they are due.
         held_up = {"name": {"any_": ["Late", "AwaitingConcurrencySlot", "AwaitingRetry"]}}
         planned = {"name": {"any_": ["Scheduled"]}}
         queue = [

@@ -42,6 +42,7 @@ async def ensure(client: PrefectClient, pool: str) -> None:
                 f"prefect.yaml names the work pool {pool!r}, which this server does not have: make it with "
                 f"`prefect work-pool create {pool}`, or name vggflow, vggflow-docker or vggflow-kubernetes"
             ) from None
+        # `vggflow-docker` runs containers; `vggflow` alone runs processes.
         kind = pool.removeprefix("vggflow").removeprefix("-") or "process"
         made = WorkPoolCreate(name=pool, type=kind, base_job_template=json.loads(template.read_text("utf-8")))
         await client.create_work_pool(made)
