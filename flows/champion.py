@@ -15,7 +15,7 @@ from pydantic import Field
 
 from flows import run_name, run_page
 from flows.retrain import bring_data, step, validate
-from flows.run_lock import turn
+from flows.run_lock import run_lock
 from vggflow.credentials import hidden_from_logs
 from vggflow.errors import VggflowError
 from vggflow.tracking import limits
@@ -71,7 +71,7 @@ def promote(reason: Reason, by: Who, version: Number | None = None, workspace: s
     from vggflow.commands.promotion_acts import Request
 
     here = find(Path(workspace))
-    with turn(here):
+    with run_lock(here):
         try:
             bring_data(here)
             validate(here)
@@ -105,14 +105,14 @@ def rollback(reason: Reason, by: Who, workspace: str = ".") -> State[Any]:
     from vggflow.commands import promotion_acts
 
     here = find(Path(workspace))
-    with turn(here):
+    with run_lock(here):
         try:
             if only_requests(here):
                 return _requested(here, ["vggflow", "rollback", "--reason", reason], by, [])
             done = promotion_acts.rollback(here, reason, by)
         except VggflowError as error:
             return Failed(name=_failure(error), message=str(error), data=error)
-    message = f"version {done.to} is champion again, version {done.taken_back} is withdrawn"
+    message = f"version {done.to} is champion again, version {done.taken_back} is rolled back"
     state: State[Any] = Completed(name="Rolled back", message=message)
     run_page.show_summary(here, state, ["Automatic promotion is on hold until somebody releases it."])
     return state

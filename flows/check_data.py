@@ -1,13 +1,12 @@
 """The check-data flow: is there data that nobody has trained on and nobody asked to train on?"""
 
-import importlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.objects import State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Completed
@@ -16,7 +15,7 @@ from flows import run_name, run_page
 from flows.events import announce_data
 from flows.identity import identity
 from flows.retrain import step
-from flows.run_lock import turn
+from flows.run_lock import run_lock
 from vggflow import workspace as workspaces
 from vggflow.commands import prepare
 from vggflow.credentials import hidden_from_logs
@@ -24,6 +23,7 @@ from vggflow.tracking import lineage
 from vggflow.workspace import Workspace, find
 
 # A request older than this was lost, or there was none: then the data is announced again.
+RUNS_LOOKED_AT = 200  # the most that Prefect gives in one answer
 DAYS_TO_REMEMBER = 7
 # A look may wait for the turn of a retraining, which takes hours.
 SECONDS_AT_MOST = 6 * 3600
@@ -34,15 +34,16 @@ LOST = (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED, StateType.CANC
 def look(workspace: Workspace) -> tuple[str, str]:
     """The hash of the data that there is, and why nothing has to be said about it; empty if something has to."""
     if workspaces.status(workspace, "data") in ("changed", "untracked"):
-        with turn(workspace):  # a retraining of this folder adds the data too
+        with run_lock(workspace):  # a retraining of this folder adds the data too
             for line in prepare.prepare(workspace):
                 get_run_logger().info(line)
             workspace.dvc("push", "data.dvc", "weights.dvc")
     data = lineage.data_hash(workspace)
-    settled = importlib.import_module("vggflow.tracking.finished_retrains")
     if not data:
         return data, "there is no data yet"
-    if settled.is_known(workspace, data):
+    from vggflow.tracking import finished_retrains
+
+    if finished_retrains.is_known(workspace, data):
         return data, f"data {data[:6]} was trained on"
     return data, _asked_for(identity(workspace).tag, data)
 
@@ -87,9 +88,14 @@ def _asked_for(tag: str, data: str) -> str:
     wanted = FlowRunFilter.model_validate(
         {"tags": {"all_": [tag]}, "expected_start_time": {"after_": since.isoformat()}}
     )
+    # Of retrainings alone: hourly checks and planned runs would fill what Prefect gives at once.
+    retrainings = FlowFilter(name=FlowFilterName(any_=["retrain"]))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
-            flow_run_filter=wanted, limit=200, sort=FlowRunSort.EXPECTED_START_TIME_DESC
+            flow_filter=retrainings,
+            flow_run_filter=wanted,
+            limit=RUNS_LOOKED_AT,
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
     for run in runs:
         if run.parameters.get("requested_data") == data and run.state and stands(run.state):

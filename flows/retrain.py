@@ -20,7 +20,7 @@ from flows import run_name, run_page, run_progress
 from flows.checkout import remove_left_behind
 from flows.dvc_stage import StageFailed, StageLimits, TimeIsUp, run_dvc_stage
 from flows.identity import TAG, identity
-from flows.run_lock import turn
+from flows.run_lock import run_lock
 from vggflow import workspace as workspaces
 from vggflow.commands import local_runs, prepare, reference, retrain_sample
 from vggflow.commands import register as register_command
@@ -148,7 +148,7 @@ def promote(workspace: Workspace, version: "Version", sample: bool) -> "Promotio
 
 @step("publish")
 def publish(workspace: Workspace, promotion: "Promotion", began_with: str) -> "Pages":
-    """The gate's pages are in MLflow, and what was settled is known as such."""
+    """The gate's pages are in MLflow, and a retraining that came to its end is known as such."""
     from vggflow.tracking import connection, finished_retrains, gate_pages
 
     registry = connection.connect(workspace)
@@ -200,7 +200,7 @@ def retrain(
     here = find(Path(workspace))
     if (flow_run.run_count or 1) > STARTS:
         return Failed(name="Failed", message=f"given up: crashed {STARTS} times; see the logs of its tasks")
-    with turn(here):  # waiting for it is not the run's own time
+    with run_lock(here):  # waiting for it is not the run's own time
         deadline = time.monotonic() + 3600 * time_limit_hours if time_limit_hours else None
         state = _once(here, sample, deadline)
     # A killed worker's run may still have been ending when this one began.
@@ -213,7 +213,7 @@ def _once(here: Workspace, sample: bool, deadline: float | None) -> State[Any]:
     result = RunResult()
     try:
         # A run by hand always brings everything here; only a clone that goes away takes the short way.
-        if not sample and deployment.id and _settled(here):
+        if not sample and deployment.id and _is_finished(here):
             state = _nothing_new()
         else:
             here = _rehearsing(here) if sample else here
@@ -242,7 +242,7 @@ def _go(here: Workspace, sample: bool, deadline: float | None, result: RunResult
     return _state(result)
 
 
-def _settled(here: Workspace) -> bool:
+def _is_finished(here: Workspace) -> bool:
     """Whether a worker's clone, which goes away with its run, asks for what was retrained to the end already."""
     if workspaces.status(here, "data") != "missing" or not (here.root / "data.dvc").exists():
         return False

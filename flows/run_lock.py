@@ -25,7 +25,7 @@ SECONDS_AFTER_DEATH = 300.0
 
 
 @contextmanager
-def turn(workspace: Workspace) -> Iterator[None]:
+def run_lock(workspace: Workspace) -> Iterator[None]:
     """Waits until no other run works on this workspace, in this folder or anywhere known to the server."""
     state = workspace.path(artifacts.STATE)
     # The folder's lock before the server's: who holds it knows that a lease left here is a dead run's.
@@ -36,23 +36,23 @@ def turn(workspace: Workspace) -> Iterator[None]:
         limit, lease = identity(workspace).limit, state / "retrain.lease"
         run_coro_as_sync(_give_back(lease))
         if taken := run_coro_as_sync(_ensure(limit)):
-            get_run_logger().info("waiting: another run of this workspace is at work (%s of 1 turns)", taken)
+            get_run_logger().info("waiting: another run of this workspace is at work (%s of 1)", taken)
         with _holding(limit, lease):
             yield
 
 
 @contextmanager
 def _holding(limit: str, lease: Path) -> Iterator[None]:
-    """Has the turn inside the block, and its lease written down for whoever comes after a kill.
+    """Has the lock inside the block, and its lease written down for whoever comes after a kill.
 
     A server that is away for a while costs the reservation, not the run: registering and promoting can be repeated,
-    and the device has a lock of its own. A turn that could not be given back comes free like that of a dead run.
+    and the device has a lock of its own. A lock that could not be given back comes free like that of a dead run.
     """
     # `strict`: else a limit that is not there would hold nobody back.
     held = concurrency(
         limit, strict=True, lease_duration=SECONDS_AFTER_DEATH, raise_on_lease_renewal_failure=False
     )
-    # Not by `with`: what fails while the turn is given back is handled apart from the work's own errors.
+    # Not by `with`: what fails while the lock is given back is handled apart from the work's own errors.
     held.__enter__()
     context = ConcurrencyContext.get()
     if context and context.cleanup_lease_ids:
@@ -64,11 +64,13 @@ def _holding(limit: str, lease: Path) -> Iterator[None]:
             held.__exit__(None, None, None)
             lease.unlink(missing_ok=True)
         except httpx.HTTPError as error:
-            get_run_logger().warning("the turn is free in five minutes only, the server is away: %s", error)
+            get_run_logger().warning(
+                "the run lock is free in five minutes only, the server is away: %s", error
+            )
 
 
 async def _give_back(lease: Path) -> None:
-    """Gives back the turn of a run that was killed in this folder: its lock is free, so it is dead."""
+    """Gives back the lock of a run that was killed in this folder: the folder's is free, so it is dead."""
     if not lease.exists():
         return
     try:
@@ -82,7 +84,7 @@ async def _give_back(lease: Path) -> None:
 
 
 async def _ensure(limit: str) -> Any:
-    """Makes the limit where there is none; returns how many turns are taken."""
+    """Makes the limit where there is none; returns how many hold it."""
     async with get_client() as client:
         await client.upsert_global_concurrency_limit_by_name(limit, 1)
         return (await client.read_global_concurrency_limit_by_name(limit)).active_slots

@@ -135,6 +135,17 @@ def test_a_request_that_was_lost_does_not_silence_the_check(
     assert not check_data._asked_for(identity(here).tag, "other data")
 
 
+def test_a_request_is_found_behind_any_number_of_hourly_checks(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check_data, "RUNS_LOOKED_AT", 3)
+    here = _workspace(tmp_path / "often")
+    _run(here, "retrain", Scheduled(), requested_data="0a1b2c")
+    for _ in range(4):
+        _run(here, "check-data", Completed(name="Nothing new"))
+    assert check_data._asked_for(identity(here).tag, "0a1b2c")
+
+
 def _apply(here: Identity) -> list[str]:
     async def ask() -> list[str]:
         async with get_client() as client:

@@ -104,6 +104,24 @@ def test_an_import_into_an_older_folder_keeps_what_a_colleague_delivered(
     assert holds(bob, "anns")
 
 
+def test_what_is_brought_in_is_written_below_the_folder_itself_which_may_be_a_mount(
+    both: tuple[Workspace, Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ann, bob = both
+    deliver(bob, "bobs")
+    ann.git("pull", "--quiet")
+    written: list[Path] = []
+    copy = shutil.copyfile
+    monkeypatch.setattr(
+        reconcile.shutil, "copyfile", lambda source, target: written.append(target) or copy(source, target)
+    )
+    prepare.prepare(ann)
+    assert holds(ann, "bobs")
+    assert len(written) == 2
+    assert all(ann.root / "data" in path.parents for path in written)
+    assert not (ann.root / "data" / reconcile.UNFINISHED).exists()
+
+
 @pytest.mark.slow
 def test_a_retraining_and_the_hourly_look_bring_an_older_folder_up_to_date(
     both: tuple[Workspace, Workspace],

@@ -11,5 +11,5 @@ def command(context: typer.Context, reason: options.Reason, by: options.By = Non
     from vggflow.commands.promotion_acts import rollback
 
     done = rollback(options.workspace(context), reason, by)
-    say(f"version {done.to} is champion again, version {done.taken_back} is withdrawn")
+    say(f"version {done.to} is champion again, version {done.taken_back} is rolled back")
     say('the flow promotes nothing until `vggflow promote --release --reason "WHY"`')

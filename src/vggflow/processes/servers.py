@@ -141,7 +141,7 @@ def environment(workspace: Workspace) -> dict[str, str]:
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # As in prefect.yaml: by default a run gives a sign of life every three minutes, and would be taken for dead.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        # In memory, the default, a restarted server forgets who has a turn: waiting runs would wait for ever.
+        # In memory, the default, a restarted server forgets who has a run lock: waiting runs would wait for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
         "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -84,7 +84,7 @@ def prefect(place: Place) -> Program:
         # By default any page in a person's browser may ask this server.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": place.url("prefect"),
         "PREFECT_SERVER_API_AUTH_STRING": log_ins.prefect_login(place),
-        # In memory, the default, a restarted server forgets who has a turn: waiting runs would wait for ever.
+        # In memory, the default, a restarted server forgets who has a run lock: waiting runs would wait for ever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
     if in_postgresql:

@@ -121,7 +121,7 @@ class Supervisor:
         tell(f"{child.program.name} {how}: starting it again")
         with suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGKILL)  # what it leaves would keep its port
-        time.sleep(min(2.0 ** (len(child.deaths) - 1), 30.0))
+        time.sleep(2.0 ** (len(child.deaths) - 1))  # 16 s before the last try
         with _undisturbed():
             child.process, child.running = self._spawn(child.program)
             self._remember()

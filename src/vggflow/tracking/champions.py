@@ -94,8 +94,8 @@ class Champions:
     @property
     def stack(self) -> tuple[Version, ...]:
         """The champions that were not rolled back, oldest first: the last is in use."""
-        withdrawn = {rollback.taken_back for rollback in self.rollbacks}
-        return tuple(version for version in self.promoted_versions if version.number not in withdrawn)
+        taken_back = {rollback.taken_back for rollback in self.rollbacks}
+        return tuple(version for version in self.promoted_versions if version.number not in taken_back)
 
     @property
     def champion(self) -> Version | None:

@@ -12,7 +12,7 @@ from vggflow.tracking.model_versions import Version
 from vggflow.tracking.registry import Registry
 from vggflow.workspace import Workspace
 
-SETTLED = "vggflow.settled"
+FINISHED_WITH = "vggflow.settled"
 
 
 def inputs(workspace: Workspace) -> str:
@@ -38,16 +38,16 @@ def mark(registry: Registry, workspace: Workspace, candidate: Version, began_wit
     if inputs(workspace) != began_with:
         return
     value = f"{began_with} {champions.read(registry).state}"
-    if candidate.tags.get(SETTLED) != value:
+    if candidate.tags.get(FINISHED_WITH) != value:
         with mlflow_errors_as_one_line():
-            registry.client.set_model_version_tag(candidate.name, str(candidate.number), SETTLED, value)
+            registry.client.set_model_version_tag(candidate.name, str(candidate.number), FINISHED_WITH, value)
 
 
 def find(workspace: Workspace) -> Version | None:
     """The candidate that a retraining from the same inputs ended with, if the champion is still the same."""
     registry = connect(workspace)
     value = f"{inputs(workspace)} {champions.read(registry).state}"
-    return model_versions.with_tag(registry.client, registry.names.candidates, SETTLED, value)
+    return model_versions.with_tag(registry.client, registry.names.candidates, FINISHED_WITH, value)
 
 
 def is_known(workspace: Workspace, data: str) -> bool:

@@ -340,7 +340,7 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         # MLflow keeps a file's own name, and `MODEL_FILE` counts on this one.
         named = Path(folder) / "model.keras"
-        named.write_bytes(model.read_bytes())
+        shutil.copyfile(model, named)
         # An input example would be predicted with at once, in the process that registers: TensorFlow for nothing.
         warnings.filterwarnings("ignore", message=".*input example was not provided.*")
         logged: mlflow.models.model.ModelInfo = Model.log(

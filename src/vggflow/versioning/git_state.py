@@ -38,11 +38,15 @@ def commit_of(workspace: Workspace) -> Commit:
     try:
         digest = workspace.git("rev-parse", "--verify", "--quiet", "HEAD", none=1).strip()
         # Said explicitly: somebody's git may be set to hide untracked files.
-        changed = workspace.git("status", "--porcelain", "--untracked-files=normal").splitlines()
+        # Of the workspace alone, which may be a folder of its repository; git tells paths from the repository's root.
+        prefix = workspace.git("rev-parse", "--show-prefix").strip()
+        changed = workspace.git("status", "--porcelain", "-z", "--untracked-files=normal", "--", ".").split(
+            "\0"
+        )
     except NoRepository:
         return Commit("", "", dirty=True, missing="the workspace is in no git repository")
     # Two letters of state and a blank stand before the path.
-    others = [line for line in changed if line[3:] != str(artifacts.PIPELINE_LOCK)]
+    others = [line for line in changed if line and line[3:] != f"{prefix}{artifacts.PIPELINE_LOCK}"]
     missing = "" if digest else "nothing is committed yet"
     return Commit(digest, remote_url(workspace), bool(others), missing)
 

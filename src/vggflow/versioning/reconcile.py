@@ -198,8 +198,11 @@ def carry_out(workspace: Workspace, sides: Sides) -> None:
     # Files that are gone may be of no committed version, which is all that `fetch` brings.
     verified_pull.refuse_missing(sides.tracked, {path: plan.bring[path] for path in cache.lacks(plan.bring)})
     # Written before anything is removed: a kill in between leaves files too many, never too few.
+    # Below the folder itself, which may be a mount: a file can't be renamed from one file system to another.
+    unfinished = root / UNFINISHED
     for path, md5 in plan.bring.items():
-        _copy(cache.path(md5), root / path, md5, workspace.path(artifacts.STATE) / "bringing")
+        _copy(cache.path(md5), root / path, md5, unfinished)
+    shutil.rmtree(unfinished, ignore_errors=True)
     for path in plan.drop:
         _remove(root / path, root)
 

@@ -16,7 +16,7 @@ from vggflow.errors import VggflowError
 from vggflow.tracking import lineage
 from vggflow.versioning import git_state
 from vggflow.versioning.git_state import Commit
-from vggflow.workspace import find
+from vggflow.workspace import Workspace, find
 
 
 def _broken(root: Path) -> None:
@@ -48,6 +48,23 @@ def test_a_remote_is_told_as_others_can_reach_it(workspace: Path, name: str, url
     here = find(workspace)
     here.git("remote", "add", name, url)
     assert git_state.commit_of(here).remote == told.format(parent=workspace.parent)
+
+
+def test_a_workspace_below_its_repository_is_dirty_by_its_own_files_only(tmp_path: Path) -> None:
+    repository = tmp_path / "team"
+    root = repository / "two words" / "猫"
+    root.mkdir(parents=True)
+    subprocess.run(["git", "init", "--quiet", repository], check=True)
+    for name in ("params.yaml", "dvc.lock", "../note.txt"):
+        (root / name).write_text("first")
+    here = Workspace(root)
+    here.git("add", "--all", str(repository))
+    here.git("commit", "--quiet", "--message", "All of it")
+    for name in ("dvc.lock", "../note.txt"):
+        (root / name).write_text("changed by a run, or by somebody else")
+    assert not git_state.commit_of(here).dirty
+    (root / "params.yaml").write_text("changed by a person")
+    assert git_state.commit_of(here).dirty
 
 
 def test_of_several_remotes_origin_is_told(workspace: Path) -> None:
