@@ -71,8 +71,8 @@ def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, 
 
     registry = connection.connect(workspace)
     client, names = registry.client, registry.names
-    book = champions.read(registry)
-    periods_in_use = {period.number: _in_use(period) for period in book.periods_in_use()}
+    found = champions.read(registry)
+    periods_in_use = {period.number: _in_use(period) for period in found.periods_in_use()}
     if most is None:
         candidates = model_versions.versions(client, names.candidates)[::-1]
     else:
@@ -80,9 +80,9 @@ def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, 
     return [
         *(
             _row(version, periods_in_use.get(version.number, ""))
-            for version in reversed(book.versions)
+            for version in reversed(found.versions)
             # What a killed promotion left is no champion: the next act completes or deletes it.
-            if version not in book.claims and version not in book.lost
+            if version not in found.claims and version not in found.lost
         ),
         *(_row(version) for version in candidates),
     ]
@@ -138,14 +138,14 @@ def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
     from vggflow.tracking import champions, connection, decision_runs
 
     registry = connection.connect(workspace)
-    book = champions.read(registry)
-    there = {version.number: version.tags for version in book.versions}
+    found = champions.read(registry)
+    there = {version.number: version.tags for version in found.versions}
     # Of deleted versions only the records of their promotions know anything.
     recorded = {n: tags for n, tags in decision_runs.promotions(registry).items() if n not in there}
     made = {n: champions.time_of(int(tags[decision_runs.MADE])) for n, tags in recorded.items()}
     return [
         _history_row(period, there.get(period.number), recorded.get(period.number, {}))
-        for period in reversed(book.periods_in_use(made))
+        for period in reversed(found.periods_in_use(made))
     ]
 
 

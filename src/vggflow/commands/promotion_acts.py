@@ -101,9 +101,9 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
         raise UsageError("--override is switched off here: promotion.allow_override is false in params.yaml")
     registry = connection.connect(workspace, settings.registry)
     # A dry run completes nothing of others: whoever may only read uses it too.
-    book = champions.read(registry) if request.dry_run else _finish_killed(registry)[0]
+    history = champions.read(registry) if request.dry_run else _finish_killed(registry)[0]
     candidate = model_versions.chosen(registry, request.number, candidate=True)
-    champion = book.champion
+    champion = history.champion
     # Told by model and test images: the copy that a promotion makes has another number.
     key = candidate.tags.get(model_versions.KEY)
     if champion and key is not None and champion.tags.get(model_versions.KEY) == key:
@@ -111,12 +111,12 @@ def promote(workspace: Workspace, request: Request, judge: Judge | None = None) 
         return Promotion("already champion", message, candidate, champion)
     who = people.asking(registry.client, request.by)
     # A flow asks again every night; a person is answered anew each time.
-    question = _question(workspace, settings, candidate, book, who) if request.automatic else None
+    question = _question(workspace, settings, candidate, history, who) if request.automatic else None
     known = decision_runs.answered(registry, question) if question else None
     if known and (promotion := _earlier_answer(registry, known, candidate, champion)):
         return promotion
     return _judge_and_record(
-        _PendingRequest(workspace, settings, registry, request, book, candidate, who, question), judge
+        _PendingRequest(workspace, settings, registry, request, history, candidate, who, question), judge
     )
 
 
@@ -132,24 +132,28 @@ def rollback(workspace: Workspace, reason: str, by: str | None = None) -> Rollba
     _check_words(reason, by)
     registry = connection.connect(workspace)
     who = people.asking(registry.client, by)
-    book, concluded = _finish_killed(registry)
-    last = book.rollbacks[-1] if book.rollbacks else None
+    history, concluded = _finish_killed(registry)
+    last = history.rollbacks[-1] if history.rollbacks else None
     # Its record was open until this very call: a killed command had been asked for the same.
     if last and concluded.get(last.facts.get("run", "")) == decision_runs.ROLLED_BACK:
         return last
-    if len(book.stack) < 2:
-        there = f"version {book.champion.number} is the only one" if book.champion else "there is no champion"
+    if len(history.stack) < 2:
+        there = (
+            f"version {history.champion.number} is the only one"
+            if history.champion
+            else "there is no champion"
+        )
         raise UsageError(
             f"{registry.names.name} can't be rolled back: {there}; see `vggflow models`, or promote another candidate"
         )
-    previous, champion = book.stack[-2:]
+    previous, champion = history.stack[-2:]
     why = _who_and_why(who, reason)
     about = {"from": str(champion.number), decision_runs.TO: str(previous.number)} | why
     # Before the act, so that whoever comes after a kill can tell what was meant.
     run_id = decision_runs.record(registry, f"rollback {champion.number} → {previous.number}", about)
     tags = {f"rollback.{key}": value for key, value in why.items()} | {decision_runs.ROLLBACK_RUN: run_id}
     with _concluding(registry, run_id):
-        done = champions.roll_back(registry, book, tags)
+        done = champions.roll_back(registry, history, tags)
     if done is None:
         now = champions.read(registry).champion
         decision_runs.conclude(registry, run_id, "overtaken")
@@ -170,10 +174,10 @@ def release(workspace: Workspace, reason: str, by: str | None = None) -> Rollbac
     _check_words(reason, by)
     registry = connection.connect(workspace)
     why = _who_and_why(people.asking(registry.client, by), reason)
-    book, concluded = _finish_killed(registry)
-    held = book.hold
+    history, concluded = _finish_killed(registry)
+    held = history.hold
     if held is None:
-        for each in reversed(book.rollbacks):
+        for each in reversed(history.rollbacks):
             if each.release and concluded.get(each.release.get("run", "")) == decision_runs.RELEASED:
                 return each  # killed after the act: only the record was open
         # It raises: nothing is on hold.
@@ -193,9 +197,9 @@ def _check_words(reason: str, by: str | None) -> None:
 
 
 def _finish_killed(registry: Registry) -> tuple[Champions, dict[str, str]]:
-    """Completes what killed commands began, and their records; returns the ledger and what was concluded."""
-    book = champions.settle(registry)
-    return book, decision_runs.conclude_open(registry, book)
+    """Completes what killed commands began, and their records; returns the history and what was concluded."""
+    history = champions.settle(registry)
+    return history, decision_runs.conclude_open(registry, history)
 
 
 @contextmanager
@@ -219,13 +223,13 @@ class _PendingRequest:
     settings: Settings
     registry: Registry
     request: Request
-    book: Champions
+    history: Champions
     candidate: Version
     who: people.Person
     question: str | None
 
     def ended(self, outcome: Outcome, message: str, decision: "Decision | None" = None) -> Promotion:
-        return Promotion(outcome, message, self.candidate, self.book.champion, decision)
+        return Promotion(outcome, message, self.candidate, self.history.champion, decision)
 
 
 def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotion:
@@ -238,7 +242,7 @@ def _judge_and_record(pending: _PendingRequest, judge: Judge | None) -> Promotio
     request = pending.request
     asked = promotion_evidence.JudgeRequest(
         pending.candidate,
-        pending.book.champion,
+        pending.history.champion,
         pending.who.name,
         accept_class_change=request.accept_class_change,
         earlier_decisions=served,
@@ -284,7 +288,7 @@ def _carry_out(pending: _PendingRequest, decision: "Decision", run_id: str) -> P
     tags = {f"promotion.{key}": value for key, value in _who_and_why(pending.who, request.reason).items()}
     tags |= {decision_runs.RUN: run_id} | ({"promotion.override": "true"} if overrides else {})
     # Against the state that was judged: if somebody acted since, it is another and this claim is lost.
-    won = champions.claim(pending.registry, pending.candidate, pending.book.state, tags)
+    won = champions.claim(pending.registry, pending.candidate, pending.history.state, tags)
     if won is None:
         message = "another promotion or rollback was first; judge again against the champion of now"
         return replace(
@@ -297,7 +301,7 @@ def _carry_out(pending: _PendingRequest, decision: "Decision", run_id: str) -> P
 def _waiting(pending: _PendingRequest) -> tuple[Outcome, str] | None:
     """Why a flow does not promote by itself, if it doesn't."""
     command = f'`vggflow promote {pending.candidate.number} --reason "WHY"`'
-    if held := pending.book.hold:
+    if held := pending.history.hold:
         since = f"since version {held.taken_back} was rolled back ({held.facts.get('reason', 'no reason')})"
         lift = '`vggflow promote --release --reason "WHY"` lifts the hold'
         return "on hold", f"automatic promotion is on hold {since}: {command} promotes, {lift}"
@@ -343,7 +347,7 @@ def _record(
     """Writes the whole decision down before anything is done about it."""
     from vggflow.commands import promotion_evidence
 
-    champion, candidate = pending.book.champion, pending.candidate
+    champion, candidate = pending.history.champion, pending.candidate
     traced = ("git.commit", "git.dirty", "data.hash", "sha256.model", "sha256.manifest", "trained_by")
     about = {
         **_who_and_why(pending.who, pending.request.reason),
@@ -423,7 +427,7 @@ def _measured_on_valid(workspace: Workspace) -> bool:
 
 
 def _question(
-    workspace: Workspace, settings: Settings, candidate: Version, book: Champions, who: people.Person
+    workspace: Workspace, settings: Settings, candidate: Version, history: Champions, who: people.Person
 ) -> str:
     """The digest of all that a flow's answer depends on: both models, the images, the rules, a hold.
 
@@ -435,7 +439,7 @@ def _question(
     parts = [
         # Whoever makes a candidate by hand gives it no key; an address it has.
         candidate.tags.get(model_versions.KEY, candidate.uri),
-        f"{book.state} {'held' if book.hold else ''}",
+        f"{history.state} {'held' if history.hold else ''}",
         manifests.digest(manifests.read(workspace.path(artifacts.MANIFEST))),
         f"{EDITION} {settings.promotion.model_dump_json()} {who.kind}",
         # These decide which test images count as seen in training.

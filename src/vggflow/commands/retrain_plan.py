@@ -156,16 +156,16 @@ def _registry(workspace: Workspace, settings: Settings, *, computes: bool) -> li
     from vggflow.tracking import champions, connection, model_versions
 
     registry = connection.connect(workspace, settings.registry)
-    book = champions.read(registry)
+    history = champions.read(registry)
     challenger = model_versions.with_alias(
         registry.client, registry.names.candidates, model_versions.CHALLENGER
     )
-    champion = f"champion version {book.champion.number}" if book.champion else "no champion yet"
+    champion = f"champion version {history.champion.number}" if history.champion else "no champion yet"
     if computes or challenger is None:
         candidate = Step("register", "a candidate", "if the model is another than those that are registered")
     else:
         candidate = Step("register", UP_TO_DATE, f"candidate {challenger.number} is the challenger")
-    judged = _promotion(settings, champion, book.hold is not None)
+    judged = _promotion(settings, champion, history.hold is not None)
     return [_push(), candidate, judged, Step("publish", "add", "the gate's pages to the run in MLflow")]
 
 

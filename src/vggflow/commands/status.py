@@ -54,13 +54,13 @@ def _models(workspace: Workspace) -> dict[str, Any]:
     names = workspace.settings().registry
     try:
         registry = connection.connect(workspace, names)
-        book = champions.read(registry)
+        history = champions.read(registry)
         challenger = model_versions.with_alias(registry.client, names.candidates, model_versions.CHALLENGER)
     except VggflowError as error:
         return {"champion": None, "challenger": None, "hold": None, "problem": str(error)}
-    held = book.hold
+    held = history.hold
     return {
-        "champion": _version(book.champion),
+        "champion": _version(history.champion),
         "challenger": _version(challenger),
         "hold": f"version {held.taken_back} was rolled back: {held.facts.get('reason', '')}"
         if held

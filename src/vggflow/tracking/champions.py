@@ -152,7 +152,7 @@ class Champions:
 
 
 def read(registry: Registry) -> Champions:
-    """The ledger as the server has it now.
+    """The history as the server has it now.
 
     Versions are read before the model's tags: a claim that is seen here then belongs to a state that the tags know.
     """
@@ -161,26 +161,26 @@ def read(registry: Registry) -> Champions:
 
 
 def settle(registry: Registry) -> Champions:
-    """Completes what a killed promotion or rollback began, and lets the alias say what the ledger says.
+    """Completes what a killed promotion or rollback began, and lets the alias say what the history says.
 
-    Whoever moves the alias looks again afterwards, so of several at once the last one has seen the newest ledger.
+    Whoever moves the alias looks again afterwards, so of several at once the last one has seen the newest history.
     """
-    ledger = read(registry)
-    while ledger.claims or ledger.lost or not _alias_stands(ledger):
+    history = read(registry)
+    while history.claims or history.lost or not _alias_stands(history):
         with mlflow_errors_as_one_line():
-            if ledger.claims:
+            if history.claims:
                 # The lowest only: with its act the state is another, and the next look finds the others lost.
-                _do_or_lose(registry.client, ledger.claims[0])
+                _do_or_lose(registry.client, history.claims[0])
             else:
-                for version in ledger.lost:
+                for version in history.lost:
                     _delete_lost(registry.client, version)
-                if ledger.champion and not _alias_stands(ledger):
+                if history.champion and not _alias_stands(history):
                     with _done_by_another():
                         registry.client.set_registered_model_alias(
-                            registry.names.name, CHAMPION, str(ledger.champion.number)
+                            registry.names.name, CHAMPION, str(history.champion.number)
                         )
-        ledger = read(registry)
-    return ledger
+        history = read(registry)
+    return history
 
 
 def claim(registry: Registry, candidate: Version, state: str, tags: Mapping[str, str]) -> Version | None:
@@ -194,12 +194,12 @@ def claim(registry: Registry, candidate: Version, state: str, tags: Mapping[str,
     return next((v for v in settle(registry).promoted_versions if v.number == mine), None)
 
 
-def roll_back(registry: Registry, book: Champions, tags: Mapping[str, str]) -> Rollback | None:
-    """Takes the champion of `book` back, which puts the one before it into use, if no other act was first.
+def roll_back(registry: Registry, history: Champions, tags: Mapping[str, str]) -> Rollback | None:
+    """Takes the champion of `history` back, which puts the one before it into use, if no other act was first.
 
     Args:
         registry: Whose champion.
-        book: What the rollback was decided on; it has a champion and one before.
+        history: What the rollback was decided on; it has a champion and one before.
         tags: Who, why and the run of the record, as `rollback.…`.
 
     Returns:
@@ -208,8 +208,8 @@ def roll_back(registry: Registry, book: Champions, tags: Mapping[str, str]) -> R
     Raises:
         UsageError: who and why are longer than the registry takes.
     """
-    previous, champion = book.stack[-2:]
-    about = {**tags, STATE: book.state, TAKES_BACK: str(champion.number), RETURNS: str(previous.number)}
+    previous, champion = history.stack[-2:]
+    about = {**tags, STATE: history.state, TAKES_BACK: str(champion.number), RETURNS: str(previous.number)}
     _check(_written(about, at=_made(champion)))
     mine = _claim(registry, champion, about)
     return next((each for each in settle(registry).rollbacks if each.number == mine), None)
@@ -223,14 +223,14 @@ def release(registry: Registry, facts: Mapping[str, str]) -> Rollback:
     """
     content = json.dumps(dict(facts), ensure_ascii=False)
     _check(content)
-    book = settle(registry)
-    held = book.hold
+    history = settle(registry)
+    held = history.hold
     if held is None:
         raise UsageError(
             f"automatic promotion of {registry.names.name} is not on hold: there is nothing to release"
         )
     with mlflow_errors_as_one_line():
-        for each in book.rollbacks:
+        for each in history.rollbacks:
             if each.release is None:
                 with _done_by_another():
                     registry.client.set_registered_model_tag(
@@ -319,8 +319,8 @@ def _done_by_another() -> Iterator[None]:
             raise
 
 
-def _alias_stands(ledger: Champions) -> bool:
-    return ledger.champion is None or CHAMPION in ledger.champion.aliases
+def _alias_stands(history: Champions) -> bool:
+    return history.champion is None or CHAMPION in history.champion.aliases
 
 
 def _rollbacks(tags: Mapping[str, str]) -> tuple[Rollback, ...]:

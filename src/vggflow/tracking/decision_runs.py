@@ -1,7 +1,7 @@
 """Every decision about promotion, refusals too, as a run of the experiment `NAME-promotions`.
 
 A run is recorded whole before anything is done about it; only its outcome is added afterwards. So whoever comes
-after a killed promoter can tell from the ledger what became of it, and concludes what it left open.
+after a killed promoter can tell from the history what became of it, and concludes what it left open.
 """
 
 import re
@@ -125,15 +125,15 @@ def conclude(
         registry.client.set_terminated(run_id, status)
 
 
-def conclude_open(registry: Registry, book: Champions) -> dict[str, str]:
-    """Concludes what killed commands left open: by what the ledger says that they did, else as abandoned.
+def conclude_open(registry: Registry, history: Champions) -> dict[str, str]:
+    """Concludes what killed commands left open: by what the history says that they did, else as abandoned.
 
     A command that is still at work is left alone, where that can be told; it has the last word in any case.
 
     Returns:
         The runs that were concluded and their outcomes.
     """
-    done = dict(_done(book))
+    done = dict(_done(history))
     concluded = {}
     # Also those that were given up: what they had claimed may have been done by another since.
     for run in _search(registry, "attributes.status != 'FINISHED'"):
@@ -174,12 +174,12 @@ def promotions(registry: Registry) -> dict[int, dict[str, str]]:
     return {int(tags[TO]): tags for tags in named}
 
 
-def _done(book: Champions) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
+def _done(history: Champions) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
     """The runs that acts name, with outcome and what more is known now."""
-    for version in book.promoted_versions:
+    for version in history.promoted_versions:
         if RUN in version.tags:
             yield version.tags[RUN], (PROMOTED, promotion_facts(version.number, version.created_ms))
-    for each in book.rollbacks:
+    for each in history.rollbacks:
         if "run" in each.facts:
             yield each.facts["run"], (ROLLED_BACK, {})
         if each.release and "run" in each.release:
