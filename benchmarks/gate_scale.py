@@ -97,6 +97,7 @@ def _manifest(count: int) -> pd.DataFrame:
         "format": "JPEG",
         "extension_fits": ~faulty[2],
         "orientation": 1,
+        "used_bits": 8,
         "frames": 1,
         "brightness": np.where(faulty[3], 5, chance.normal(110, 20, count)),
         "contrast": 50.0,
@@ -107,6 +108,8 @@ def _manifest(count: int) -> pd.DataFrame:
         "sha256": sha256,
         "near_group": pd.array(np.where(faulty[4], number // 2, -1), dtype="Int64"),
         "error": pd.array(np.where(chance.random(count) < 0.002, "truncated", None), dtype="str"),
+        "doubt": None,
+        "oddity": None,
         "excluded": None,
     }
     manifest = pd.DataFrame(columns).astype(COLUMNS)
