@@ -10,6 +10,8 @@ import pytest
 from team import FINAL, Team, team, wait
 from tiny import COLOURS, draw
 
+from vggflow.workspace import Workspace
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
@@ -17,6 +19,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 def listening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """Servers, deployments and a worker; no data yet."""
     with team(tmp_path_factory.mktemp("listening")) as made:
+        Workspace(made.root).git(
+            "push", "--quiet", "--set-upstream", "origin", "HEAD"
+        )  # for workers to clone
         made.vggflow("deploy")
         made.worker()
         yield made
