@@ -72,7 +72,12 @@ def bring_together(workspace: Workspace, tracked: str, gone: Gone = "refuse") ->
 def add(workspace: Workspace, tracked: str) -> None:
     """Versions a folder as it is. Called where it holds what its committed version holds."""
     workspace.dvc("add", tracked)
-    if version := data_versions.entry(workspace, tracked):
+    version, cache = data_versions.entry(workspace, tracked), Cache(workspace)
+    if version and cache.listing(version.md5) is None:
+        # A killed DVC may leave half of a listing, and the next one believes that it is there.
+        cache.path(version.md5).unlink(missing_ok=True)
+        workspace.dvc("add", tracked)
+    if version:
         data_versions.remember(workspace, tracked, version.md5)
 
 

@@ -31,13 +31,15 @@ def fetch(workspace: Workspace, tracked: str) -> dict[str, str]:
     if version is None:
         raise VggflowError(f"there is no {tracked}.dvc in {workspace.root}")
     verify_remotes(workspace)
-    failed = ""
+    cache, failed = Cache(workspace), ""
+    if cache.listing(version.md5) is None:
+        # A killed DVC may leave half of a listing, and the next one believes that it is there.
+        cache.path(version.md5).unlink(missing_ok=True)
     # DVC fails as a whole for one file; which ones are missing is looked up in its cache.
     try:
         workspace.dvc("fetch", f"{tracked}.dvc")
     except VggflowError as error:
         failed = str(error)
-    cache = Cache(workspace)
     listing = cache.listing(version.md5)
     missing = cache.lacks(listing) if listing is not None else []
     refuse_missing(tracked, {path: (listing or {})[path] for path in missing}, failed)
