@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vggflow.data.thumbnails import thumbnail
 from vggflow.errors import VggflowError
 from vggflow.evaluation.heat import heat_maps, heat_maps_in_process
-from vggflow.report.pictures import heat_map, thumbnail
+from vggflow.report.pictures import heat_map
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +69,10 @@ def test_a_heat_map_changes_the_picture_where_it_is_hot(tmp_path):
 
 def test_a_thumbnail_is_small_and_upright_and_a_lost_file_has_none(tmp_path):
     Image.new("RGB", (800, 400)).save(tmp_path / "wide.jpg")
-    assert len(thumbnail(tmp_path / "wide.jpg")) < 5000
-    assert thumbnail(tmp_path / "none.jpg") is None
+    assert len(thumbnail(tmp_path / "wide.jpg", 160)) < 5000
+    assert thumbnail(tmp_path / "none.jpg", 160) is None
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    assert thumbnail(tmp_path / "broken.jpg") is None
+    assert thumbnail(tmp_path / "broken.jpg", 160) is None
 
 
 def test_the_page_does_not_import_keras_by_itself():
