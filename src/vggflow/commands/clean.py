@@ -1,6 +1,7 @@
 """Old things away: what no alias, no champion, no rollback and none of the newest runs needs."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from vggflow import artifacts
 from vggflow.commands import options
 from vggflow.console import out, table
 from vggflow.environment import state_folder
+from vggflow.git_and_dvc.run import NowhereToBeFound
 from vggflow.processes import servers
 from vggflow.processes.locks import exclusive
 from vggflow.workspace import Workspace
@@ -89,7 +91,9 @@ def _dvc_cache(workspace: Workspace, dry_run: bool) -> Iterator[Removal]:
     before = _files(cache)
     if not dry_run:
         # What no push has reached is nowhere else: all versions, and what stages computed.
-        workspace.dvc("push", "--all-commits", "--run-cache")
+        # Of an old commit something may be lost already, which is no reason to keep the rest twice.
+        with suppress(NowhereToBeFound):
+            workspace.dvc("push", "--all-commits", "--run-cache")
     # DVC asks before it removes, and nobody would answer.
     options = ["--dry"] if dry_run else ["--force"]
     # Not with --not-in-remote: that takes what the workspace uses too, once it is pushed.

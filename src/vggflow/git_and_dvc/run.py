@@ -38,6 +38,10 @@ ADVICE = {
 LASTING = ("dubious ownership", LOST)
 
 
+class NowhereToBeFound(VggflowError):
+    """DVC pushed, but some of what it was to push is neither here nor on the remote."""
+
+
 class NoRepository(UsageError):
     """git was asked about a folder that is in no git repository."""
 
@@ -54,7 +58,8 @@ def run(command: Sequence[str], folder: Path, environment: dict[str, str], *, no
     Raises:
         NoRepository: git says that this is no repository.
         UsageError: the program is not installed.
-        VggflowError: it failed; or DVC pushed without what it was to push, which it only warns of.
+        NowhereToBeFound: DVC pushed without something that it was to push, which it only warns of.
+        VggflowError: it failed.
     """
     if shutil.which(command[0], path=environment.get("PATH")) is None:
         raise UsageError(f"`{command[0]}` is not installed or not on the PATH: install it, then try again")
@@ -77,7 +82,7 @@ def run(command: Sequence[str], folder: Path, environment: dict[str, str], *, no
     said = done.stderr if done.stderr.strip() else done.stdout
     if "not a git repository" in said:
         raise NoRepository(f"{folder} is in no git repository: run `vggflow init .` there")
-    failed = VggflowError(_failure(command, folder, done.returncode, said))
+    failed = (NowhereToBeFound if lost else VggflowError)(_failure(command, folder, done.returncode, said))
     failed.retry = not any(sign in said for sign in LASTING)
     raise failed
 

@@ -80,6 +80,16 @@ class Cache:
             return None
         return {row["relpath"]: row["md5"] for row in json.loads(content)}
 
+    def drop_half(self, md5: str) -> bool:
+        """Removes a listing that is not whole; tells whether the cache lacks it now.
+
+        A killed DVC may leave half of one, and the next DVC believes that it is there.
+        """
+        if self.listing(md5) is not None:
+            return False
+        self.path(md5).unlink(missing_ok=True)
+        return True
+
     def lacks(self, listing: Listing) -> list[str]:
         """The paths whose bytes are not here."""
         return sorted(path for path, md5 in listing.items() if not self.path(md5).is_file())

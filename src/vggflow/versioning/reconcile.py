@@ -72,10 +72,8 @@ def bring_together(workspace: Workspace, tracked: str, gone: Gone = "refuse") ->
 def add(workspace: Workspace, tracked: str) -> None:
     """Versions a folder as it is. Called where it holds what its committed version holds."""
     workspace.dvc("add", tracked)
-    version, cache = data_versions.entry(workspace, tracked), Cache(workspace)
-    if version and cache.listing(version.md5) is None:
-        # A killed DVC may leave half of a listing, and the next one believes that it is there.
-        cache.path(version.md5).unlink(missing_ok=True)
+    version = data_versions.entry(workspace, tracked)
+    if version and Cache(workspace).drop_half(version.md5):
         workspace.dvc("add", tracked)
     if version:
         data_versions.remember(workspace, tracked, version.md5)

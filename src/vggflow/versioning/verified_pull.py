@@ -32,9 +32,7 @@ def fetch(workspace: Workspace, tracked: str) -> dict[str, str]:
         raise VggflowError(f"there is no {tracked}.dvc in {workspace.root}")
     verify_remotes(workspace)
     cache, failed = Cache(workspace), ""
-    if cache.listing(version.md5) is None:
-        # A killed DVC may leave half of a listing, and the next one believes that it is there.
-        cache.path(version.md5).unlink(missing_ok=True)
+    cache.drop_half(version.md5)
     # DVC fails as a whole for one file; which ones are missing is looked up in its cache.
     try:
         workspace.dvc("fetch", f"{tracked}.dvc")

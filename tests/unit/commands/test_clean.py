@@ -37,3 +37,26 @@ def test_what_the_workspace_uses_stays_and_an_old_version_goes_once_it_is_pushed
     assert used <= objects(cache)
     assert with_new <= objects(remote), "nothing that somebody committed is lost"
     assert workspaces.status(here, "data") == "same"
+
+
+def test_a_version_that_is_lost_already_does_not_keep_the_others_here(workspace: Path) -> None:
+    here = workspaces.find(workspace)
+    here.dvc("remote", "modify", "local", "url", str(here.root.with_name("remote")))
+    cache = here.root / ".dvc/cache"
+    for number in (1, 2):
+        draw(here.root / "data/train/red/new.png", COLOURS["red"], number)
+        here.dvc("add", "data")
+        workspaces.commit(here, ["data.dvc", ".dvc/config"], f"Picture {number}")
+        if number == 1:
+            lost = objects(cache)
+    draw(here.root / "data/train/red/new.png", COLOURS["red"], 3)
+    here.dvc("add", "data")
+    here.dvc("push")
+    used = objects(here.root.with_name("remote"))
+    gone = next(name for name in lost - used if not name.endswith(".dir"))
+    (cache / "files/md5" / gone[:2] / gone[2:]).unlink()
+
+    (removed,) = clean._dvc_cache(here, dry_run=False)
+
+    assert removed.count >= 2
+    assert objects(cache) == used
