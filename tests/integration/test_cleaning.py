@@ -5,10 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vggflow import artifacts, files
 from vggflow.commands import register
+from vggflow.features import limit
+from vggflow.features.store import Kind, Store, Writer
 from vggflow.tracking import champions, connection, model_versions, runs
 from vggflow.workspace import Workspace, find
 
@@ -60,10 +63,15 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(full: Workspace, vggfl
     assert left(full) == before == ([1, 2, 3, 4, 5, 6], [1, 2], 6)
 
 
-def test_what_goes_is_gone_and_a_rollback_still_finds_its_model(full: Workspace, vggflow: Callable) -> None:
+def test_what_goes_is_gone_and_a_rollback_still_finds_its_model(
+    full: Workspace, vggflow: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VGGFLOW_STATE", str(tmp_path / "state"))
+    _compute_features(tmp_path / "state", kinds=4)
     ran = vggflow("-C", full.root, "clean", "--keep", "2")
     assert ran.code == 0, ran.err
     assert left(full) == ([1, 2, 5, 6], [1, 2], 4)
+    assert len(limit.contents(tmp_path / "state")) == 2
     registry = connection.connect(full)
     ran = vggflow("-C", full.root, "rollback", "--reason", "after cleaning")
     assert ran.code == 0, ran.err
@@ -74,6 +82,13 @@ def test_what_goes_is_gone_and_a_rollback_still_finds_its_model(full: Workspace,
     assert len(model_versions.training_manifest(champion)) == 36
     again = vggflow("-C", full.root, "clean", "--keep", "2", "--json")
     assert {row["count"] for row in json.loads(again.out)} == {0}
+
+
+def _compute_features(state: Path, kinds: int) -> None:
+    for number in range(kinds):
+        store = Store(state, Kind("pool", (2,), "float32", str(number), "", ""))
+        with Writer(store, ["image"], 1) as writer:
+            writer.add(np.zeros(2, np.float32))
 
 
 def test_keeping_none_is_wrong_usage(full: Workspace, vggflow: Callable) -> None:

@@ -115,10 +115,8 @@ def _features(keep: int, dry_run: bool) -> Iterator[Removal]:
 
     # The last used comes first, so these are the kinds that were not used for longest.
     old = limit.contents(state_folder())[keep:]
-    if not dry_run and old:
-        # `evict` knows no kinds: it is told how many bytes may stay.
-        stays = sum(entry.size_bytes for entry in limit.contents(state_folder())[:keep])
-        limit.evict(state_folder(), stays)
+    if not dry_run:
+        limit.remove(state_folder(), [entry.kind for entry in old])
     size = sum(entry.size_bytes for entry in old) / 1e6
     yield Removal("kinds of features", len(old), size, f"{keep} last used; the others are computed again")
 

@@ -7,6 +7,7 @@ import math
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,9 @@ def contents(state_folder: Path) -> list[Entry]:
         except (OSError, ValueError, KeyError, TypeError):  # being cleared, or damaged
             continue
         held = list(shards(path.parent))
-        used = max([_last_used(shard.listing) for shard in held] or [_last_used(path)])
+        if not held:  # its features were removed; what names the kind stays for who computes them anew
+            continue
+        used = max(_last_used(shard.listing) for shard in held)
         images = len({image for shard in held for image in shard.images})
         found.append(Entry(kind, images, sum(map(_shard_bytes, held)), used))
     return sorted(found, key=lambda entry: -entry.last_used)
@@ -71,6 +74,13 @@ def clear(state_folder: Path) -> int:
     freed = held_bytes(state_folder)
     shutil.rmtree(state_folder / FOLDER, ignore_errors=True)
     return freed
+
+
+def remove(state_folder: Path, kinds: Iterable[Kind]) -> None:
+    """Removes all features of these kinds, and nothing of any other."""
+    for kind in kinds:
+        for shard in shards(state_folder / FOLDER / kind.key()):
+            shard.remove()
 
 
 def evict(state_folder: Path, limit_bytes: int, unused_since: float = math.inf) -> int:

@@ -121,10 +121,7 @@ def test_eviction_removes_what_was_not_used_for_longest_until_it_fits(tmp_path):
             os.utime(shard.listing, (used, used))
     one = limit.contents(tmp_path)[0].size_bytes
     assert limit.evict(tmp_path, 2 * one) == one
-    assert [entry.kind.network for entry in limit.contents(tmp_path) if entry.images] == [
-        "new",
-        "middle",
-    ]
+    assert [entry.kind.network for entry in limit.contents(tmp_path)] == ["new", "middle"]
 
 
 def test_looking_for_features_saves_them_from_eviction(tmp_path):
@@ -137,7 +134,23 @@ def test_looking_for_features_saves_them_from_eviction(tmp_path):
     stores[0].missing(names(1))
     one = limit.contents(tmp_path)[0].size_bytes
     limit.evict(tmp_path, one)
-    assert [entry.kind.network for entry in limit.contents(tmp_path) if entry.images] == ["first"]
+    assert [entry.kind.network for entry in limit.contents(tmp_path)] == ["first"]
+
+
+def test_a_kind_that_is_removed_goes_whole_and_takes_nothing_of_another(tmp_path):
+    stores = [Store(tmp_path, replace(KIND, network=name)) for name in ("goes", "stays")]
+    for age, store, images in (
+        (100, stores[0], names(4)),
+        (50, stores[1], names(2)),
+        (200, stores[1], names(4)[2:]),
+    ):
+        write(store, images, rows(len(images)))
+        shard = next(shard for shard in features.shards(store.folder) if shard.images == tuple(images))
+        used = shard.listing.stat().st_mtime - age
+        os.utime(shard.listing, (used, used))
+    limit.remove(tmp_path, [stores[0].kind])
+    assert [(entry.kind.network, entry.images) for entry in limit.contents(tmp_path)] == [("stays", 4)]
+    assert stores[0].missing(names(4)) == names(4)
 
 
 def test_nothing_used_since_the_start_is_evicted(store, tmp_path):

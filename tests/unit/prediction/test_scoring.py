@@ -11,7 +11,7 @@ from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
 from vggflow.gate.scan import scan
 from vggflow.models.files import WEIGHTS_MEMBER
-from vggflow.prediction import table
+from vggflow.prediction import scoring, table
 from vggflow.prediction.predictor import Predictor
 from vggflow.prediction.scoring import UNFIT, score
 
@@ -46,7 +46,7 @@ def test_a_clean_process_gives_the_same_table_as_this_one(model_path, data_folde
     assert facts["images"] == 2 and facts["manifest"] == manifests.digest(manifest)
 
 
-def test_a_model_that_is_missing_ends_the_process_with_one_line(tmp_path, data_folder):
+def test_a_model_that_is_missing_ends_the_program_with_one_line(tmp_path, data_folder, capfd):
     manifests.write(scan(data_folder), tmp_path / "manifest.parquet")
     arguments = [
         tmp_path / "none.keras",
@@ -54,10 +54,9 @@ def test_a_model_that_is_missing_ends_the_process_with_one_line(tmp_path, data_f
         data_folder,
         tmp_path / "out.parquet",
     ]
-    program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
-    done = subprocess.run(program, capture_output=True, text=True)
-    assert done.returncode == UNFIT
-    assert len(done.stderr.strip().splitlines()) == 1 and "none.keras" in done.stderr
+    assert scoring.main(list(map(str, arguments))) == UNFIT
+    told = capfd.readouterr().err
+    assert len(told.strip().splitlines()) == 1 and "none.keras" in told
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -83,7 +82,9 @@ def test_probabilities_of_a_class_that_the_table_lacks_are_refused(model_path, d
 @pytest.mark.parametrize(
     ("spoil", "words"), [("weight", "holds numbers"), ("answer", "answers with numbers")]
 )
-def test_a_model_that_does_not_answer_with_numbers_is_unfit(model_path, data_folder, tmp_path, spoil, words):
+def test_a_model_that_does_not_answer_with_numbers_is_unfit(
+    model_path, data_folder, tmp_path, capfd, spoil, words
+):
     """A weight that is NaN, in a file that an older version wrote; or weights so large that answers are none."""
     import keras
 
@@ -103,8 +104,8 @@ def test_a_model_that_does_not_answer_with_numbers_is_unfit(model_path, data_fol
             after.writestr(name, weights if name == WEIGHTS_MEMBER else before.read(name))
     manifests.write(scan(data_folder), tmp_path / "manifest.parquet")
     arguments = [tmp_path / name for name in ("model.keras", "manifest.parquet", "data", "out.parquet")]
-    program = [sys.executable, "-m", "vggflow.prediction.scoring", *map(str, arguments)]
-    done = subprocess.run(program, capture_output=True, text=True)
-    assert done.returncode == UNFIT, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and words in done.stderr
+    capfd.readouterr()
+    code, told = scoring.main(list(map(str, arguments))), capfd.readouterr().err
+    assert code == UNFIT, told
+    assert len(told.strip().splitlines()) == 1 and words in told
     assert not (tmp_path / "out.parquet").exists()
