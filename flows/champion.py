@@ -42,7 +42,8 @@ def only_requests(workspace: Workspace) -> bool:
     Raises:
         VggflowError: MLflow does not say, or does not take the worker's password.
     """
-    from vggflow.tracking import access, connection
+    from vggflow.tracking import connection
+    from vggflow.tracking.users import access
 
     return access.current_user(connection.connect(workspace).client) is not None
 

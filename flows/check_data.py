@@ -19,7 +19,7 @@ from flows.run_lock import run_lock
 from vggflow import workspace as workspaces
 from vggflow.commands import prepare
 from vggflow.credentials import hidden_from_logs
-from vggflow.tracking import lineage
+from vggflow.tracking.registry import lineage
 from vggflow.workspace import Workspace, find
 
 # A request older than this was lost, or there was none: then the data is announced again.

@@ -6,7 +6,7 @@ from prefect.events import Event, Resource
 from prefect.events.clients import get_events_client
 
 from flows.identity import identity
-from vggflow.tracking import lineage
+from vggflow.tracking.registry import lineage
 from vggflow.workspace import Workspace
 
 NEW_DATA = "vggflow.data.new"

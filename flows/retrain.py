@@ -34,7 +34,7 @@ from vggflow.workspace import Workspace, find
 if TYPE_CHECKING:
     from vggflow.commands.promotion_acts import Promotion
     from vggflow.tracking.gate_pages import Pages
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.model_versions import Version
 
 Result = TypeVar("Result")
 # A run that crashed this often would crash again: out of memory, a broken machine.

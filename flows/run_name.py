@@ -7,7 +7,7 @@ from typing import Any
 from prefect.runtime import deployment, flow_run
 
 from vggflow.errors import VggflowError
-from vggflow.tracking import lineage
+from vggflow.tracking.registry import lineage
 from vggflow.workspace import find
 
 BY_HAND = "by hand"

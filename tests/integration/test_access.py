@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 from vggflow.stack import programs
 from vggflow.stack.choices import Choices, Place, open_place
 from vggflow.stack.supervisor import supervising
-from vggflow.tracking import access
+from vggflow.tracking.users import access
 from vggflow.workspace import Workspace
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ from vggflow import artifacts, files
 from vggflow.commands import register
 from vggflow.features import limit
 from vggflow.features.store import Kind, Store, Writer
-from vggflow.tracking import champions, connection, model_versions, runs
+from vggflow.tracking import connection, runs
+from vggflow.tracking.registry import champions, model_versions
 from vggflow.workspace import Workspace, find
 
 pytestmark = pytest.mark.slow

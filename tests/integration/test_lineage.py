@@ -13,8 +13,9 @@ from vggflow import artifacts, files
 from vggflow import workspace as workspaces
 from vggflow.commands import evaluate, promotion_evidence, register, validate
 from vggflow.errors import DataError
-from vggflow.tracking import connection, finished_retrains, model_versions
-from vggflow.tracking.model_versions import Version
+from vggflow.tracking import connection, finished_retrains
+from vggflow.tracking.registry import model_versions
+from vggflow.tracking.registry.model_versions import Version
 from vggflow.workspace import Workspace, find
 
 pytestmark = pytest.mark.usefixtures("fast_dvc")

@@ -11,7 +11,8 @@ from sqlalchemy.orm import Mapper
 from tiny import Ran, write_params
 
 from vggflow.commands import models
-from vggflow.tracking import connection, model_versions, retention
+from vggflow.tracking import connection, retention
+from vggflow.tracking.registry import model_versions
 from vggflow.workspace import Workspace
 
 pytestmark = pytest.mark.slow

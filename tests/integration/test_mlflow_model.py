@@ -17,7 +17,8 @@ from vggflow.data import images
 from vggflow.models import files, heads
 from vggflow.models.probabilities import class_probabilities
 from vggflow.prediction.predictor import Predictor
-from vggflow.tracking import champions, connection, model_versions
+from vggflow.tracking import connection
+from vggflow.tracking.registry import champions, model_versions
 from vggflow.workspace import Workspace, find
 
 # High enough that none of the answers is certain.

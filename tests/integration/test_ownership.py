@@ -10,7 +10,8 @@ import pytest
 from tiny import write_params
 
 from vggflow.errors import UsageError
-from vggflow.tracking import connection, ownership
+from vggflow.tracking import connection
+from vggflow.tracking.registry import ownership
 from vggflow.workspace import Workspace, registry_name
 
 NAME = "tiny-candidates"

@@ -19,9 +19,10 @@ from vggflow.commands import evaluate, models, promotion_acts, validate
 from vggflow.commands import register as register_command
 from vggflow.commands.promotion_acts import Request
 from vggflow.errors import PromotionRefused, UsageError, VggflowError
-from vggflow.tracking import champions, connection, decision_runs, limits, model_versions
-from vggflow.tracking.champions import Rollback
-from vggflow.tracking.model_versions import Version
+from vggflow.tracking import connection, limits
+from vggflow.tracking.registry import champions, decision_runs, model_versions
+from vggflow.tracking.registry.champions import Rollback
+from vggflow.tracking.registry.model_versions import Version
 from vggflow.workspace import Workspace, find
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fast_scoring")]

@@ -21,7 +21,8 @@ from vggflow.commands.promotion_evidence import Judged
 from vggflow.models import files as models
 from vggflow.processes import servers
 from vggflow.settings import Settings
-from vggflow.tracking import champions, connection, decision_runs, model_versions
+from vggflow.tracking import connection
+from vggflow.tracking.registry import champions, decision_runs, model_versions
 from vggflow.workspace import Workspace, find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -12,7 +12,8 @@ from database import over, postgresql
 
 from vggflow.commands import register
 from vggflow.processes import servers
-from vggflow.tracking import champions, connection, model_versions
+from vggflow.tracking import connection
+from vggflow.tracking.registry import champions, model_versions
 from vggflow.workspace import Workspace, find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -17,7 +17,8 @@ from tiny import COLOURS, draw, draw_data, write_params
 from vggflow import artifacts
 from vggflow import workspace as workspaces
 from vggflow.processes import servers
-from vggflow.tracking import champions, connection, model_versions
+from vggflow.tracking import connection
+from vggflow.tracking.registry import champions, model_versions
 from vggflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]

@@ -15,7 +15,8 @@ from tiny import Ran
 
 from flows import deployable
 from vggflow import artifacts
-from vggflow.tracking import champions, connection
+from vggflow.tracking import connection
+from vggflow.tracking.registry import champions
 from vggflow.workspace import find
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "workspace_before.tar.xz"

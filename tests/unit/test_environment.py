@@ -10,7 +10,7 @@ from tiny import Ran
 from vggflow import environment
 from vggflow.commands import doctor
 from vggflow.errors import UsageError
-from vggflow.tracking import lineage
+from vggflow.tracking.registry import lineage
 
 
 @pytest.fixture

@@ -312,7 +312,8 @@ def _mlflow(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("MLflow", "wrong", f"MLFLOW_TRACKING_URI={uri} is no address of a server", advice)
         return
     yield from _server("MLflow", uri, "/health")
-    from vggflow.tracking import access, connection
+    from vggflow.tracking import connection
+    from vggflow.tracking.users import access
 
     try:
         user = access.current_user(connection.connect(workspace).client)

@@ -31,7 +31,8 @@ def _evaluate(workspace: Workspace) -> Outcome:
     from vggflow.prediction import scoring, table
     from vggflow.prediction.predictor import Predictor
     from vggflow.report import plots
-    from vggflow.tracking import connection, lineage, runs
+    from vggflow.tracking import connection, runs
+    from vggflow.tracking.registry import lineage
 
     settings = workspace.settings()
     # At the start: what is committed while it computes is not what it was computed from.
@@ -79,7 +80,7 @@ def _write_page(
     from vggflow.promotion import comparison
     from vggflow.report import page
     from vggflow.report import write as report
-    from vggflow.tracking import lineage
+    from vggflow.tracking.registry import lineage
 
     model = workspace.path(artifacts.MODEL)
     images = manifests.labelled(manifest, manifests.evaluation_split(manifest))

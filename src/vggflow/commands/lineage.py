@@ -10,7 +10,7 @@ from vggflow.commands import options
 from vggflow.console import out, table
 
 if TYPE_CHECKING:
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.model_versions import Version
 
 # How the tags of a version are grouped for people: heading → beginnings of the tags' names.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -30,7 +30,8 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Prints where a version came from: code, data, settings, packages, who and why."""
-    from vggflow.tracking import connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import model_versions
 
     workspace = options.workspace(context)
     registry = connection.connect(workspace)

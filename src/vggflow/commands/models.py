@@ -12,8 +12,8 @@ from vggflow.console import local_time, out, say, table, tell
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.champions import PeriodInUse
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.champions import PeriodInUse
+    from vggflow.tracking.registry.model_versions import Version
 
 # Candidates in the table of `models`: a year's nights are more than anybody reads.
 NEWEST = 50
@@ -67,7 +67,8 @@ def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, 
     A row holds model, version, aliases, accuracy, log_loss, data, made, age, and champion: `since …` for the one in
     use, `until …` for the ones before; times are local.
     """
-    from vggflow.tracking import champions, connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import champions, model_versions
 
     registry = connection.connect(workspace)
     client, names = registry.client, registry.names
@@ -90,7 +91,8 @@ def model_rows(workspace: Workspace, most: int | None = None) -> list[dict[str, 
 
 def adopt_models(workspace: Workspace) -> str:
     """Takes the registered models of this workspace's name over, whosever they were; says so in a line."""
-    from vggflow.tracking import connection, ownership
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import ownership
 
     registry = connection.connect_unchecked(workspace)
     name = registry.names.name
@@ -135,7 +137,8 @@ def history(workspace: Workspace) -> list[dict[str, str | int | None]]:
 
     `stored` is `deleted` where the version was deleted since; its time ends where the next one's begins.
     """
-    from vggflow.tracking import champions, connection, decision_runs
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import champions, decision_runs
 
     registry = connection.connect(workspace)
     found = champions.read(registry)

@@ -19,7 +19,7 @@ from vggflow.settings import ModelSettings, Phase, Settings
 from vggflow.workspace import Workspace, find, recipe_text
 
 if TYPE_CHECKING:
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.model_versions import Version
 
 BUILDER = "builder:"
 CANDIDATE = "candidate:"
@@ -40,7 +40,7 @@ def located(folder: Path, name: str) -> Iterator[Path]:
         yield Path(name)
     else:
         version = _registered(folder, name)
-        from vggflow.tracking import model_versions
+        from vggflow.tracking.registry import model_versions
 
         with model_versions.model_file(version) as path:
             yield path
@@ -52,7 +52,8 @@ def _is_file(name: str) -> bool:
 
 
 def _registered(folder: Path, name: str) -> "Version":
-    from vggflow.tracking import connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import model_versions
 
     number = name.removeprefix(CANDIDATE)
     # "0" to "9" only: isdigit() also takes digits such as "²", which int() refuses.
@@ -75,7 +76,7 @@ def phases(folder: Path, name: str) -> tuple[Phase, ...]:
     if _is_file(name):
         return ()
     version = _registered(folder, name)
-    from vggflow.tracking import model_versions
+    from vggflow.tracking.registry import model_versions
 
     with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:
         model_versions.download_lineage(version, Path(temporary))

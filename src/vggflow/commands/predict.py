@@ -64,7 +64,8 @@ def predict(
     start_keras.start()
     from vggflow.prediction import find_images
     from vggflow.prediction.predictor import Predictor
-    from vggflow.tracking import connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import model_versions
 
     registry = connection.connect(workspace)
     version = model_versions.chosen(registry, number, candidate=candidate)

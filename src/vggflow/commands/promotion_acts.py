@@ -12,11 +12,12 @@ from vggflow import artifacts
 from vggflow.data import manifest as manifests
 from vggflow.errors import PromotionRefused, UnfitModel, UsageError, VggflowError
 from vggflow.settings import Settings
-from vggflow.tracking import champions, connection, decision_runs, limits, model_versions
-from vggflow.tracking import who as people
-from vggflow.tracking.champions import Champions, Rollback
-from vggflow.tracking.model_versions import Version
-from vggflow.tracking.registry import Registry
+from vggflow.tracking import connection, limits
+from vggflow.tracking.registry import champions, decision_runs, model_versions
+from vggflow.tracking.registry.champions import Champions, Rollback
+from vggflow.tracking.registry.model_versions import Version
+from vggflow.tracking.registry.registry import Registry
+from vggflow.tracking.users import who as people
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from vggflow.promotion.seen import Near
 from vggflow.report import slices
 from vggflow.report.page import Page
 from vggflow.settings import Settings
-from vggflow.tracking import model_versions
-from vggflow.tracking.model_versions import Version
+from vggflow.tracking.registry import model_versions
+from vggflow.tracking.registry.model_versions import Version
 from vggflow.workspace import Workspace
 
 

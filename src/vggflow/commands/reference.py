@@ -20,7 +20,7 @@ from vggflow.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.model_versions import Version
 
 FOLDER = artifacts.STATE / "reference"
 OF_CHAMPION, OF_CANDIDATE = "the champion's data", "the newest candidate's data"
@@ -61,7 +61,8 @@ def look(workspace: Workspace) -> dict[str, str]:
     Raises:
         VggflowError: the tracking server does not answer.
     """
-    from vggflow.tracking import champions, connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import champions, model_versions
 
     try:
         registry = connection.connect(workspace)
@@ -108,7 +109,7 @@ def given_by_dvc(workspace: Workspace) -> bool:
 def _keep(workspace: Workspace, version: "Version") -> str:
     """Keeps the manifest of a version here, in place of another one; returns its digest."""
     from vggflow.data import manifest as manifests
-    from vggflow.tracking import model_versions
+    from vggflow.tracking.registry import model_versions
 
     # Versions of before carry no digest, so theirs is fetched each time.
     digest = version.tags.get("manifest.digest", "")

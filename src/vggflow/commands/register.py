@@ -13,8 +13,8 @@ from vggflow.errors import DataError
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.model_versions import Version
-    from vggflow.tracking.registry import Registry
+    from vggflow.tracking.registry.model_versions import Version
+    from vggflow.tracking.registry.registry import Registry
 
 MODEL_CARD = "model_card.md"
 
@@ -33,7 +33,8 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     from vggflow.data import layout
     from vggflow.data import manifest as manifests
     from vggflow.report import card, card_facts
-    from vggflow.tracking import connection, lineage, model_versions, ownership, runs
+    from vggflow.tracking import connection, runs
+    from vggflow.tracking.registry import lineage, model_versions, ownership
 
     settings = workspace.settings()
     model = workspace.path(artifacts.MODEL)

@@ -23,7 +23,7 @@ from vggflow.versioning import verified_pull
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.model_versions import Version
 
 STAGES = ("validate", "train", "evaluate")
 
@@ -38,7 +38,8 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Trains a version again from its recorded commit, settings and data, and compares."""
-    from vggflow.tracking import connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import model_versions
 
     workspace = options.workspace(context)
     registry = connection.connect(workspace)
@@ -106,7 +107,7 @@ def reproduce(workspace: Workspace, version: "Version", folder: Path | None = No
 @contextmanager
 def _rebuilt(workspace: Workspace, version: "Version", folder: Path | None) -> Iterator[Workspace]:
     """A clone at the version's commit, with its settings and data."""
-    from vggflow.tracking import model_versions
+    from vggflow.tracking.registry import model_versions
 
     commit, remote = version.tags.get("git.commit"), version.tags.get("git.remote") or str(workspace.root)
     if not commit:
@@ -155,7 +156,7 @@ def _run_stage(clone: Workspace, stage: str) -> None:
 
 
 def _compared(version: "Version", clone: Workspace, seconds: float) -> Reproduction:
-    from vggflow.tracking import model_versions
+    from vggflow.tracking.registry import model_versions
 
     then, now = version.tags.get("sha256.model", ""), files.sha256(clone.path(artifacts.MODEL))
     before, after = model_versions.recorded_metrics(version), files.read_json(clone.path(artifacts.METRICS))

@@ -153,7 +153,8 @@ def _flat(changes: dict[str, Any]) -> list[str]:
 
 
 def _registry(workspace: Workspace, settings: Settings, *, computes: bool) -> list[Step]:
-    from vggflow.tracking import champions, connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import champions, model_versions
 
     registry = connection.connect(workspace, settings.registry)
     history = champions.read(registry)

@@ -14,7 +14,7 @@ from vggflow.processes import servers
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
-    from vggflow.tracking.model_versions import Version
+    from vggflow.tracking.registry.model_versions import Version
 
 WIDTH = 80
 SHOWN = 5
@@ -43,13 +43,14 @@ def overview(workspace: Workspace) -> dict[str, Any]:
 
 
 def _data(workspace: Workspace) -> dict[str, Any]:
-    from vggflow.tracking import lineage
+    from vggflow.tracking.registry import lineage
 
     return {"version": lineage.data_hash(workspace), "state": workspaces.status(workspace, "data")}
 
 
 def _models(workspace: Workspace) -> dict[str, Any]:
-    from vggflow.tracking import champions, connection, model_versions
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import champions, model_versions
 
     names = workspace.settings().registry
     try:

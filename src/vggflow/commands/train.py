@@ -63,8 +63,10 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     settings = workspace.settings()
     start_keras.start(settings.train.backend)
     from vggflow.models import files as models
-    from vggflow.tracking import connection, lineage, who
+    from vggflow.tracking import connection
+    from vggflow.tracking.registry import lineage
     from vggflow.tracking.training_run import TrainingRun
+    from vggflow.tracking.users import who
     from vggflow.training.bar import Bar
     from vggflow.training.fitting import discard_checkpoint, fit
 

@@ -17,8 +17,9 @@ from vggflow.credentials import without_password
 from vggflow.environment import SQLITE, tracking_uri
 from vggflow.errors import VggflowError
 from vggflow.settings import RegistrySettings
-from vggflow.tracking import ownership, places, reachable
-from vggflow.tracking.registry import Registry
+from vggflow.tracking import places, reachable
+from vggflow.tracking.registry import ownership
+from vggflow.tracking.registry.registry import Registry
 from vggflow.workspace import Workspace
 
 

@@ -5,11 +5,11 @@ from pathlib import PurePosixPath as Path
 
 from vggflow import artifacts, files, version
 from vggflow.git_and_dvc import dvc_file
-from vggflow.tracking import champions, model_versions
 from vggflow.tracking.connection import connect, mlflow_errors_as_one_line
-from vggflow.tracking.lineage import EVALUATION
-from vggflow.tracking.model_versions import Version
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry import champions, model_versions
+from vggflow.tracking.registry.lineage import EVALUATION
+from vggflow.tracking.registry.model_versions import Version
+from vggflow.tracking.registry.registry import Registry
 from vggflow.workspace import Workspace
 
 FINISHED_WITH = "vggflow.settled"

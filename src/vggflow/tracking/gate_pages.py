@@ -9,8 +9,8 @@ from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.environment import MLFLOW_URL
 from vggflow.tracking import connection, runs
-from vggflow.tracking.model_versions import EVIDENCE, Version
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry.model_versions import EVIDENCE, Version
+from vggflow.tracking.registry.registry import Registry
 from vggflow.workspace import Workspace
 
 FOLDER = "validation"

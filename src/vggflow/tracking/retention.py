@@ -20,8 +20,8 @@ from vggflow.environment import SQLITE
 from vggflow.errors import VggflowError
 from vggflow.processes.stage import last_error_line
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.model_versions import Version, versions
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry.model_versions import Version, versions
+from vggflow.tracking.registry.registry import Registry
 
 # Linux takes arguments of 128 KiB at most.
 IDS_OF_A_COMMAND = 1_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from vggflow.tracking import served_code
+from vggflow.tracking.registry import served_code
 
 ANSWERS = """
 import json, sys

@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 
 from vggflow.errors import UsageError
 from vggflow.settings import RegistrySettings
-from vggflow.tracking import champions, decision_runs, model_versions
-from vggflow.tracking.champions import Champions, Rollback
-from vggflow.tracking.model_versions import Version
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry import champions, decision_runs, model_versions
+from vggflow.tracking.registry.champions import Champions, Rollback
+from vggflow.tracking.registry.model_versions import Version
+from vggflow.tracking.registry.registry import Registry
 
 NAMES = RegistrySettings(name="tiny", experiment="tiny")
 

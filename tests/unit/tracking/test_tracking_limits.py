@@ -8,7 +8,8 @@ from tiny import TINY
 
 from vggflow.errors import SettingsError, UsageError
 from vggflow.settings import parse
-from vggflow.tracking import champions, limits
+from vggflow.tracking import limits
+from vggflow.tracking.registry import champions
 from vggflow.tracking.runs import metric_key
 
 

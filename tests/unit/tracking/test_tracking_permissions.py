@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from vggflow.errors import UsageError
-from vggflow.tracking import permissions
+from vggflow.tracking.users import permissions
 
 
 def test_without_the_servers_packages_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

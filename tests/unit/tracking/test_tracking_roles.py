@@ -3,8 +3,8 @@
 import pytest
 
 from vggflow.settings import RegistrySettings
-from vggflow.tracking import roles
-from vggflow.tracking.roles import EXPERIMENT, MODEL, Role
+from vggflow.tracking.users import roles
+from vggflow.tracking.users.roles import EXPERIMENT, MODEL, Role
 
 REGISTRY = RegistrySettings(name="pets", experiment="pets")
 HELD = roles.models_and_experiments(REGISTRY)

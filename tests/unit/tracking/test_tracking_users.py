@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vggflow.errors import UsageError
-from vggflow.tracking.users import _wanted
+from vggflow.tracking.users.__main__ import _wanted
 
 
 def test_users_are_read_from_json(tmp_path: Path) -> None:

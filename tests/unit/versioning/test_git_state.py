@@ -13,7 +13,7 @@ from tiny import Ran
 
 from vggflow.commands import doctor
 from vggflow.errors import VggflowError
-from vggflow.tracking import lineage
+from vggflow.tracking.registry import lineage
 from vggflow.versioning import git_state
 from vggflow.versioning.git_state import Commit
 from vggflow.workspace import Workspace, find

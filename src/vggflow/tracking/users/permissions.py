@@ -10,8 +10,8 @@ from mlflow import MlflowClient
 from vggflow.errors import UsageError
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import connection
-from vggflow.tracking.model_versions import ensure_registered_model
-from vggflow.tracking.roles import EXPERIMENT, ROLES, Role, grants, models_and_experiments, role_name
+from vggflow.tracking.registry.model_versions import ensure_registered_model
+from vggflow.tracking.users.roles import EXPERIMENT, ROLES, Role, grants, models_and_experiments, role_name
 
 WORKSPACE = "default"  # MLflow's word for a tenant; a server without tenants has all in this one
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 LOADER = "vggflow.prediction.pyfunc"
 REQUIREMENTS = ("tensorflow", "keras", "numpy", "pandas", "pillow")
 

@@ -30,8 +30,14 @@ from mlflow.exceptions import MlflowException
 from vggflow.errors import UsageError
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.model_versions import CHAMPION, Version, ensure_registered_model, tags_of, versions
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry.model_versions import (
+    CHAMPION,
+    Version,
+    ensure_registered_model,
+    tags_of,
+    versions,
+)
+from vggflow.tracking.registry.registry import Registry
 
 # Tags of versions.
 STATE = "promotion.state"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vggflow.settings import RegistrySettings
-from vggflow.tracking import decision_runs
+from vggflow.tracking.registry import decision_runs
 
 Role = Literal["reader", "trainer", "promoter"]
 ROLES: tuple[Role, ...] = get_args(Role)

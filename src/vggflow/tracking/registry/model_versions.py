@@ -22,10 +22,11 @@ from vggflow import artifacts, files, packages
 from vggflow.data import manifest as manifests
 from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
-from vggflow.tracking import limits, served_code
+from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.lineage import FOLDER as LINEAGE
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry import served_code
+from vggflow.tracking.registry.lineage import FOLDER as LINEAGE
+from vggflow.tracking.registry.registry import Registry
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

@@ -24,8 +24,8 @@ from vggflow.errors import UsageError, VggflowError
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import connection
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.permissions import Server
-from vggflow.tracking.roles import ROLES
+from vggflow.tracking.users.permissions import Server
+from vggflow.tracking.users.roles import ROLES
 from vggflow.workspace import find
 
 

@@ -6,8 +6,8 @@ from typing import Literal
 from mlflow import MlflowClient
 
 from vggflow.errors import UsageError
-from vggflow.tracking import access
-from vggflow.tracking.lineage import person
+from vggflow.tracking.registry.lineage import person
+from vggflow.tracking.users import access
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 
 from vggflow import files
 from vggflow.settings import RegistrySettings
-from vggflow.tracking.champions import Champions
 from vggflow.tracking.connection import experiment_id, mlflow_errors_as_one_line
 from vggflow.tracking.gate_pages import address_for_people
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry.champions import Champions
+from vggflow.tracking.registry.registry import Registry
 from vggflow.tracking.runs import metric_key
 
 OUTCOME = "decision.outcome"

@@ -14,7 +14,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from vggflow import artifacts
 from vggflow.errors import UsageError
 from vggflow.git_and_dvc.run import NoRepository
-from vggflow.tracking.registry import Registry
+from vggflow.tracking.registry.registry import Registry
 from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 

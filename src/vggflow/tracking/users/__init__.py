@@ -1,0 +1,1 @@
+"""Who may do what on MLflow: `python -m vggflow.tracking.users`."""
