@@ -24,12 +24,13 @@ CLIENT = """
 import json, os, socket, sys
 
 real, folder, *arguments = sys.argv[1:]
-address = os.path.join(folder, arguments[1]) if arguments[:1] == ["-m"] else ""
+names = {"-m": arguments[1:2], "-c": ["-c"]}.get(arguments[0] if arguments else "")
+address = os.path.join(folder, *names) if names else ""
 if not os.path.exists(address):
     os.execv(real, [real, *arguments])
 with socket.socket(socket.AF_UNIX) as there:
     there.connect(address)
-    asked = json.dumps([arguments[1:], os.getcwd(), dict(os.environ)]).encode()
+    asked = json.dumps([arguments, os.getcwd(), dict(os.environ)]).encode()
     socket.send_fds(there, [len(asked).to_bytes(4, "big")], [0, 1, 2])
     there.sendall(asked)
     code = int(there.recv(16) or b"1")
@@ -40,7 +41,20 @@ sys.exit(code if code >= 0 else 128 - code)
 # What each program is served by: a module to import, or a function of it to call, before anybody asks.
 DVC = ("dvc.cli", "dvc.cli.parser", "dvc.repo")
 KERAS = ("vggflow.models.start_keras:start", "vggflow.prediction.predictor", "vggflow.evaluation.explain")
-PROGRAMS = {"dvc": DVC, "vggflow.prediction.scoring": KERAS, "vggflow.evaluation.heat": KERAS}
+PROGRAMS = {
+    "dvc": DVC,
+    "vggflow.prediction.scoring": KERAS,
+    "vggflow.evaluation.heat": KERAS,
+    "-c": ("forked_programs:import_tensorflow_alone", "pandas", "PIL.Image"),
+}
+
+
+def import_tensorflow_alone() -> None:
+    """TensorFlow without Keras, which it would import too: code is about how that is imported."""
+    sys.modules["keras"] = None  # type: ignore[assignment]  # None stands for "is not there", says Python
+    import tensorflow  # noqa: F401
+
+    del sys.modules["keras"]
 
 
 @contextmanager
@@ -131,16 +145,21 @@ def _be_program(
         code = _run(arguments)
         sys.stdout.flush()
         sys.stderr.flush()
-        os.write(learnt, "\n".join(set(sys.modules) - before).encode()[:60_000])
+        if arguments[0] == "-m":  # code given with -c may be about what is imported when
+            os.write(learnt, "\n".join(set(sys.modules) - before).encode()[:60_000])
     finally:
         os._exit(code)
 
 
 def _run(arguments: list[str]) -> int:
-    """Runs a module as `python -m` would."""
-    sys.argv = arguments
+    """Runs a module, or code, as `python -m` and `python -c` would."""
+    kind, what, *rest = arguments
+    sys.argv = [what, *rest]
     try:
-        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        if kind == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 (of a test)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:  # noqa: BLE001 (a process of its own ends here, whatever happens)

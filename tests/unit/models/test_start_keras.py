@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from forked_programs import interpreter
 
 DEFAULTS = {
     "backend": "tensorflow",
@@ -42,15 +44,30 @@ print(json.dumps([str(model.predict_on_batch(np.zeros((2, 32, 32, 3))).dtype), l
 """
 
 
-def ran(code: str, home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A program of a user with this home and these variables, and nothing of Keras' else."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=kept | {"HOME": str(home), "TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
-        capture_output=True,
-        text=True,
-    )
+Ran = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def python_with_tensorflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An interpreter that has TensorFlow imported, which takes longest, but not Keras."""
+    with interpreter(tmp_path_factory.mktemp("python"), "-c") as path:
+        yield path
+
+
+@pytest.fixture
+def ran(python_with_tensorflow: str) -> Ran:
+    """Runs a program of a user with this home and these variables, and nothing of Keras' else."""
+
+    def run(code: str, home: Path, python: str = python_with_tensorflow, **environment: str):
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("KERAS_")}
+        return subprocess.run(
+            [python, "-c", code],
+            env=kept | {"HOME": str(home), "TF_CPP_MIN_LOG_LEVEL": "3"} | environment,
+            capture_output=True,
+            text=True,
+        )
+
+    return run
 
 
 @pytest.fixture
@@ -61,7 +78,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_nothing_of_a_users_keras_reaches_vggflow(home: Path) -> None:
+def test_nothing_of_a_users_keras_reaches_vggflow(ran: Ran, home: Path) -> None:
     before = (home / ".keras" / "keras.json").read_text()
     done = ran("from vggflow.models import start_keras; start_keras.start()" + ASKED + BUILT, home, **LIMITS)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -80,7 +97,7 @@ def test_nothing_of_a_users_keras_reaches_vggflow(home: Path) -> None:
     ],
 )
 def test_what_keras_itself_would_stumble_over_is_not_read(
-    tmp_path: Path, content: str, limits: dict[str, str]
+    ran: Ran, tmp_path: Path, content: str, limits: dict[str, str]
 ) -> None:
     (tmp_path / "keras").mkdir()
     (tmp_path / "keras" / "keras.json").write_text(content)
@@ -95,7 +112,7 @@ def test_what_keras_itself_would_stumble_over_is_not_read(
     assert json.loads(done.stdout) == DEFAULTS
 
 
-def test_keras_that_was_imported_before_is_set_right(home: Path) -> None:
+def test_keras_that_was_imported_before_is_set_right(ran: Ran, home: Path) -> None:
     (home / ".keras" / "keras.json").write_text(
         json.dumps(OF_ANOTHER_PROGRAM | {"backend": "tensorflow", "nnx_enabled": False})
     )
@@ -107,26 +124,28 @@ def test_keras_that_was_imported_before_is_set_right(home: Path) -> None:
     assert json.loads(done.stdout) == DEFAULTS
 
 
-def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_own(tmp_path: Path) -> None:
+def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_own(
+    ran: Ran, tmp_path: Path
+) -> None:
     start = "from vggflow.models import start_keras; start_keras.start()"
     code = f"import os; {start}; print(os.environ.get('KERAS_BACKEND'))"
     assert ran(code, tmp_path).stdout == "None\n"
 
 
 def test_starting_imports_no_package_that_only_wrappers_want_and_keeps_none_from_being_imported(
-    tmp_path: Path,
+    ran: Ran, tmp_path: Path
 ) -> None:
     code = (
         "import sys; from vggflow.models import start_keras; start_keras.start()\n"
         "print({name.partition('.')[0] for name in sys.modules} & {'jax', 'sklearn'} or 'neither')\n"
         "import sklearn.metrics; print(sklearn.metrics.accuracy_score([1], [1]))"
     )
-    done = ran(code, tmp_path)
+    done = ran(code, tmp_path, sys.executable)
     assert done.stdout.splitlines() == ["neither", "1.0"], done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("backend", ["torch", "numpy", "tensorflo"])
-def test_a_backend_that_vggflow_does_not_know_is_one_line(tmp_path: Path, backend: str) -> None:
+def test_a_backend_that_vggflow_does_not_know_is_one_line(ran: Ran, tmp_path: Path, backend: str) -> None:
     code = (
         "import sys; from vggflow.models import start_keras; from vggflow.errors import UsageError\n"
         "try: start_keras.start()\nexcept UsageError as error: print(error, error.exit_code)\n"
@@ -137,7 +156,9 @@ def test_a_backend_that_vggflow_does_not_know_is_one_line(tmp_path: Path, backen
     assert done.stdout == f"KERAS_BACKEND is {backend}, expected tensorflow or jax: set it to one of them 2\n"
 
 
-def test_a_served_model_answers_the_same_in_every_home(home: Path, tmp_path: Path, model_and_image) -> None:
+def test_a_served_model_answers_the_same_in_every_home(
+    ran: Ran, home: Path, tmp_path: Path, model_and_image
+) -> None:
     """MLflow calls the loader in a program that vggflow did not start."""
     model, image = model_and_image
     code = (
@@ -155,7 +176,7 @@ def test_a_served_model_answers_the_same_in_every_home(home: Path, tmp_path: Pat
     assert answers[0] == answers[1]
 
 
-def test_heat_maps_are_drawn_in_every_home(home: Path, model_and_image) -> None:
+def test_heat_maps_are_drawn_in_every_home(ran: Ran, home: Path, model_and_image) -> None:
     model, image = model_and_image
     code = (
         "import sys; from vggflow.evaluation import heat; from pathlib import Path\n"
