@@ -27,10 +27,10 @@ def measure(photos: Path, weights: Path, seed: int) -> dict[str, float]:
     """Accuracies of one training: the model's on test, the probe's on test and on valid."""
     import numpy as np
 
+    from vggflow.features.batches import Decoding, Shape, examples
     from vggflow.gate.scan import scan
     from vggflow.models import cut
     from vggflow.models.probabilities import class_probabilities
-    from vggflow.prediction.batches import Decoding, Shape, examples
     from vggflow.settings import parse
     from vggflow.training.fitting import fit
     from vggflow.training.job import SilentObserver, TrainingJob

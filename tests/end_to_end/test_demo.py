@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 from tiny import Ran
 
 from vggflow import files
+from vggflow.workspace import Workspace
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -21,35 +23,71 @@ def _command(folder: Path) -> list[str]:
     return [sys.executable, "-m", "vggflow.cli", "demo", str(folder)]
 
 
-def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    folder = tmp_path / "digits"
-    # A team's servers stay out of it.
-    environment = os.environ | {
-        "COLUMNS": "100",
-        "MLFLOW_TRACKING_URI": NOWHERE,
-        "PREFECT_API_URL": f"{NOWHERE}/api",
-    }
+# A team's servers stay out of it.
+ENVIRONMENT = {"COLUMNS": "100", "MLFLOW_TRACKING_URI": NOWHERE, "PREFECT_API_URL": f"{NOWHERE}/api"}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A demo that came to its end: its folder and what it printed."""
+
+    folder: Path
+    printed: str
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo") / "digits"
     done = subprocess.run(
-        _command(folder), env=environment, capture_output=True, text=True, check=False, timeout=540
+        _command(folder),
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=540,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "Traceback" not in done.stdout + done.stderr
-    assert "Refused: validate: data refused: leakage" in done.stdout
-    assert "planted.png" in done.stdout
+    return Demo(folder, done.stdout + done.stderr)
+
+
+def test_the_demo_goes_the_whole_way(demo: Demo) -> None:
+    assert "Traceback" not in demo.printed
+    assert "Refused: validate: data refused: leakage" in demo.printed
+    assert "planted.png" in demo.printed
     best = {
         phase: max(
             row["val_accuracy"]
-            for row in files.read_json(folder / "model/history.json")
+            for row in files.read_json(demo.folder / "model/history.json")
             if row["phase"] == phase
         )
         for phase in ("head", "top")
     }
     assert best["top"] > best["head"]
     champions = [
-        line for line in done.stdout.splitlines() if "champion" in line and line.startswith("digits ")
+        line for line in demo.printed.splitlines() if "champion" in line and line.startswith("digits ")
     ]
     assert len(champions) == 1
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["digits", "digits.dvc-remote"]
+    assert sorted(entry.name for entry in demo.folder.parent.iterdir()) == ["digits", "digits.dvc-remote"]
+
+
+def test_a_flow_never_commits(demo: Demo) -> None:
+    log = Workspace(demo.folder).git("log", "--format=%s").splitlines()
+    assert log == [
+        "Data: 376 files from delivery",
+        "Data: handwritten digits 5 to 9, start weights from 0 to 4",
+        "Workspace made by vggflow, recipe digits",
+    ]
+
+
+def test_another_retraining_has_nothing_to_do(demo: Demo) -> None:
+    model = (demo.folder / "model/model.keras").stat().st_mtime_ns
+    here = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
+    command = [sys.executable, "-m", "vggflow.cli", "-C", str(demo.folder), "retrain"]
+    # With a Prefect server of its own, as there is none.
+    done = subprocess.run(command, env=here, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing new" in done.stdout
+    assert (demo.folder / "model/model.keras").stat().st_mtime_ns == model
 
 
 def test_a_demo_leaves_the_dvc_remote_of_another_workspace_alone(

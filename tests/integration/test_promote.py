@@ -25,7 +25,7 @@ from vggflow.tracking.registry.champions import Rollback
 from vggflow.tracking.registry.model_versions import Version
 from vggflow.workspace import Workspace, find
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fast_scoring")]
+pytestmark = pytest.mark.usefixtures("fast_scoring")
 ASKED = Request("for the test", by="ann")
 
 
@@ -37,7 +37,10 @@ class Crowned:
     databases: Databases | None = None
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(kind, marks=[pytest.mark.slow] if kind != "sqlite" else []) for kind in KINDS],
+)
 def crowned(
     request: pytest.FixtureRequest, evaluated: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Crowned]:
@@ -150,6 +153,7 @@ def last_decision(workspace: Workspace) -> dict[str, str]:
     )
 
 
+@pytest.mark.slow
 def test_a_version_has_a_card_and_its_summary_as_description(here: Workspace) -> None:
     found = book(here).champion
     assert found is not None
@@ -175,6 +179,7 @@ def test_a_tie_keeps_the_champion_is_an_error_for_a_person_and_recorded(here: Wo
     assert tags["git.commit"] == candidate.tags["git.commit"]
 
 
+@pytest.mark.slow
 def test_a_flow_is_told_no_without_an_error_and_asks_once(here: Workspace) -> None:
     change_model(here, equal)
     register(here)
@@ -184,6 +189,7 @@ def test_a_flow_is_told_no_without_an_error_and_asks_once(here: Workspace) -> No
     assert "already decided" in second.message
 
 
+@pytest.mark.slow
 def test_a_refusal_by_a_broken_machine_is_asked_again_on_the_mended_one(here: Workspace) -> None:
     """To the gate, a machine that computes otherwise and another record of the answers look alike."""
     settings(here, rule="not_worse", margin=0.9)
@@ -207,6 +213,7 @@ def test_a_refusal_by_a_broken_machine_is_asked_again_on_the_mended_one(here: Wo
     assert (mended.outcome, mended.lasts, champion(here)) == ("promoted", True, 2)
 
 
+@pytest.mark.slow
 def test_a_model_is_not_promoted_on_test_data_that_it_was_not_evaluated_on(here: Workspace) -> None:
     change_model(here, opposite)
     register(here)
@@ -224,6 +231,7 @@ def test_a_model_is_not_promoted_on_test_data_that_it_was_not_evaluated_on(here:
     assert (champion(here), last_decision(here)[decision_runs.OUTCOME]) == (1, "kept")
 
 
+@pytest.mark.slow
 def test_a_dirty_tree_is_refused_where_that_is_forbidden(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9, allow_dirty_tree=False)
     change_model(here, equal)
@@ -234,6 +242,7 @@ def test_a_dirty_tree_is_refused_where_that_is_forbidden(here: Workspace) -> Non
     assert (champion(here), last_decision(here)[decision_runs.OUTCOME]) == (1, "kept")
 
 
+@pytest.mark.slow
 def test_without_users_nobody_is_the_second_person_and_no_override_makes_them_one(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9, two_person=True)
     change_model(here, equal)
@@ -249,6 +258,7 @@ def test_without_users_nobody_is_the_second_person_and_no_override_makes_them_on
     assert promotion_acts.promote(here, Request("looked at it", by="ann")).outcome == "promoted"
 
 
+@pytest.mark.slow
 def test_an_override_is_recorded_as_one_and_can_be_switched_off(here: Workspace) -> None:
     change_model(here, opposite)
     register(here)
@@ -315,6 +325,7 @@ def promote_another(workspace: Workspace) -> None:
     assert promotion_acts.promote(workspace, ASKED).outcome == "promoted"
 
 
+@pytest.mark.slow
 def test_a_long_reason_is_refused_before_anything_is_written(here: Workspace, vggflow: Callable) -> None:
     promote_another(here)
     before, records = book(here), last_decision(here)
@@ -324,6 +335,7 @@ def test_a_long_reason_is_refused_before_anything_is_written(here: Workspace, vg
     assert (book(here), last_decision(here)) == (before, records)
 
 
+@pytest.mark.slow
 def test_the_longest_reason_is_kept_whole_by_every_act(here: Workspace) -> None:
     reason = '"' * limits.REASON
     settings(here, rule="not_worse", margin=0.9)
@@ -336,6 +348,7 @@ def test_the_longest_reason_is_kept_whole_by_every_act(here: Workspace) -> None:
     assert book(here).versions[-1].tags["promotion.reason"] == reason
 
 
+@pytest.mark.slow
 def test_a_claim_that_the_database_never_completes_is_lost_and_the_next_act_is_done(here: Workspace) -> None:
     """As a rollback with 5,200 characters by an earlier vggflow left it behind."""
     registry = connection.connect(here)
@@ -353,6 +366,7 @@ def test_a_claim_that_the_database_never_completes_is_lost_and_the_next_act_is_d
     assert (champion(here), book(here).claims, book(here).lost) == (1, (), ())
 
 
+@pytest.mark.slow
 def test_a_deleted_version_is_skipped_by_rollback(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9)
     for _ in range(2):
@@ -372,6 +386,7 @@ def test_a_deleted_version_is_skipped_by_rollback(here: Workspace) -> None:
     assert rows[2]["why"] == "for the test"
 
 
+@pytest.mark.slow
 def test_required_approval_waits_for_a_person_with_the_command(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9, approval="required")
     change_model(here, equal)
@@ -382,6 +397,7 @@ def test_required_approval_waits_for_a_person_with_the_command(here: Workspace) 
     assert promotion_acts.promote(here, replace(ASKED, number=candidate.number)).outcome == "promoted"
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_the_store_is_refused_and_recorded(here: Workspace) -> None:
     change_model(here, equal)
     candidate = register(here)
@@ -393,6 +409,7 @@ def test_a_flipped_byte_in_the_store_is_refused_and_recorded(here: Workspace) ->
     assert (champion(here), last_decision(here)[decision_runs.OUTCOME]) == (1, "kept")
 
 
+@pytest.mark.slow
 def test_a_model_that_needs_code_to_load_is_refused_and_recorded(here: Workspace) -> None:
     import keras
 
@@ -415,6 +432,7 @@ def test_a_model_that_needs_code_to_load_is_refused_and_recorded(here: Workspace
     assert (champion(here), last_decision(here)[decision_runs.OUTCOME]) == (1, "kept")
 
 
+@pytest.mark.slow
 def test_a_registered_model_with_weights_that_are_no_numbers_is_refused_and_recorded(here: Workspace) -> None:
     """As an older vggflow may have registered it: this one writes no such file."""
     import zipfile
@@ -451,6 +469,7 @@ def _log_foreign(client: MlflowClient, run_id: str, path: Path) -> str:
     return f"{client.get_run(run_id).info.artifact_uri}/model"
 
 
+@pytest.mark.slow
 def test_a_model_whose_classes_changed_their_order_is_refused(here: Workspace) -> None:
     change_model(here, class_names=("red", "blue"))
     register(here)
@@ -459,6 +478,7 @@ def test_a_model_whose_classes_changed_their_order_is_refused(here: Workspace) -
     assert (champion(here), last_decision(here)[decision_runs.OUTCOME]) == (1, "kept")
 
 
+@pytest.mark.slow
 def test_a_missing_test_image_is_no_fault_of_the_candidate_and_answers_nothing_later(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9)
     change_model(here, equal)
@@ -474,6 +494,7 @@ def test_a_missing_test_image_is_no_fault_of_the_candidate_and_answers_nothing_l
     assert promotion_acts.promote(here, automatic).outcome == "promoted"
 
 
+@pytest.mark.slow
 def test_a_damaged_only_champion_is_replaced_by_who_overrides_and_not_otherwise(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9)
     first = book(here).champion
@@ -493,6 +514,7 @@ def test_a_damaged_only_champion_is_replaced_by_who_overrides_and_not_otherwise(
     assert "champion_fit" in done.evidence and last_decision(here)["override"] == "true"
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(here: Workspace) -> None:
     change_model(here, equal)
     candidate = register(here)
@@ -508,6 +530,7 @@ def test_a_dry_run_writes_nothing(here: Workspace) -> None:
     assert len(client.search_runs([place.experiment_id])) == runs
 
 
+@pytest.mark.slow
 def test_a_decision_keeps_both_tables_the_rules_and_what_the_challenger_looked_at(here: Workspace) -> None:
     change_model(here, opposite)
     register(here)
@@ -531,6 +554,7 @@ def test_a_decision_keeps_both_tables_the_rules_and_what_the_challenger_looked_a
     assert "no, changed here" in page and "Grad-CAM" in page
 
 
+@pytest.mark.slow
 def test_a_candidate_made_by_hand_is_refused_in_one_line(here: Workspace) -> None:
     registry = connection.connect(here)
     client, names = registry.client, registry.names
@@ -546,6 +570,7 @@ def test_a_candidate_made_by_hand_is_refused_in_one_line(here: Workspace) -> Non
                 promotion_acts.promote(here, asked)
 
 
+@pytest.mark.slow
 def test_damaged_recorded_predictions_are_told_in_one_line(here: Workspace, vggflow: Callable) -> None:
     change_model(here, equal)
     candidate = register(here)
@@ -557,12 +582,14 @@ def test_damaged_recorded_predictions_are_told_in_one_line(here: Workspace, vggf
     assert ran.code == 1 and "is damaged in the artifact store" in ran.err and "Traceback" not in ran.err
 
 
+@pytest.mark.slow
 def test_version_0_is_no_name_for_the_newest(here: Workspace, vggflow: Callable) -> None:
     for arguments in (("lineage", "0"), ("promote", "0", "--reason", "why not")):
         ran = vggflow("-C", here.root, *arguments)
         assert (ran.code, "has no version 0" in ran.err) == (2, True)
 
 
+@pytest.mark.slow
 def test_the_files_of_a_version_say_where_it_came_from(here: Workspace, vggflow: Callable) -> None:
     ran = vggflow("-C", here.root, "lineage")
     assert ran.code == 0, ran.err
@@ -582,6 +609,7 @@ def test_the_files_of_a_version_say_where_it_came_from(here: Workspace, vggflow:
     assert (ran.code, '"until": null' in ran.out) == (0, True)
 
 
+@pytest.mark.slow
 def test_rolling_back_needs_no_tensorflow(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9)
     change_model(here, equal)

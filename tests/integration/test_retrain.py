@@ -14,6 +14,9 @@ from tiny import COLOURS, draw, draw_data, write_params
 
 from vggflow import workspace as workspaces
 
+# The demo goes the same way in every run of the fast tests.
+pytestmark = pytest.mark.slow
+
 
 def vggflow(
     folder: Path, prefect_api: str | None, *arguments: str, home: Path | None = None
@@ -93,7 +96,6 @@ def test_a_flow_never_commits(origin: Path) -> None:
     assert log == ["Data: 36 files from delivery", "Workspace made by vggflow, recipe two-phase"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True], ids=["a registry of its own", "the team's registry"])
 def test_another_machine_restores_everything_and_trains_nothing(
     origin: Path, prefect_api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
@@ -110,7 +112,6 @@ def test_another_machine_restores_everything_and_trains_nothing(
     assert {row["aliases"] for row in models(clone, prefect_api, home)} == {"champion", "challenger"}
 
 
-@pytest.mark.slow
 def test_refused_data_fails_as_refused_and_registers_nothing(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
@@ -126,7 +127,6 @@ def test_refused_data_fails_as_refused_and_registers_nothing(
     assert models(root, prefect_api) == before
 
 
-@pytest.mark.slow
 def test_an_equal_challenger_keeps_the_champion(origin: Path, prefect_api: str, tmp_path: Path) -> None:
     root = tmp_path / "tiny"
     shutil.copytree(origin, root)
@@ -139,7 +139,6 @@ def test_an_equal_challenger_keeps_the_champion(origin: Path, prefect_api: str, 
     assert "McNemar" in out
 
 
-@pytest.mark.slow
 def test_unlabelled_images_train_nothing_and_make_no_candidate(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
@@ -156,7 +155,6 @@ def test_unlabelled_images_train_nothing_and_make_no_candidate(
     assert models(root, prefect_api) == before
 
 
-@pytest.mark.slow
 def test_the_sample_goes_the_whole_way_without_touching_an_alias(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
@@ -181,7 +179,6 @@ def _own_remote(origin: Path, folder: Path) -> tuple[Path, Path]:
     return root, remote
 
 
-@pytest.mark.slow
 def test_a_remote_that_takes_nothing_holds_registration_and_promotion_up(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:
@@ -218,7 +215,6 @@ def test_a_remote_that_takes_nothing_holds_registration_and_promotion_up(
     assert len(models(root, prefect_api)) > len(before)
 
 
-@pytest.mark.slow
 def test_a_model_whose_weights_are_nowhere_is_not_registered_and_not_tried_again(
     origin: Path, prefect_api: str, tmp_path: Path
 ) -> None:

@@ -107,13 +107,13 @@ def _fetch_imagenet(workspace: Workspace) -> str | None:
     folder = workspace.path(artifacts.WEIGHTS)
     if model.weights != "imagenet":
         return None
-    from vggflow.models import imagenet
+    from vggflow.models import imagenet_weights
 
     with_top = model.head == "fc"
-    if imagenet.found(folder, with_top):
+    if imagenet_weights.found(folder, with_top):
         return None
     console.tell("fetching ImageNet's weights, once")
-    return f"ImageNet's weights fetched: {imagenet.fetch_imagenet(folder, with_top).name}"
+    return f"ImageNet's weights fetched: {imagenet_weights.fetch_imagenet(folder, with_top).name}"
 
 
 def version_weights(workspace: Workspace) -> None:

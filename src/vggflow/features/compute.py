@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from vggflow.data.images import Pixels
 from vggflow.errors import WeightsError
+from vggflow.features.batches import Examples, Shape, read_ahead
 from vggflow.features.store import Store, Writer
 from vggflow.models import cut as prefix
-from vggflow.prediction.batches import Examples, Shape, read_ahead
 
 Report = Callable[[int, int], None]
 

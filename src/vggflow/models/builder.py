@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from vggflow.errors import SettingsError, UsageError
-from vggflow.models import heads, initial, preprocessing, pretrained, vgg16
+from vggflow.models import heads, initial, preprocessing, start_weights, vgg16
 from vggflow.settings import ModelSettings
 
 
@@ -24,7 +24,7 @@ def build(
     if len(class_names) < 2:
         raise UsageError(f"a classifier needs two classes or more, got {', '.join(class_names) or 'none'}")
     model = network(settings, len(class_names), seed)
-    loaded = pretrained.load(model, settings, class_names, weights_folder)
+    loaded = start_weights.load(model, settings, class_names, weights_folder)
     # What Keras drew for these is another on another backend.
     fresh = [layer for layer in model.layers if layer.name not in loaded and layer.weights]
     initial.initialise(fresh, seed, settings.preprocessing)

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from vggflow.features.array_files import Arrays
+from vggflow.features.batches import Rows
 from vggflow.models import cut, heads
 from vggflow.models.files import ModelInfo
-from vggflow.prediction.batches import Rows
 from vggflow.training import checkpoints, phases
 from vggflow.training.checkpoints import Checkpoints, Progress
 from vggflow.training.fit_temperature import fit_temperature

@@ -12,9 +12,9 @@ import psutil
 from numpy.typing import NDArray
 
 from vggflow.errors import SettingsError
+from vggflow.features.batches import Batches, Rows, order
 from vggflow.models.finite import are_finite, layers_not_finite
 from vggflow.models.probabilities import class_probabilities
-from vggflow.prediction.batches import Batches, Rows, order
 from vggflow.settings import Phase, TrainSettings
 from vggflow.training import augmentation, phases, precision
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory

@@ -9,15 +9,15 @@ import scipy
 from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
+from vggflow.features.batches import Examples, Shape, examples
 from vggflow.features.compute import Report
 from vggflow.models import builder
-from vggflow.prediction.batches import Examples, Shape, examples
 from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.hardware import Hardware
-from vggflow.training.inputs import Cache, Inputs, reading
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import Data
+from vggflow.training.phase_inputs import Cache, Inputs, reading
 from vggflow.training.phases import Plan
 from vggflow.version import stamp
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow.prediction.batches import Rows
+from vggflow.features.batches import Rows
 
 ROWS_AT_A_TIME = 256
 # Relative to the features' mean variance; between 1e-3 and 1e-1 the accuracy on photographs hardly moved.

@@ -1,6 +1,7 @@
 """`vggflow doctor` names what will fail, and what to do about it."""
 
 import base64
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -52,6 +53,27 @@ def test_servers_that_do_not_answer_are_named(workspace: Path, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     found = unwell(workspace)
     assert (found["MLflow"], found["MLflow user"], found["Prefect"]) == ("wrong", "wrong", "wrong")
+
+
+@pytest.mark.parametrize(
+    ("does", "health", "words"),
+    [
+        ("sleep 60", "wrong", "says nothing for 0.5 s"),
+        ("echo no devices were found; exit 6", "wrong", "nvidia-smi: no devices were found"),
+        ("echo 'NVIDIA H100, 81000 MiB'", None, "NVIDIA H100, 81000 MiB"),
+    ],
+)
+def test_what_the_program_of_a_gpu_says_is_told_and_one_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, health: str | None, words: str
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(doctor, "SECONDS_FOR_NVIDIA", 0.5)
+    (found,) = (finding for finding in doctor.examine(None) if finding.check == "GPU")
+    assert words in found.found
+    assert found.health == (health or found.health) and (health is not None or found.health != "wrong")
 
 
 CONFLICT = "<<<<<<< HEAD\nouts:\n=======\nouts: []\n>>>>>>> theirs\n"

@@ -101,7 +101,7 @@ def test_gate_and_decoder_agree_on_damaged_images(tmp_path_factory, file):
 @settings(max_examples=2500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(file=files())
 def test_gate_and_training_agree_on_thousands_of_damaged_images(tmp_path_factory, file):
-    from vggflow.prediction import batches
+    from vggflow.features import batches
 
     def batch(path: Path, sha256: str) -> np.ndarray:
         """The image as training's batches are filled with it."""

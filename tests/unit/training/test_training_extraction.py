@@ -10,7 +10,7 @@ from tiny_training import HEAD, TOP, Listener, draw, settings
 
 from vggflow.errors import VggflowError
 from vggflow.features import limit, store
-from vggflow.training import inputs
+from vggflow.training import phase_inputs
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
 
@@ -104,8 +104,8 @@ def test_features_are_those_of_the_frozen_layers(make_job):
     job = make_job()
     setup = set_up(job)
     _, data = setup.learner_parts(0, lambda _done, _total: None)
+    from vggflow.features.batches import Decoding, Shape
     from vggflow.models import cut
-    from vggflow.prediction.batches import Decoding, Shape
 
     pixels = Decoding(setup.train, Shape(32, "stretch")).gather(np.arange(28))
     expected = cut.prefix(setup.model, ["block5_pool"]).predict_on_batch(pixels)
@@ -126,7 +126,7 @@ def test_old_features_make_room_where_the_disk_is_nearly_full(make_job, monkeypa
     first = make_job({"phases": [TOP]})
     computed(first)
     size = limit.held_bytes(first.state_folder)
-    free = inputs.DISK_TO_LEAVE_BYTES + size // 2
+    free = phase_inputs.DISK_TO_LEAVE_BYTES + size // 2
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     computed(make_job({"phases": [TOP], "seed": 77}))
     assert limit.held_bytes(first.state_folder) <= 1.1 * size

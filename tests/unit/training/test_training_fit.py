@@ -86,7 +86,7 @@ def test_the_measures_on_valid_are_those_of_keras(trained, make_job):
 
 
 def decoded(setup):
-    from vggflow.prediction.batches import Decoding, Shape
+    from vggflow.features.batches import Decoding, Shape
 
     return Decoding(setup.valid, Shape(32, "stretch")).gather(np.arange(len(setup.valid)))
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny_training import Listener, settings
 
+from vggflow.features.batches import Decoding, Shape, examples
 from vggflow.gate.scan import scan
 from vggflow.models.probabilities import class_probabilities
-from vggflow.prediction.batches import Decoding, Shape, examples
 from vggflow.training.fitting import fit
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import predict

@@ -14,7 +14,7 @@ from vggflow.data import manifest as manifests
 from vggflow.environment import FLOW_RUN, user_name
 from vggflow.errors import DataError
 from vggflow.git_and_dvc import dvc_file
-from vggflow.models import imagenet
+from vggflow.models import imagenet_weights
 from vggflow.settings import Settings
 from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
@@ -214,7 +214,7 @@ def _start_weights_digest(workspace: Workspace, settings: Settings) -> str:
 def _start_weights(workspace: Workspace, settings: Settings) -> Path | None:
     model = settings.model
     if model.weights == "imagenet":
-        return imagenet.found(workspace.path(artifacts.WEIGHTS), with_top=model.head == "fc")
+        return imagenet_weights.found(workspace.path(artifacts.WEIGHTS), with_top=model.head == "fc")
     return None if model.weights == "none" else workspace.root / model.weights
 
 

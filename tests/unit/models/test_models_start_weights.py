@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from vggflow.errors import WeightsError
-from vggflow.models import builder, files, imagenet, pretrained, vgg16, weight_files
+from vggflow.models import builder, files, imagenet_weights, start_weights, vgg16, weight_files
 from vggflow.models.files import ModelInfo
-from vggflow.models.imagenet import Published
+from vggflow.models.imagenet_weights import Published
 from vggflow.settings import ModelSettings
 
 WIDTH = 0.03125  # 2 to 16 filters, 128 fc units
@@ -92,7 +92,7 @@ def test_the_sequential_of_the_articles_takes_every_layer_with_its_thousand_clas
     weights = random_weights(classes=1000)
     write_classic(tmp_path / "start.h5", weights, keras_1)
     model = vgg16.sequential(1000, 32, WIDTH, padding="explicit")
-    loaded = pretrained.assign(model, tmp_path / "start.h5", tuple(weights))
+    loaded = start_weights.assign(model, tmp_path / "start.h5", tuple(weights))
     assert loaded == {*vgg16.CONVOLUTION_NAMES, "fc1", "fc2", "predictions"}
     assert_holds(model, weights, tuple(weights))
 
@@ -225,7 +225,7 @@ def test_a_file_that_does_not_fit_changes_no_layer(tmp_path):
     model = vgg16.sequential(10, 32, WIDTH)
     before = model.get_weights()
     with pytest.raises(WeightsError, match="layer fc2"):
-        pretrained.assign(model, tmp_path / "start.h5", pretrained.BODY)
+        start_weights.assign(model, tmp_path / "start.h5", start_weights.BODY)
     for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -246,7 +246,7 @@ def test_values_that_are_not_finite_numbers_are_refused_before_a_layer_changes(t
     model = vgg16.sequential(10, 32, WIDTH)
     before = model.get_weights()
     with pytest.raises(WeightsError, match="the bias of layer fc2 holds values that are not finite"):
-        pretrained.assign(model, path, pretrained.BODY)
+        start_weights.assign(model, path, start_weights.BODY)
     for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 
@@ -302,7 +302,7 @@ def test_rescaled_pixels_for_weights_that_say_nothing_of_theirs_are_warned_of(tm
 
 
 def test_rescaled_pixels_for_imagenets_own_weights_are_warned_of(tmp_path, caplog):
-    pretrained.ask_preprocessing(
+    start_weights.ask_preprocessing(
         tmp_path / "vgg16.h5", settings("imagenet", preprocessing="rescale", width=1.0)
     )
     (said,) = [record.getMessage() for record in caplog.records]
@@ -362,8 +362,8 @@ print(refused)
 def test_a_file_is_found_from_the_workspace_and_from_the_weights_folder(tmp_path, name):
     (tmp_path / "weights").mkdir()
     path = write_classic(tmp_path / "weights" / "start.h5", random_weights())
-    assert pretrained.find(settings(name), tmp_path / "weights") == path
-    assert pretrained.find(settings("none"), tmp_path / "weights") is None
+    assert start_weights.find(settings(name), tmp_path / "weights") == path
+    assert start_weights.find(settings("none"), tmp_path / "weights") is None
 
 
 @pytest.fixture
@@ -384,31 +384,31 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publishe
 
 
 def test_fetching_puts_the_verified_file_into_the_folder_and_nothing_else(tmp_path, served, capsys):
-    path = imagenet.fetch(served, tmp_path / "weights")
+    path = imagenet_weights.fetch(served, tmp_path / "weights")
     assert capsys.readouterr().out == "", "stdout is for results, such as --json"
     assert path == tmp_path / "weights" / "vgg16.h5"
     assert path.read_bytes() == b"weights" * 1000
     assert [file.name for file in path.parent.iterdir()] == ["vgg16.h5"]
-    assert imagenet.fetch(served, tmp_path / "weights") == path
+    assert imagenet_weights.fetch(served, tmp_path / "weights") == path
 
 
 def test_a_file_with_another_hash_is_refused_whether_fetched_or_found(tmp_path, served):
     other = Published(served.url, "0" * 32)
     with pytest.raises(WeightsError, match=r"can't fetch ImageNet's weights .*corrupted"):
-        imagenet.fetch(other, tmp_path / "weights")
+        imagenet_weights.fetch(other, tmp_path / "weights")
     assert not list((tmp_path / "weights").glob("*"))
-    path = imagenet.fetch(served, tmp_path / "weights")
+    path = imagenet_weights.fetch(served, tmp_path / "weights")
     path.write_bytes(b"weights")
     with pytest.raises(
         WeightsError, match=r"vgg16\.h5 has md5 \w+, expected \w+: it is damaged or incomplete"
     ):
-        imagenet.fetch(served, tmp_path / "weights")
+        imagenet_weights.fetch(served, tmp_path / "weights")
 
 
 def test_without_a_network_one_line_says_which_file_to_put_where(tmp_path, served):
     unreachable = Published("http://127.0.0.1:9/absent.h5", "0" * 32)
     with pytest.raises(WeightsError) as caught:
-        imagenet.fetch(unreachable, tmp_path / "weights")
+        imagenet_weights.fetch(unreachable, tmp_path / "weights")
     message = str(caught.value)
     assert "\n" not in message
     assert f"put absent.h5 from {unreachable.url} into {tmp_path / 'weights'} (md5 {'0' * 32})" in message
@@ -417,16 +417,16 @@ def test_without_a_network_one_line_says_which_file_to_put_where(tmp_path, serve
 
 @pytest.mark.parametrize(("head", "published"), [("pooling", "WITHOUT_TOP"), ("fc", "WITH_TOP")])
 def test_imagenet_weights_are_looked_for_in_the_weights_folder_first(tmp_path, head, published):
-    name = getattr(imagenet, published).file_name
+    name = getattr(imagenet_weights, published).file_name
     (tmp_path / name).write_bytes(b"not the published file")
     with pytest.raises(WeightsError, match=rf"{name} has md5"):
-        pretrained.find(ModelSettings(head=head), tmp_path)
+        start_weights.find(ModelSettings(head=head), tmp_path)
     with pytest.raises(WeightsError, match=rf"{name} has md5"):
-        imagenet.fetch_imagenet(tmp_path, with_top=head == "fc")
+        imagenet_weights.fetch_imagenet(tmp_path, with_top=head == "fc")
 
 
 def test_the_published_files_are_those_of_keras():
     source = Path(keras.__path__[0], "src", "applications", "vgg16.py").read_text(encoding="utf-8")
-    for published in (imagenet.WITH_TOP, imagenet.WITHOUT_TOP):
+    for published in (imagenet_weights.WITH_TOP, imagenet_weights.WITHOUT_TOP):
         assert published.file_name in source
         assert published.md5 in source

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from vggflow.errors import WeightsError
-from vggflow.models import files, imagenet, vgg16, weight_files
+from vggflow.models import files, imagenet_weights, vgg16, weight_files
 from vggflow.settings import ModelSettings
 
 ROLES = ("kernel", "bias")
@@ -55,7 +55,7 @@ def find(settings: ModelSettings, weights_folder: Path | None) -> Path | None:
         return None
     folder = weights_folder or Path("weights")
     if settings.weights == "imagenet":
-        return imagenet.find(folder, with_top=settings.head == "fc")
+        return imagenet_weights.find(folder, with_top=settings.head == "fc")
     for path in (folder.parent / settings.weights, folder / settings.weights):
         if path.is_file():
             return path

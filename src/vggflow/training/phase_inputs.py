@@ -13,11 +13,11 @@ import PIL
 from vggflow import console
 from vggflow.data import images as decoder
 from vggflow.errors import VggflowError
+from vggflow.features.batches import Decoding, Examples, Rows, Shape
 from vggflow.features.compute import PIXELS, Extraction, Report
 from vggflow.features.limit import contents, evict, held_bytes
 from vggflow.features.store import Kind, Store
 from vggflow.models import cut as prefix
-from vggflow.prediction.batches import Decoding, Examples, Rows, Shape
 from vggflow.settings import FeatureSettings, Phase, TrainSettings
 from vggflow.training import arithmetic, augmentation
 from vggflow.training.checkpoints import digest

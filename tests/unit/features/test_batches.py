@@ -7,9 +7,9 @@ from tiny_training import draw
 from vggflow.data import manifest as manifests
 from vggflow.data.images import load
 from vggflow.errors import DataError
+from vggflow.features import batches
+from vggflow.features.batches import Batches, Decoding, Shape
 from vggflow.gate.scan import scan
-from vggflow.prediction import batches
-from vggflow.prediction.batches import Batches, Decoding, Shape
 
 SHAPE = Shape(24, "crop")
 
