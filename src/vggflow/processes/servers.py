@@ -236,17 +236,24 @@ def free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + SECONDS_TO_START
+def answers(url: str) -> bool:
+    """Whether a server on this machine answers, and not with an error."""
     # A proxy of the environment would be asked for this machine's own port.
     without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with without_proxy.open(url, timeout=5):
+            return True
+    # An answer such as 500 is an OSError as well: not ready yet.
+    except OSError:
+        return False
+
+
+def _wait_until_it_answers(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + SECONDS_TO_START
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with without_proxy.open(f"{server.url}{server.health}", timeout=5):
-                return
-        # An answer such as 500 is an OSError as well: not ready yet.
-        except OSError:
-            time.sleep(0.3)
+        if answers(f"{server.url}{server.health}"):
+            return
+        time.sleep(0.3)
     ended = f"ended with {process.returncode}" if process.poll() is not None else "does not answer"
     raise VggflowError(f"{server.name} on port {server.port} {ended}: see {log}")
 

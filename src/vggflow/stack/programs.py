@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import sys
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import requests
 
 from vggflow.environment import WORKSPACE
 from vggflow.files import write_text
-from vggflow.processes.servers import LOCALHOST, POOL
+from vggflow.processes.servers import LOCALHOST, POOL, answers
 from vggflow.stack import log_ins, postgres
 from vggflow.stack.choices import Place
 from vggflow.stack.postgres import Installation
@@ -70,7 +69,7 @@ def mlflow(place: Place) -> Program:
         "mlflow",
         (sys.executable, "-m", "mlflow", "server", *_address(place, "mlflow"), *options),
         _environment() | given,
-        lambda: _answers(f"{place.url('mlflow')}/health"),
+        lambda: answers(f"{place.url('mlflow')}/health"),
     )
 
 
@@ -95,7 +94,7 @@ def prefect(place: Place) -> Program:
         "prefect",
         (sys.executable, "-m", "prefect", "server", "start", *_address(place, "prefect")),
         _environment() | given,
-        lambda: _answers(f"{place.url('prefect')}/api/health"),
+        lambda: answers(f"{place.url('prefect')}/api/health"),
     )
 
 
@@ -164,13 +163,3 @@ def _has_worker(place: Place, since: datetime) -> bool:
             return False
     seen = answer.json() if answer.ok else []
     return any(datetime.fromisoformat(each["last_heartbeat_time"]) >= since for each in seen)
-
-
-def _answers(url: str) -> bool:
-    # A proxy of the environment would be asked for this machine's own port.
-    without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with without_proxy.open(url, timeout=5):
-            return True
-    except OSError:
-        return False
