@@ -196,7 +196,7 @@ class TrainSettings(Section):
 
     `class_weights: balanced` lets each class weigh the same in the loss, however many images it has.
     `precision: mixed` computes the layers before the output with 16 bits (bfloat16, or float16 on older GPUs)
-    and keeps weights in 32. `backend` is what Keras computes with.
+    and keeps weights in 32. `backend` is what Keras computes with, in training and wherever its model is used.
     """
 
     seed: int = Field(default=0, ge=0)

@@ -41,7 +41,7 @@ def compare(folder: Path, first: str, second: str, data: Path | None) -> "Compar
 
     # Before TensorFlow starts, so that a wrong folder is told at once.
     paths = find_images.find_images([data or find(folder).path(artifacts.DATA) / "test"])
-    start_keras.start()
+    start_keras.start(named_model.backend(folder))
     from vggflow.evaluation import compare_models as comparing
     from vggflow.models import files as models
 

@@ -25,7 +25,8 @@ def evaluate(workspace: Workspace) -> Outcome:
 
 
 def _evaluate(workspace: Workspace) -> Outcome:
-    start_keras.start()
+    settings = workspace.settings()
+    start_keras.start(settings.train.backend)
     from vggflow.data import manifest as manifests
     from vggflow.evaluation import metrics
     from vggflow.prediction import scoring, table
@@ -34,7 +35,6 @@ def _evaluate(workspace: Workspace) -> Outcome:
     from vggflow.tracking import connection, runs
     from vggflow.tracking.registry import lineage
 
-    settings = workspace.settings()
     # At the start: what is committed while it computes is not what it was computed from.
     snapshot = lineage.of_evaluation(workspace)
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))

@@ -38,7 +38,7 @@ def explain(folder: Path, image: Path, model: str, destination: Path) -> tuple[s
     except ImageError as error:
         raise DataError(f"{image}: not a readable image ({error}); name another") from error
     with _output(destination) as beside:
-        start_keras.start()
+        start_keras.start(named_model.backend(folder))
         from vggflow.evaluation import explain as explaining
         from vggflow.models import files as models
         from vggflow.models.full_precision import full_float32

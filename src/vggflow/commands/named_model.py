@@ -46,6 +46,15 @@ def located(folder: Path, name: str) -> Iterator[Path]:
             yield path
 
 
+def backend(folder: Path) -> str | None:
+    """What the workspace at `folder` computes with; None where there is none: files need no workspace."""
+    try:
+        workspace = find(folder)
+    except UsageError:
+        return None
+    return workspace.settings().train.backend
+
+
 def _is_file(name: str) -> bool:
     # By its ending too: where a file is missing, the error is to speak of a file.
     return name.endswith(".keras") or Path(name).is_file()

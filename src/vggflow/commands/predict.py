@@ -61,7 +61,7 @@ def predict(
         UsageError: there is no such version.
         DataError: there is no image, or one can't be read.
     """
-    start_keras.start()
+    start_keras.start(workspace.settings().train.backend)
     from vggflow.prediction import find_images
     from vggflow.prediction.predictor import Predictor
     from vggflow.tracking import connection

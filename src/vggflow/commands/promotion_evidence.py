@@ -76,7 +76,8 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
     """
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
     images = test_images(manifest)
-    scoring = _Scoring(workspace, manifests.evaluation_split(manifest), settings.evaluate.batch_size)
+    split, backend = manifests.evaluation_split(manifest), settings.train.backend
+    scoring = _Scoring(workspace, split, settings.evaluate.batch_size, backend)
     challenger = _side(scoring, case.candidate)
     champion, unfit = _champion(scoring, case)
     gate = settings.validate_
@@ -105,7 +106,7 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
         workspace.path(artifacts.DATA),
         decision,
         facts=rules(workspace, settings),
-        heat_maps=_heat_maps(case.candidate),
+        heat_maps=_heat_maps(case.candidate, backend),
     )
     sides = {"challenger": challenger, "champion": champion}
     return Judged(decision, page, {name: side.predictions for name, side in sides.items() if side})
@@ -177,6 +178,7 @@ class _Scoring:
     workspace: Workspace
     split: str
     batch_size: int
+    backend: str
 
 
 def _champion(scoring: _Scoring, case: JudgeRequest) -> tuple[comparison.Side | None, str | None]:
@@ -197,13 +199,13 @@ def _champion(scoring: _Scoring, case: JudgeRequest) -> tuple[comparison.Side | 
         raise
 
 
-def _heat_maps(version: Version) -> heat.MakeHeatMaps:
+def _heat_maps(version: Version, backend: str) -> heat.MakeHeatMaps:
     """Heat maps of a version, whose file is downloaded when they are drawn."""
 
     def look(answered: Sequence[tuple[Path, str]]) -> list[heat.HeatMap]:
         # Downloaded once more: the file that was scored is gone by now.
         with model_versions.model_file(version) as model:
-            return heat.heat_maps_in_process(model)(answered)
+            return heat.heat_maps_in_process(model, backend)(answered)
 
     return look
 
@@ -232,6 +234,7 @@ def _score(scoring: _Scoring, version: Version, model: Path, answers: Path) -> f
     workspace = scoring.workspace
     places = [model, workspace.path(artifacts.MANIFEST), workspace.path(artifacts.DATA), answers]
     options = ["--split", scoring.split, "--batch-size", str(scoring.batch_size)]
+    options += ["--backend", scoring.backend]
     # Starting TensorFlow costs seconds on each side; nothing that this process holds can change the answers.
     done = run_module("vggflow.prediction.scoring", *places, *options)
     if done.returncode != 0:

@@ -1,6 +1,6 @@
 """Where a model looked for the answer it gave: Grad-CAM over the image as the network sees it.
 
-    python -m vggflow.evaluation.heat MODEL.keras OUT.npz < ANSWERED.json
+    python -m vggflow.evaluation.heat MODEL.keras OUT.npz [BACKEND] < ANSWERED.json
 
 is the process that `heat_maps_in_process` starts; it reads pairs of path and class.
 """
@@ -57,14 +57,20 @@ def heat_maps(model_path: Path) -> MakeHeatMaps:
     return look
 
 
-def heat_maps_in_process(model_path: Path) -> MakeHeatMaps:
-    """As `heat_maps`, in a process of its own, which gives memory and device back when it ends."""
+def heat_maps_in_process(model_path: Path, backend: str | None = None) -> MakeHeatMaps:
+    """As `heat_maps`, in a process of its own, which gives memory and device back when it ends.
+
+    Args:
+        model_path: The `.keras` file.
+        backend: What Keras computes with there, unless the environment says so; by default TensorFlow.
+    """
 
     def look(answered: Sequence[tuple[Path, str]]) -> list[HeatMap]:
         asked = json.dumps([(str(path.absolute()), class_name) for path, class_name in answered])
         with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
             out = Path(folder) / "looked.npz"
-            done = run_module("vggflow.evaluation.heat", model_path, out, given=asked)
+            chosen = [backend] if backend else []
+            done = run_module("vggflow.evaluation.heat", model_path, out, *chosen, given=asked)
             if done.returncode != 0:
                 raise VggflowError(f"no heat maps of {model_path}: {last_error_line(done)}")
             # No pickle, which would be code to run.
@@ -76,8 +82,8 @@ def heat_maps_in_process(model_path: Path) -> MakeHeatMaps:
 
 def main(arguments: list[str]) -> int:
     """The program; returns its exit code."""
-    model_path, out = map(Path, arguments)
-    start_keras.start()
+    model_path, out = map(Path, arguments[:2])
+    start_keras.start(*arguments[2:])
     answered = [(Path(path), str(class_name)) for path, class_name in json.load(sys.stdin)]
     looked = heat_maps(model_path)(answered)
     arrays: dict[str, Any] = {f"picture {number}": seen.picture for number, seen in enumerate(looked)}

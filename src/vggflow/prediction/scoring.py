@@ -56,7 +56,7 @@ def score(
 def main(arguments: list[str] | None = None) -> int:
     """The program; returns the exit code and prints errors as one line."""
     options = _options(arguments)
-    start_keras.start()
+    start_keras.start(options.backend)
     try:
         manifest = manifests.read(options.manifest)
         images = manifests.labelled(manifest, options.split)
@@ -83,6 +83,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="the predictions table to write, as Parquet")
     parser.add_argument("--split", default="test", choices=("train", "valid", "test"))
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--backend", choices=start_keras.BACKENDS, help="what Keras computes with")
     return parser.parse_args(arguments)
 
 
