@@ -72,9 +72,10 @@ def look(workspace: Workspace, stage: str) -> Inputs:
     """What the stage depends on now: what `dvc.yaml` names, and the packages."""
     named = _stage(workspace, stage)
     seen: dict[str, str] = _software()
+    settings = _yaml(workspace.path(artifacts.PARAMS))
     for entry in named.get("params", []):
         if isinstance(entry, str):
-            seen |= _settings(workspace, entry)
+            seen |= _settings(settings, entry)
         elif isinstance(entry, dict):  # settings of another file
             for name in entry:
                 seen |= _file(workspace.root, str(name))
@@ -109,9 +110,9 @@ def _software() -> dict[str, str]:
     return found | {"package vggflow": version.digest(Path(version.__file__).parent)}
 
 
-def _settings(workspace: Workspace, key: str) -> dict[str, str]:
+def _settings(settings: dict[str, Any], key: str) -> dict[str, str]:
     """The values of `train` or `registry.experiment`, one by one."""
-    value: Any = _yaml(workspace.path(artifacts.PARAMS))
+    value: Any = settings
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return _values(value, f"{artifacts.PARAMS.name}: {key}")
