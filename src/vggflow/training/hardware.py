@@ -177,9 +177,7 @@ def explaining_lack_of_memory(setting: str, batch_size: int, device: str) -> Ite
     except Exception as error:
         if not _is_lack_of_memory(error):
             raise
-        advice = (
-            f"try {_next_lower(batch_size)}" if batch_size > 1 else "use smaller images or a smaller width"
-        )
+        advice = f"try {batch_size // 2}" if batch_size > 1 else "use smaller images or a smaller width"
         raise SettingsError(f"{device} ran out of memory with {setting} {batch_size}: {advice}") from error
 
 
@@ -188,8 +186,3 @@ def _is_lack_of_memory(error: Exception) -> bool:
     # TensorFlow's by its name: a look at an error need not import it.
     known = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
     return known or any(sign in str(error) for sign in signs)
-
-
-def _next_lower(batch_size: int) -> int:
-    """The greatest power of 2 that is at most half."""
-    return 1 << ((batch_size // 2).bit_length() - 1)

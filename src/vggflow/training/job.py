@@ -49,7 +49,7 @@ class TrainingJob:
     weights_folder: Path | None
     state_folder: Path
     devices: tuple[str, ...] = ()
-    feature_limit_bytes: int = 20 * 10**9
+    feature_limit_bytes: int = 24 * 10**9
 
 
 @dataclass(frozen=True)

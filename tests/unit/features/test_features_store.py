@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vggflow import files
 from vggflow.features import limit
 from vggflow.features import store as features
 from vggflow.features.store import Kind, Store, Writer
@@ -166,6 +167,42 @@ def test_what_a_killed_process_left_is_removed_after_a_while(store, tmp_path):
     limit.evict(tmp_path, 10**9)
     assert not any(path.exists() for path in left)
     assert store.missing(names(7)) == []
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are read for their checksum."""
+    found: list[str] = []
+    sha256 = files.sha256
+    monkeypatch.setattr(files, "sha256", lambda path: found.append(path.name) or sha256(path))
+    return found
+
+
+def test_a_shard_is_read_for_its_checksum_once_and_again_where_its_file_is_another(store, tmp_path, read):
+    assert Store(tmp_path, KIND).missing(names(7)) == []
+    assert read == [], "what wrote them knew their checksums"
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    before, content = shard.path.stat(), bytearray(shard.path.read_bytes())
+    content[-1] ^= 1
+    shard.path.write_bytes(content)
+    os.utime(shard.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Store(tmp_path, KIND).missing(names(7)) == names(4)
+    assert read == [shard.path.name]
+
+
+@pytest.mark.parametrize("left", ["{", "[1]", '{"x": 1}'])
+def test_shards_that_nobody_remembers_are_read_by_the_first_who_comes(store, tmp_path, read, left):
+    (store.folder / features.CHECKED).write_text(left)
+    for _ in range(2):
+        assert Store(tmp_path, KIND).missing(names(7)) == []
+    assert len(read) == 2
+
+
+def test_a_listing_that_names_other_images_is_no_shard_however_its_file_looks(store, tmp_path):
+    shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
+    content = files.read_json(shard.listing)
+    files.write_json(shard.listing, content | {"images": names(4)[::-1]})
+    assert Store(tmp_path, KIND).missing(names(4)) == names(4)
 
 
 def test_a_file_is_what_numpy_would_have_written(store):

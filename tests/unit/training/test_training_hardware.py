@@ -208,7 +208,7 @@ def test_a_phase_may_stay_without_augmentation_and_keep_its_features(make_job):
 @pytest.mark.parametrize(
     ("error", "batch_size", "advice"),
     [
-        (MemoryError("cannot allocate"), 96, "try 32"),
+        (MemoryError("cannot allocate"), 8000, "try 4000"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes"), 64, "try 32"),
         (RuntimeError("OOM when allocating tensor with shape[1]"), 3, "try 1"),
         (MemoryError(), 1, "use smaller images or a smaller width"),
