@@ -108,7 +108,7 @@ class Store:
             with suppress(FileNotFoundError):  # another process may have made room
                 os.utime(shard.listing)
                 self._add(shard)
-        self._checked.keep()
+        self.remember()
         return [image for image in dict.fromkeys(images) if image not in self._places]
 
     def rows(self, images: Sequence[str]) -> "StoredRows":
@@ -128,7 +128,6 @@ class Store:
             self._join(group, tuple(images))
         for shard in self._shards:
             self._place(shard)
-        self._checked.keep()
 
     def _join(self, group: Sequence[Shard], images: tuple[str, ...]) -> None:
         old = [self._places[image] for image in images]
@@ -153,6 +152,10 @@ class Store:
         files.write_json(shard.listing, {"sha256": checksum, "images": list(shard.images)})
         self._checked.add(shard)
         self._add(shard)
+
+    def remember(self) -> None:
+        """Keeps which shards are whole, so that the next start need not read them."""
+        self._checked.keep()
 
     def rows_per_shard(self, multiple: int) -> int:
         """Images in a shard of a pass: a multiple of the batch, so that after a kill the batches are the same."""
@@ -197,9 +200,10 @@ class _Checked:
 
     def keep(self) -> None:
         """Writes down what was found, of the files that are still there."""
-        there = {name: state for name, state in self._files.items() if self._path.with_name(name).exists()}
+        names = {path.name for path in entries(self._path.parent)}
+        there = {name: state for name, state in self._files.items() if name in names}
         # The folder may be gone, or nobody may write there: then the next start reads them again.
-        if there != self._kept and self._path.parent.is_dir():
+        if there != self._kept and names:
             with suppress(OSError):
                 files.write_json(self._path, there)
                 self._kept = there
@@ -246,6 +250,7 @@ class Writer:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+        self._store.remember()
 
     def add(self, row: NDArray[Any]) -> None:
         """Takes the features of the next image."""

@@ -322,12 +322,12 @@ def test_contents_and_clear_tell_what_is_there(store, tmp_path):
 
 
 def each_flip_costs_no_more_than_the_features(tmp_path: Path, count: int) -> None:
-    """Whatever bit flips in a shard, its listing or its kind: rows are computed again or are right."""
+    """Whatever bit flips in a shard, its listing, its kind or list of checked ones: rows are right or computed again."""
     generator = random.Random(0)
     write(Store(tmp_path, KIND), names(4), rows(4))
     folder = Store(tmp_path, KIND).folder
     whole = {path: path.read_bytes() for path in folder.iterdir()}
-    assert len(whole) == 3
+    assert len(whole) == 4
     for _ in range(count):
         path = generator.choice(sorted(whole))
         content = bytearray(whole[path])
