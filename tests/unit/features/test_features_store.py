@@ -322,7 +322,7 @@ def test_contents_and_clear_tell_what_is_there(store, tmp_path):
 
 
 def each_flip_costs_no_more_than_the_features(tmp_path: Path, count: int) -> None:
-    """Whatever bit flips in a shard, its listing, its kind or list of checked ones: rows are right or computed again."""
+    """Whatever bit flips in a shard, its listing, its kind or list of checked: rows are right or computed anew."""
     generator = random.Random(0)
     write(Store(tmp_path, KIND), names(4), rows(4))
     folder = Store(tmp_path, KIND).folder
