@@ -89,7 +89,7 @@ def _compute_features(state: Path, kinds: int) -> None:
     for number in range(kinds):
         store = Store(state, Kind("pool", (2,), "float32", str(number), "", ""))
         with Writer(store, ["image"], 1) as writer:
-            writer.add(np.zeros(2, np.float32))
+            writer.add(np.zeros((1, 2), np.float32))
 
 
 def test_keeping_none_is_wrong_usage(full: Workspace, vggflow: Callable) -> None:

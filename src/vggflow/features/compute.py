@@ -1,6 +1,12 @@
-"""The feature pass: each image once through the frozen layers, into all stores that lack it."""
+"""The feature pass: each image once through the frozen layers, into all stores that lack it.
 
-from collections.abc import Callable, Mapping, Sequence
+Its stages overlap, so that the slowest one sets the pace: threads decode, the network computes, a thread for each store
+digests and writes. Between them lie few batches, so memory is the same for any number of images.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +19,7 @@ from numpy.typing import NDArray
 from vggflow.data.images import Pixels
 from vggflow.errors import WeightsError
 from vggflow.features.batches import Examples, Shape, read_ahead
-from vggflow.features.store import Store, Writer
+from vggflow.features.store import Store, Writer, WritingThread
 from vggflow.models import cut as prefix
 
 Report = Callable[[int, int], None]
@@ -23,13 +29,23 @@ PIXELS = "pixels"
 
 @dataclass(frozen=True)
 class Extraction:
-    """A pass of images through the frozen layers of a model, in batches of one size."""
+    """A pass of images through the frozen layers of a model, in batches of one size.
+
+    Attributes:
+        model: Whose layers are computed, up to the cuts.
+        images: What goes through, each content once.
+        shape: What images are brought into.
+        batch_size: How many of them the network takes at once.
+        xla: Whether the network is compiled by XLA.
+        at_once: Batches that the device has under way: with two it computes one while another comes back from it.
+    """
 
     model: keras.Model
     images: Examples
     shape: Shape
     batch_size: int
     xla: bool
+    at_once: int = 1
 
     def fill(self, stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]], report: Report) -> int:
         """Adds to each store, by cut, the images that it misses; returns how many images that took.
@@ -40,26 +56,48 @@ class Extraction:
         wanted = {cut: set(images) for cut, images in missing.items() if images}
         union = set().union(*wanted.values())
         indices = [place for place, image in enumerate(self.images.hashes) if image in union]
-        compute = self._compute([cut for cut in wanted if cut != PIXELS])
-        pixels = read_ahead(self.images, indices, self.shape)
+        done = 0
         with ExitStack() as stack:
-            stack.enter_context(closing(pixels))
             writers = {
                 cut: stack.enter_context(
-                    Writer(stores[cut], missing[cut], stores[cut].rows_per_shard(self.batch_size))
+                    WritingThread(
+                        stack.enter_context(
+                            Writer(stores[cut], missing[cut], stores[cut].rows_per_shard(self.batch_size))
+                        )
+                    )
                 )
                 for cut in wanted
             }
+            batches = stack.enter_context(closing(self._batches(indices, list(wanted))))
+            for images, features in batches:
+                for cut, writer in writers.items():
+                    # A writer takes rows in the order in which they were missing: that of the images.
+                    chosen = [place for place, image in enumerate(images) if image in wanted[cut]]
+                    writer.add(features[cut][chosen] if len(chosen) < len(images) else features[cut])
+                done += len(images)
+                report(done, len(indices))
+        return len(indices)
+
+    def _batches(
+        self, indices: Sequence[int], cuts: Sequence[str]
+    ) -> Generator[tuple[list[str], dict[str, NDArray[Any]]]]:
+        """Images by their hashes, with their features by cut, in order; the device is a batch ahead."""
+        compute = self._compute([cut for cut in cuts if cut != PIXELS])
+        waiting: deque[tuple[list[str], Future[dict[str, NDArray[Any]]]]] = deque()
+        with (
+            closing(read_ahead(self.images, indices, self.shape)) as pixels,
+            # Left first: nothing is taken from the device after an error.
+            ThreadPoolExecutor(self.at_once, thread_name_prefix="forward") as device,
+        ):
             for start in range(0, len(indices), self.batch_size):
                 images = [self.images.hashes[index] for index in indices[start : start + self.batch_size]]
-                features = compute(np.stack(list(islice(pixels, self.batch_size))))
-                for cut, writer in writers.items():
-                    for image, row in zip(images, features[cut], strict=True):
-                        # A writer takes rows in the order in which they were missing: that of the images.
-                        if image in wanted[cut]:
-                            writer.add(row)
-                report(start + len(images), len(indices))
-        return len(indices)
+                batch = np.stack(list(islice(pixels, self.batch_size)))
+                waiting.append((images, device.submit(compute, batch)))
+                if len(waiting) > self.at_once:
+                    done, computed = waiting.popleft()
+                    yield done, computed.result()
+            for done, computed in waiting:
+                yield done, computed.result()
 
     def _compute(self, cuts: list[str]) -> Callable[[Pixels], dict[str, NDArray[Any]]]:
         """Pixels to features by cut; always for a full batch, so that each image meets the same code."""

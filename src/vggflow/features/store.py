@@ -8,7 +8,9 @@ import hashlib
 import io
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -133,7 +135,7 @@ class Store:
         old = [self._places[image] for image in images]
         with Writer(self, images, max(1, len(images))) as writer:
             for path, row in old:
-                writer.add(self._arrays[path][row])
+                writer.add(self._arrays[path][row : row + 1])
         for shard in group:
             # A shard of the same images has the same name: removing it would take what was written just now.
             if shard.images != images:
@@ -233,7 +235,7 @@ class StoredRows:
 
 
 class Writer:
-    """Writes rows of a store one by one, shard after shard, so they never pile up in memory.
+    """Writes rows of a store as they come, shard after shard, so they never pile up in memory.
 
     Leaving the block early drops the shard that is not full yet.
     """
@@ -252,14 +254,16 @@ class Writer:
         self._stack.__exit__(*error)
         self._store.remember()
 
-    def add(self, row: NDArray[Any]) -> None:
-        """Takes the features of the next image."""
-        if self._shard is None:
-            self._begin(next(self._chunks))
-        self._append(np.ascontiguousarray(_narrow(row, self._store.kind.dtype)).tobytes())
-        self._missing -= 1
-        if not self._missing:
-            self._end()
+    def add(self, rows: NDArray[Any]) -> None:
+        """Takes the features of the next images, shape (n, …)."""
+        while len(rows):
+            if self._shard is None:
+                self._begin(next(self._chunks))
+            fitting, rows = rows[: self._missing], rows[self._missing :]
+            self._append(np.ascontiguousarray(_narrow(fitting, self._store.kind.dtype)).data)
+            self._missing -= len(fitting)
+            if not self._missing:
+                self._end()
 
     def _begin(self, images: tuple[str, ...]) -> None:
         self._shard = self._store.shard(images)
@@ -275,7 +279,7 @@ class Writer:
         np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
         self._append(header.getvalue())
 
-    def _append(self, content: bytes) -> None:
+    def _append(self, content: bytes | memoryview) -> None:
         self._file.write(content)
         # On the way, so that the file is not read once more for it.
         self._digest.update(content)
@@ -287,11 +291,37 @@ class Writer:
         self._shard = None
 
 
-def _narrow(row: NDArray[Any], dtype: str) -> NDArray[Any]:
+class WritingThread:
+    """A writer in a thread of its own: rows are digested and written while the next ones are computed."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="write")
+        self._waiting: deque[Future[None]] = deque()
+
+    def __enter__(self) -> "WritingThread":
+        return self
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Takes the features of the next images; waits where the disk is behind by more than two such calls."""
+        if len(self._waiting) == 2:
+            self._waiting.popleft().result()
+        self._waiting.append(self._thread.submit(self._writer.add, rows))
+
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        try:
+            # After an error nobody wants the rest.
+            while self._waiting and kind is None:
+                self._waiting.popleft().result()
+        finally:
+            self._thread.shutdown(cancel_futures=True)
+
+
+def _narrow(rows: NDArray[Any], dtype: str) -> NDArray[Any]:
     if dtype == "float16":
         # Beyond 65504 float16 knows infinity only, which would spoil every later sum.
-        row = np.clip(row, np.finfo(np.float16).min, np.finfo(np.float16).max)
-    return row.astype(dtype)
+        rows = np.clip(rows, np.finfo(np.float16).min, np.finfo(np.float16).max)
+    return rows.astype(dtype, copy=False)
 
 
 def shards(folder: Path) -> Iterator[Shard]:

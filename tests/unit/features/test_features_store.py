@@ -31,7 +31,7 @@ def write(store: Store, images: list[str], content: np.ndarray) -> None:
     """Writes one shard."""
     with Writer(store, images, len(images)) as writer:
         for row in content:
-            writer.add(row)
+            writer.add(row[None])
 
 
 @pytest.fixture
@@ -214,7 +214,7 @@ def test_a_shard_that_was_not_finished_leaves_nothing(tmp_path):
     store = Store(tmp_path, KIND)
     with pytest.raises(KeyboardInterrupt), Writer(store, names(4), 2) as writer:
         for row in rows(3):
-            writer.add(row)
+            writer.add(row[None])
         raise KeyboardInterrupt
     assert store.missing(names(4)) == names(2, 2)
     assert len(list(store.folder.glob("*.npy"))) + len(list(store.folder.glob(".*"))) == 1
@@ -305,6 +305,23 @@ def test_looking_and_making_room_go_well_while_another_process_clears_the_cache(
             limit.evict(tmp_path, 10)
             Store(tmp_path, KIND).missing(names(4))
     assert other.returncode == 0
+
+
+@pytest.mark.parametrize("calls", [1, 2, 5])
+def test_what_fails_in_the_writing_thread_is_raised_whichever_rows_it_was(tmp_path, calls):
+    class Full(Writer):
+        def add(self, rows: np.ndarray) -> None:
+            if len(rows) == calls:
+                raise OSError(28, "No space left on device")
+            super().add(rows)
+
+    store = Store(tmp_path, KIND)
+    images = names(sum(range(1, calls + 1)))
+    with pytest.raises(OSError, match="No space"), Full(store, images, 1) as writer:
+        with features.WritingThread(writer) as thread:
+            for number in range(1, calls + 1):
+                thread.add(rows(number))
+    assert len(store.missing(images)) >= calls
 
 
 def test_features_that_another_process_evicted_are_missing_again(store, tmp_path):
