@@ -317,10 +317,10 @@ def test_what_fails_in_the_writing_thread_is_raised_whichever_rows_it_was(tmp_pa
 
     store = Store(tmp_path, KIND)
     images = names(sum(range(1, calls + 1)))
-    with pytest.raises(OSError, match="No space"), Full(store, images, 1) as writer:
-        with features.WritingThread(writer) as thread:
-            for number in range(1, calls + 1):
-                thread.add(rows(number))
+    full = Full(store, images, 1)
+    with pytest.raises(OSError, match="No space"), full, features.WritingThread(full) as thread:
+        for number in range(1, calls + 1):
+            thread.add(rows(number))
     assert len(store.missing(images)) >= calls
 
 
