@@ -157,7 +157,11 @@ def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Rows in a given order with targets and weights, for Keras' fit and predict."""
+    """Rows in a given order with targets and weights, for Keras' fit and predict.
+
+    Under JAX a batch is gathered and copied to the device while the network works on the one before; TensorFlow has
+    threads of its own for that.
+    """
 
     def __init__(
         self,
@@ -176,11 +180,24 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._targets = targets
         self._weights = weights
         self.error: Exception | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gather")
+        self._ahead: tuple[int, Future[tuple[Any, ...]]] | None = None
 
     def __len__(self) -> int:
         return math.ceil(len(self._indices) / self._batch_size)
 
-    def __getitem__(self, number: int) -> tuple[NDArray[Any], ...]:
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        if keras.backend.backend() != "jax":
+            return self._gather(number)
+        ahead, self._ahead = self._ahead, None
+        # Keras asks in order, but for the first two, which it looks at before an epoch.
+        fits = ahead is not None and ahead[0] == number
+        batch = ahead[1].result() if ahead and fits else _on_device(self._gather(number))
+        if number + 1 < len(self):
+            self._ahead = number + 1, self._thread.submit(lambda: _on_device(self._gather(number + 1)))
+        return batch
+
+    def _gather(self, number: int) -> tuple[Any, ...]:
         chosen = self._indices[number * self._batch_size : (number + 1) * self._batch_size]
         try:
             rows = self._rows.gather(chosen)
@@ -191,3 +208,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         targets = () if self._targets is None else (self._targets(chosen),)
         weights = () if self._weights is None else (self._weights[chosen],)
         return (rows, *targets, *weights)
+
+
+def _on_device(batch: tuple[NDArray[Any], ...]) -> tuple[Any, ...]:
+    """The batch as arrays of JAX's device: a copy that begins at once and that nobody waits for."""
+    import jax
+
+    return tuple(jax.device_put(batch))
