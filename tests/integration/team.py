@@ -143,7 +143,8 @@ class Team:
 
     def ask(self, method: str, path: str, content: Any = None) -> Any:
         """Asks Prefect's API."""
-        with httpx.Client(trust_env=False, timeout=30) as client:
+        # On SQLite, a server whose disk is busy is silent for half a minute.
+        with httpx.Client(trust_env=False, timeout=120) as client:
             for _ in range(5):  # on SQLite, a busy server may say "unavailable" when its database is locked
                 answer = client.request(method, f"{self.prefect_url}/api{path}", json=content)
                 if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
