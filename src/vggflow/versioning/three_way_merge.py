@@ -16,7 +16,7 @@ class Plan:
     """How a folder becomes what both sides want.
 
     Attributes:
-        bring: paths to write and the hashes of their bytes; theirs, and new here.
+        bring: paths to write and the hashes of their bytes; theirs, and new here. To be written in this order.
         drop: paths to remove, which theirs dropped or moved and nobody changed here.
         own: paths of ours that theirs lacks: additions, and the new places of what was moved.
         moved: paths of theirs whose bytes lie elsewhere here.
@@ -61,10 +61,14 @@ def compare(ours: Listing, theirs: Listing, seen: Listing | None, base: Listing 
             clashes.add(path)
     lacking = {path for path in ours if path not in theirs}
     drop = {path for path in lacking if base.get(path) == ours[path]}
-    # Where both sides moved the same bytes, what theirs still has stays at one place at least.
+    # Where both sides moved the same bytes, what theirs still has stays at one place: not at two, so that a plan that
+    # was cut off after the first is no other than the whole.
     vanishing = set(ours.values()) - _left(ours, drop, bring)
-    back = {path for path in moved if path not in ours and theirs[path] in vanishing}
-    bring |= {path: theirs[path] for path in back}
+    missed = sorted(path for path in moved if path not in ours and theirs[path] in vanishing)
+    back = {theirs[path]: path for path in reversed(missed)}
+    # First, in the order in which they are written: after a kill between two writes nothing would tell that the bytes
+    # that the next one writes over are wanted elsewhere.
+    bring = {path: content for content, path in back.items()} | bring
     # What theirs dropped as well may go.
     vanishing &= set(theirs.values()) - _left(ours, drop, bring)
     drop -= {path for path in drop if ours[path] in vanishing}

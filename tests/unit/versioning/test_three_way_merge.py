@@ -52,6 +52,20 @@ def test_one_name_with_two_new_contents_clashes() -> None:
     assert compare({"p": "a"}, {"p": "c"}, {"p": "a"}, {"p": "a"}).bring == {"p": "c"}
 
 
+def test_what_is_written_over_lies_at_its_other_place_first() -> None:
+    base = {"p": "a", "q": "a"}
+    plan = compare({"p": "a"}, {"p": "b", "q": "a"}, {}, base)
+    assert list(plan.bring.items()) == [("q", "a"), ("p", "b")]
+    assert compare({"p": "a", "q": "a"}, {"p": "b", "q": "a"}, {}, base).bring == {"p": "b"}
+
+
+def test_of_bytes_that_were_moved_away_on_both_sides_one_place_stays() -> None:
+    plan = compare({"q": "b"}, {"p": "b", "r": "b"}, {"p": "b", "r": "b"}, {"q": "b"})
+    assert (plan.bring, plan.drop) == ({"p": "b"}, {"q"})
+    again = compare({"q": "b", "p": "b"}, {"p": "b", "r": "b"}, {"p": "b", "r": "b"}, {"q": "b"})
+    assert (again.bring, again.drop) == ({}, {"q"})
+
+
 @settings(max_examples=500, deadline=None)
 @given(LISTINGS, LISTINGS, MAYBE, MAYBE)
 def test_no_content_is_lost_but_what_somebody_dropped(
