@@ -25,6 +25,7 @@ def on_jax(evaluated: Path, tmp_path: Path) -> Workspace:
     return find(root)
 
 
+@pytest.mark.slow
 def test_a_model_that_tensorflow_trained_is_measured_by_jax_where_the_settings_say_so(
     on_jax: Workspace,
 ) -> None:
