@@ -37,7 +37,6 @@ class Extraction:
         shape: What images are brought into.
         batch_size: How many of them the network takes at once.
         xla: Whether the network is compiled by XLA.
-        at_once: Batches that the device has under way: with two it computes one while another comes back from it.
     """
 
     model: keras.Model
@@ -45,7 +44,6 @@ class Extraction:
     shape: Shape
     batch_size: int
     xla: bool
-    at_once: int = 1
 
     def fill(self, stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]], report: Report) -> int:
         """Adds to each store, by cut, the images that it misses; returns how many images that took.
@@ -86,14 +84,15 @@ class Extraction:
         waiting: deque[tuple[list[str], Future[dict[str, NDArray[Any]]]]] = deque()
         with (
             closing(read_ahead(self.images, indices, self.shape)) as pixels,
-            # Left first: nothing is taken from the device after an error.
-            ThreadPoolExecutor(self.at_once, thread_name_prefix="forward") as device,
+            # One thread: under JAX, Keras gives a network's variables away for the time of a call, and two calls at
+            # once end in "buffer has been deleted or donated".
+            ThreadPoolExecutor(1, thread_name_prefix="forward") as device,
         ):
             for start in range(0, len(indices), self.batch_size):
                 images = [self.images.hashes[index] for index in indices[start : start + self.batch_size]]
                 batch = np.stack(list(islice(pixels, self.batch_size)))
                 waiting.append((images, device.submit(compute, batch)))
-                if len(waiting) > self.at_once:
+                if len(waiting) == 2:
                     done, computed = waiting.popleft()
                     yield done, computed.result()
             for done, computed in waiting:

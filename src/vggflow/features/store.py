@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow import files
+from vggflow.errors import VggflowError
 
 FOLDER = "features"
 KIND = "kind.json"
@@ -189,24 +190,26 @@ class _Checked:
 
     def is_whole(self, shard: Shard) -> bool:
         """Whether the shard is as it was written; read only where nobody did since its file changed."""
-        if self._files.get(shard.path.name) == _state(shard.path) and shard.path.stem == _name(shard.images):
+        # Before it is read: what is written meanwhile makes it another file than the one that was found whole.
+        state = _state(shard.path)
+        if self._files.get(shard.path.name) == state and shard.path.stem == _name(shard.images):
             return True
         if not _is_whole(shard):
             return False
-        self.add(shard)
+        self._files[shard.path.name] = state
         return True
 
     def add(self, shard: Shard) -> None:
-        """Remembers a shard that is whole."""
+        """Remembers a shard that was written just now."""
         self._files[shard.path.name] = _state(shard.path)
 
     def keep(self) -> None:
         """Writes down what was found, of the files that are still there."""
         names = {path.name for path in entries(self._path.parent)}
         there = {name: state for name, state in self._files.items() if name in names}
-        # The folder may be gone, or nobody may write there: then the next start reads them again.
+        # The folder may be gone, read-only or without room: then the next start reads them again.
         if there != self._kept and names:
-            with suppress(OSError):
+            with suppress(OSError, VggflowError):
                 files.write_json(self._path, there)
                 self._kept = there
 

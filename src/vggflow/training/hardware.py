@@ -37,11 +37,6 @@ class Hardware:
     xla: bool
     strategy: Any = None
 
-    @property
-    def batches_at_once(self) -> int:
-        """Batches that a device can have under way: the processor, or several GPUs together, have one."""
-        return 2 if self.kind == "GPU" and self.strategy is None else 1
-
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Where models must be built, so that each device gets its copy of the weights."""

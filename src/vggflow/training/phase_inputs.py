@@ -186,10 +186,7 @@ class Inputs:
         # What this training has read stays: it may read it again.
         evict(self._cache.state_folder, _room(self._cache) - needed, unused_since=self._started)
         size = self._cache.features.batch_size
-        hardware = self._cache.hardware
-        extraction = Extraction(
-            self._model, self._all, self._shape, size, hardware.xla, hardware.batches_at_once
-        )
+        extraction = Extraction(self._model, self._all, self._shape, size, self._cache.hardware.xla)
         try:
             with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
                 self.work.images += extraction.fill(stores, missing, report)

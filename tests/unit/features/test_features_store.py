@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from vggflow import files
+from vggflow.errors import VggflowError
 from vggflow.features import limit
 from vggflow.features import store as features
 from vggflow.features.store import Kind, Store, Writer
@@ -196,6 +197,33 @@ def test_shards_that_nobody_remembers_are_read_by_the_first_who_comes(store, tmp
     for _ in range(2):
         assert Store(tmp_path, KIND).missing(names(7)) == []
     assert len(read) == 2
+
+
+def test_a_disk_without_room_for_what_was_checked_costs_reading_and_no_training(store, tmp_path, monkeypatch):
+    (store.folder / features.CHECKED).unlink()
+
+    def full(path: Path, _content: object) -> None:
+        raise VggflowError(f"no room on the disk for {path}: make some, then run the same command again")
+
+    monkeypatch.setattr(files, "write_json", full)
+    assert Store(tmp_path, KIND).missing(names(7)) == []
+
+
+def test_a_shard_that_changes_while_it_is_read_is_read_again(store, tmp_path, monkeypatch):
+    (store.folder / features.CHECKED).unlink()
+    sha256 = files.sha256
+
+    def changed_meanwhile(path: Path) -> str:
+        found = sha256(path)
+        content = bytearray(path.read_bytes())
+        content[-1] ^= 1
+        path.write_bytes(content)
+        return found
+
+    monkeypatch.setattr(files, "sha256", changed_meanwhile)
+    Store(tmp_path, KIND).missing(names(7))
+    monkeypatch.setattr(files, "sha256", sha256)
+    assert Store(tmp_path, KIND).missing(names(7)) == names(7)
 
 
 def test_a_listing_that_names_other_images_is_no_shard_however_its_file_looks(store, tmp_path):
