@@ -184,17 +184,15 @@ def registry_name(folder: str) -> str:
 
 def recipe_text(recipe: str) -> str:
     """The `params.yaml` of a recipe."""
-    folder = files("vggflow") / "template"
-    source = folder / "params.yaml" if recipe == "two-phase" else folder / "recipes" / f"{recipe}.yaml"
-    if not source.is_file():
+    if recipe not in recipes():
         raise UsageError(f"unknown recipe {recipe!r}: choose one of {', '.join(recipes())}")
-    return source.read_text("utf-8")
+    return (files("vggflow") / "template" / "recipes" / f"{recipe}.yaml").read_text("utf-8")
 
 
 def recipes() -> tuple[str, ...]:
     """The names that `vggflow init --recipe` takes."""
     found = (entry.name for entry in (files("vggflow") / "template" / "recipes").iterdir())
-    return ("two-phase", *sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
+    return tuple(sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
 
 
 def default_remote(root: Path) -> Path:

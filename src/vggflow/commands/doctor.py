@@ -5,7 +5,6 @@ import os
 import platform
 import shutil
 import stat
-import subprocess
 import time
 import urllib.error
 import urllib.request
@@ -26,7 +25,7 @@ from vggflow.commands import options
 from vggflow.console import out, table, tell
 from vggflow.environment import SQLITE, state_folder, state_place, tracking_uri, user_name
 from vggflow.errors import UsageError, VggflowError
-from vggflow.processes import stage_inputs
+from vggflow.processes import nvidia_smi, stage_inputs
 from vggflow.stack import log_ins
 from vggflow.stack.choices import PASSWORDS, folder_of, known_choices
 from vggflow.versioning import data_versions, git_state
@@ -34,7 +33,6 @@ from vggflow.workspace import Workspace
 
 Health = Literal["ok", "warning", "wrong"]
 # What vggflow was tried with; another major version is another program.
-SECONDS_FOR_NVIDIA = 10
 TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
 # Newer ones are allowed by Prefect 3.8 and break it: the first version that does, and how it shows.
 BREAK_PREFECT = {"fastapi": ((0, 151), "deploying fails"), "sqlalchemy": ((2, 1), "no schedule fires")}
@@ -134,21 +132,13 @@ def _programs() -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        yield Finding("GPU", "ok", "none found, training runs on the processor")
-        return
-    query = [program, "--query-gpu=name,memory.free", "--format=csv,noheader"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=SECONDS_FOR_NVIDIA)
-    except subprocess.TimeoutExpired:
-        yield Finding(
-            "GPU", "wrong", f"nvidia-smi says nothing for {SECONDS_FOR_NVIDIA} s", "look at the NVIDIA driver"
-        )
+        found = nvidia_smi.gpus()
+    except VggflowError as error:
+        yield Finding("GPU", "wrong", str(error), "look at the NVIDIA driver")
         return
-    if done.returncode != 0:
-        said = " ".join((done.stderr or done.stdout).split())[:100]
-        yield Finding("GPU", "wrong", f"nvidia-smi: {said}", "look at the NVIDIA driver")
+    if not found:
+        yield Finding("GPU", "ok", "none found, training runs on the processor")
         return
     # One of the libraries that `vggflow[gpu]` brings stands for all of them.
     missing = "nvidia-cudnn-cu12"
@@ -157,7 +147,7 @@ def _gpu() -> Iterator[Finding]:
         missing = ""
     advice = "pip install 'vggflow[gpu]', unless CUDA's libraries are the system's own" if missing else ""
     health: Health = "warning" if missing else "ok"
-    yield Finding("GPU", health, "; ".join(done.stdout.strip().splitlines()), advice)
+    yield Finding("GPU", health, "; ".join(found), advice)
 
 
 def _caches() -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from tiny import write_params
 
 from vggflow import artifacts, files
 from vggflow.commands import doctor
+from vggflow.processes import nvidia_smi
 from vggflow.stack import log_ins
 from vggflow.stack.choices import CHOICES, Choices, open_place
 from vggflow.workspace import find
@@ -70,7 +71,7 @@ def test_what_the_program_of_a_gpu_says_is_told_and_one_that_hangs_is_not_waited
     program.write_text(f"#!/bin/sh\n{does}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(doctor, "SECONDS_FOR_NVIDIA", 0.5)
+    monkeypatch.setattr(nvidia_smi, "SECONDS", 0.5)
     (found,) = (finding for finding in doctor.examine(None) if finding.check == "GPU")
     assert words in found.found
     assert found.health == (health or found.health) and (health is not None or found.health != "wrong")
