@@ -22,6 +22,7 @@ from vggflow.training.phase_results import phase_results
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
+    from vggflow.training.estimate import Estimate
     from vggflow.training.job import TrainingJob
     from vggflow.training.rate_search import RateCurve
 
@@ -110,6 +111,35 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     phases = {each.name: {"epochs": each.epochs, "val_accuracy": each.accuracy} for each in reached}
     facts = {"run_id": observer.run_id, "phases": phases, "results": trained.results}
     return Outcome(0, message, facts=facts)
+
+
+def expect(workspace: Workspace) -> "Estimate | None":
+    """How long a training of what lies in `data/` will take here, whatever is cached; none where it is a matter of
+    seconds.
+
+    Raises:
+        DataError: there is no data to learn from.
+        SettingsError: the settings don't fit the network or the machine.
+    """
+    settings = workspace.settings()
+    start_keras.start(settings.train.backend)
+    from vggflow.data import listing
+    from vggflow.features import limit
+    from vggflow.training.job import TrainingJob
+    from vggflow.training.preparation import set_up
+
+    # Random weights compute as fast as ImageNet's, and need not be downloaded first.
+    model = settings.model.model_copy(update={"weights": "none"})
+    data = workspace.path(artifacts.DATA)
+    job = TrainingJob(
+        settings.model_copy(update={"model": model}),
+        listing.listed(data),
+        data,
+        None,
+        state_folder(),
+        feature_limit_bytes=limit.limit_bytes(),
+    )
+    return set_up(job).expected
 
 
 def find_learning_rate(

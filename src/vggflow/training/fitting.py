@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from vggflow import console
 from vggflow.features.array_files import Arrays
 from vggflow.features.batches import Rows
 from vggflow.models import cut, heads
@@ -67,6 +68,8 @@ def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | 
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows, progress.step_rows())
     else:
+        for line in setup.expected.lines() if setup.expected else ():
+            console.tell(line)
         # Before there is a run: one that is opened for a training that is killed then can be found again.
         setup.checkpoints.save(progress, arrays)
     facts = setup.facts() | {TRAINING: progress.training}

@@ -21,11 +21,15 @@ from vggflow.models import cut as prefix
 from vggflow.settings import FeatureSettings, Phase, TrainSettings
 from vggflow.training import arithmetic, augmentation
 from vggflow.training.checkpoints import digest
+from vggflow.training.costs import Costs
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.phases import Plan
+from vggflow.training.speed_trial import Trial
 
 # Checkpoints go there too: one of all of VGG16 with Adam's moments takes 1.7 GB.
 DISK_TO_LEAVE_BYTES = 2 * 2**30
+# Features that take less are read back in less time than a trial takes.
+NO_QUESTION_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class Inputs:
         self._cache = cache
         self._started = time.time()
         self._opened: dict[str, Store] = {}
+        # Why features of a cut are kept, or are not, where that was a question.
+        self.reasons: dict[str, str] = {}
         self.kept = self._choose_kept()
 
     def cut(self, plan: Plan) -> str | None:
@@ -110,12 +116,16 @@ class Inputs:
         )
 
     def _choose_kept(self) -> list[str]:
-        """The kinds of features that there is room for, the smallest first; for the other phases, pixels."""
+        """The kinds of features that pay and that there is room for, the smallest first; else, pixels."""
         room = _room(self._cache)
         kept: list[str] = []
         cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.keeps_features(plan.phase)}
+        pixels_fit = self._bytes(PIXELS) <= room
+        asked = sum(map(self._bytes, cuts)) > NO_QUESTION_BYTES
         for cut in sorted(cuts, key=self._bytes):
-            if self._bytes(cut) <= room:
+            if self._bytes(cut) > room:
+                self.reasons[cut] = "not kept: no room"
+            elif not asked or self._pays(cut, pixels_kept=pixels_fit):
                 kept.append(cut)
                 room -= self._bytes(cut)
         if (
@@ -124,6 +134,64 @@ class Inputs:
         ):
             kept.append(PIXELS)
         return kept
+
+    def _pays(self, cut: str, *, pixels_kept: bool) -> bool:
+        costs = self.costs()
+        plans = [plan for plan in self._plans if plan.cut == cut and self._cache.keeps_features(plan.phase)]
+        pays = costs.pays(cut, plans, pixels_kept=pixels_kept)
+        self.reasons[cut] = f"{'kept' if pays else 'not kept'}: {costs.why(cut)}"
+        return pays
+
+    def costs(self) -> Costs:
+        """What parts of this training take on this machine, tried where that is not known yet."""
+        cuts = [PIXELS, *dict.fromkeys(plan.cut for plan in self._plans if plan.cut)]
+        hardware, size = self._cache.hardware, self._cache.features.batch_size
+        trial = Trial(
+            self._model,
+            self._plans,
+            self._all,
+            self._shape,
+            # Neither weights nor images decide about time.
+            {cut: Kind(cut, *self._form(cut), "", "", "") for cut in cuts},
+            max(size, self._cache.settings.batch_size),
+            hardware.arithmetic(),
+            self._cache.state_folder,
+            hardware.xla,
+        )
+        train, valid = map(len, self._splits)
+        sizes = {cut: self._bytes(cut) for cut in cuts}
+        return Costs(trial.speeds(), hardware.kind != "CPU", train, valid, sizes)
+
+    @property
+    def images(self) -> int:
+        """Images of all splits, each content once."""
+        return len(self._all)
+
+    def passes(self) -> list[tuple[list[str], int]]:
+        """Of each feature pass, what it fills and how many images it takes; before any of them ran."""
+        filled: set[str] = set()
+        found = []
+        for number in range(len(self._plans)):
+            due = [cut for cut in self._due(number) if cut not in filled]
+            filled |= set(due)
+            # Features of layers that are yet to learn can't be there.
+            lacking = [self._store(cut).missing(self._all.hashes) for cut in due] if number == 0 else []
+            images = len({image for some in lacking for image in some}) if number == 0 else self.images
+            if due and images:
+                found.append((due, images))
+        return found
+
+    def kept_for(self, plan: Plan) -> list[str]:
+        """What is kept that the phase could read: features of its cut, or pixels."""
+        cut = self.cut(plan)
+        return [kind for kind in self.kept if kind in (cut, PIXELS)]
+
+    def read_in(self, plan: Plan) -> str:
+        """What the phase reads, in words."""
+        cut = self.cut(plan)
+        if cut:
+            return f"features of {cut}"
+        return "cached pixels" if PIXELS in self.kept else "image files"
 
     def _bytes(self, cut: str) -> int:
         shape, dtype = self._form(cut)

@@ -14,11 +14,13 @@ from vggflow.features.compute import Report
 from vggflow.models import builder
 from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
+from vggflow.training.estimate import Estimate, estimate
 from vggflow.training.hardware import Hardware
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import Data
 from vggflow.training.phase_inputs import Cache, Inputs, reading
 from vggflow.training.phases import Plan
+from vggflow.training.precision import computing_in
 from vggflow.version import stamp
 
 CHECKPOINTS = "checkpoints"
@@ -36,6 +38,7 @@ class Setup:
     train: Examples
     valid: Examples
     inputs: Inputs
+    expected: Estimate | None
     checkpoints: Checkpoints
 
     def facts(self) -> dict[str, str | int | float]:
@@ -66,7 +69,7 @@ class Setup:
 
 
 def set_up(job: TrainingJob) -> Setup:
-    """Builds the network and looks at the images, without reading them.
+    """Builds the network and looks at the images, without reading them, but for a few where speed is tried.
 
     Raises:
         DataError: a split is missing, or an image is gone.
@@ -86,7 +89,12 @@ def set_up(job: TrainingJob) -> Setup:
     plans = phases.plan(model, settings.train.phases)
     cache = Cache(job.state_folder, job.feature_limit_bytes, settings.train, machine)
     shape = Shape(settings.model.image_size_px, settings.model.resize)
-    inputs = Inputs(model, plans, (train, valid), shape, cache)
+    # A trial of this machine's speed computes in the precision of the training, as all after it does.
+    with machine.scope(), computing_in(model, machine.policy):
+        inputs = Inputs(model, plans, (train, valid), shape, cache)
+        expected = estimate(model, plans, inputs, len(train))
+    # It also draws random numbers, and is not made again where its result is remembered.
+    keras.utils.set_random_seed(settings.train.seed)
     # All that the result depends on: two trainings with an equal key end in equal bytes.
     key = checkpoints.key(
         {
@@ -101,7 +109,7 @@ def set_up(job: TrainingJob) -> Setup:
         }
     )
     place = Checkpoints(job.state_folder / CHECKPOINTS / key)
-    return Setup(job, machine, model, plans, class_names, train, valid, inputs, place)
+    return Setup(job, machine, model, plans, class_names, train, valid, inputs, expected, place)
 
 
 def _digest(images: Examples) -> str:

@@ -1,0 +1,42 @@
+"""What lies in the data folder, unread: enough to say beforehand what a training will take."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from vggflow import files
+from vggflow.data import layout, schema
+from vggflow.data.images import EXTENSIONS
+
+# So many of a split are read, for the hashes that let them be decoded; the others have their path for one.
+READ = 256
+
+
+def listed(data_folder: Path) -> pd.DataFrame:
+    """A manifest of files that are called like images, none of them looked at: some may be left out later.
+
+    Raises:
+        DataError: there is no data folder, or it lacks a split that training needs.
+    """
+    layout.class_folders(data_folder)
+    rows: list[dict[str, object]] = []
+    read: dict[str, int] = {}
+    for entry in sorted(
+        (entry for entry in layout.walk(data_folder) if entry.kind == "file"), key=lambda each: each.path
+    ):
+        split, *folders, name = entry.path.split("/")
+        if entry.status is None or len(folders) != 1 or Path(name).suffix.lower() not in EXTENSIONS:
+            continue
+        number = read[split] = read.get(split, 0) + 1
+        content = files.sha256(data_folder / entry.path) if number <= READ else entry.path
+        rows.append(
+            {
+                "path": entry.path,
+                "split": split,
+                "class_name": folders[0],
+                "kind": "image",
+                "bytes": entry.status.st_size,
+                "sha256": content,
+            }
+        )
+    return schema.table(rows)

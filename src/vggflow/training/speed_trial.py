@@ -1,0 +1,232 @@
+"""What this machine needs for an image, part by part: tried for about a second, then remembered.
+
+Two decisions rest on it: whether features are worth keeping, and what is said beforehand of a training's time.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from vggflow import files
+from vggflow.errors import VggflowError
+from vggflow.features import store
+from vggflow.features.batches import Examples, Shape, read_ahead
+from vggflow.features.store import Kind, Store, Writer
+from vggflow.models import cut as prefix
+from vggflow.training import phases
+from vggflow.training.phases import Plan
+
+REMEMBERED = "speeds.json"
+# Trainings of so many kinds; each takes half a kilobyte.
+MOST_REMEMBERED = 100
+# What is tried of each part: long enough that starting a call is little of it.
+SECONDS = 0.25
+TRIAL_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class CutSpeed:
+    """Seconds that the features of an image take; `reread` is a read of what is in memory already."""
+
+    compute: float
+    write: float
+    read: float
+    reread: float
+
+
+@dataclass(frozen=True)
+class PhaseSpeed:
+    """Seconds that an image takes behind the cut: in a step of training, and where it is only measured.
+
+    `start` are those until the first step, mostly of compiling; `epoch` those of an epoch without images.
+    """
+
+    step: float
+    measure: float
+    start: float
+    epoch: float
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds an image: `decode` from its file to pixels, the rest by cut (`pixels` among them) and by phase."""
+
+    decode: float
+    cuts: dict[str, CutSpeed]
+    phases: dict[str, PhaseSpeed]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What is tried: a network in its phases, some images, and a folder on the disk that features go to.
+
+    Args:
+        kinds: By cut, in what form its features are kept, `pixels` among them.
+        machine: All that is known of what computes: on another machine the speeds are others.
+    """
+
+    model: keras.Model
+    plans: Sequence[Plan]
+    images: Examples
+    shape: Shape
+    kinds: dict[str, Kind]
+    batch_size: int
+    machine: str
+    state_folder: Path
+    xla: bool
+
+    def speeds(self) -> Speeds:
+        """What was measured here before, else what a trial shows.
+
+        Raises:
+            DataError: an image that is tried changed since the manifest was made.
+        """
+        path = self.state_folder / store.FOLDER / REMEMBERED
+        remembered = _read(path)
+        key = self._key()
+        with suppress(KeyError, TypeError):  # not tried yet, or written by another version
+            return _from_json(remembered[key])
+        found = self._measure()
+        newest = list(remembered.items())[-(MOST_REMEMBERED - 1) :]
+        # Where it can't be kept, the next training tries again.
+        with suppress(OSError, VggflowError):
+            files.write_json(path, dict(newest) | {key: asdict(found)})
+        return found
+
+    def _key(self) -> str:
+        """Weights and images decide about results, not about time."""
+        layers = [
+            [layer.name, type(layer).__name__, list(map(str, layer.output.shape))]
+            for layer in self.model.layers
+        ]
+        parts = {
+            "layers": layers,
+            "phases": [
+                [plan.phase.name, plan.phase.optimizer, plan.learning, plan.cut] for plan in self.plans
+            ],
+            "kept as": {cut: [kind.shape, kind.dtype] for cut, kind in self.kinds.items()},
+            "batch": self.batch_size,
+            "shape": asdict(self.shape),
+            "machine": self.machine,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+    def _measure(self) -> Speeds:
+        cuts = {cut: self._cut(kind) for cut, kind in self.kinds.items()}
+        learning = {layer.name: layer.trainable for layer in self.model.layers}
+        try:
+            behind = {plan.phase.name: self._phase(plan) for plan in self.plans}
+        finally:
+            phases.freeze(self.model, [name for name, learns in learning.items() if learns])
+        return Speeds(self._decode(), cuts, behind)
+
+    def _decode(self) -> float:
+        """In as many threads as a training decodes in."""
+        started, count = time.perf_counter(), 0
+        with closing(read_ahead(self.images, range(len(self.images)), self.shape)) as pixels:
+            while time.perf_counter() - started < SECONDS and list(islice(pixels, 1)):
+                count += 1
+        return (time.perf_counter() - started) / max(1, count)
+
+    def _cut(self, kind: Kind) -> CutSpeed:
+        compute = 0.0
+        if kind.cut in {layer.name for layer in self.model.layers}:
+            network = prefix.prefix(self.model, [kind.cut])
+            network.jit_compile = self.xla
+            pixels = np.zeros((self.batch_size, self.shape.size_px, self.shape.size_px, 3), np.uint8)
+            compute = self._timed(network.predict_on_batch, pixels)
+        return CutSpeed(compute, *_disk(self.state_folder, kind))
+
+    def _phase(self, plan: Plan) -> PhaseSpeed:
+        """On a copy with other weights: a step changes them."""
+        phases.freeze(self.model, plan.learning)
+        network = keras.models.clone_model(prefix.suffix(self.model, plan.cut))
+        units = int(network.outputs[0].shape[-1])
+        loss = "binary_crossentropy" if units == 1 else "categorical_crossentropy"
+        network.compile(phases.optimizer(plan.phase, 0.0), loss, jit_compile=self.xla)
+        inputs = np.zeros((self.batch_size, *network.inputs[0].shape[1:]), np.float32)
+        targets = np.eye(max(2, units), dtype=np.float32)[np.zeros(self.batch_size, np.int64)][:, :units]
+
+        def once() -> None:
+            network.fit(inputs[:1], targets[:1], epochs=1, verbose=0)
+            network.predict(inputs[:1], verbose=0)
+
+        start = _seconds(once)
+        epoch = _seconds(once)
+        step = self._timed(lambda rows: network.train_on_batch(rows, targets[: len(rows)]), inputs)
+        return PhaseSpeed(step, self._timed(network.predict_on_batch, inputs), start, epoch)
+
+    def _timed(self, call: Callable[[NDArray[Any]], Any], rows: NDArray[Any]) -> float:
+        """Seconds a row, of as many at a time as fit into the time for a trial."""
+        count = min(2, len(rows))
+        call(rows[:count])  # compiles
+        took = _seconds(lambda: call(rows[:count]))
+        more = min(len(rows), int(count * SECONDS / max(took, 1e-9)))
+        if more < 2 * count:
+            return took / count
+        call(rows[:more])  # another size may be compiled anew
+        times = [_seconds(lambda: call(rows[:more])) for _ in range(3)]
+        return min(times) / more
+
+
+def _disk(state_folder: Path, kind: Kind) -> tuple[float, float, float]:
+    """Seconds an image to write, to read from disk, and to read once more, in the way of a training."""
+    count = int(min(store.MOST_ROWS_WRITTEN, max(8, TRIAL_BYTES // kind.row_bytes)))
+    rows = np.ones((count, *kind.shape), kind.dtype)
+    names = [str(number) for number in range(count)]
+    state_folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=state_folder, prefix=".trial-") as folder:
+        tried = Store(Path(folder), kind)
+        with Writer(tried, names, count) as writer:
+            write = _seconds(lambda: writer.add(rows))
+        _forget_pages(tried.folder)
+        tried.missing(names)
+        _forget_pages(tried.folder)
+        stored = tried.rows(names)
+        order = np.random.default_rng(0).permutation(count)
+        read = _seconds(lambda: stored.gather(order))
+        reread = _seconds(lambda: stored.gather(order))
+    return write / count, read / count, reread / count
+
+
+def _forget_pages(folder: Path) -> None:
+    """Lets the system forget what it holds of these files in memory, so that reading them is reading the disk."""
+    if not hasattr(os, "posix_fadvise"):  # macOS: the first read counts as one from memory
+        return
+    for path in folder.glob("*.npy"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError):  # not there yet, or damaged: tried again
+        found = files.read_json(path)
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _from_json(found: dict[str, Any]) -> Speeds:
+    return Speeds(
+        float(found["decode"]),
+        {cut: CutSpeed(**speed) for cut, speed in found["cuts"].items()},
+        {name: PhaseSpeed(**speed) for name, speed in found["phases"].items()},
+    )
