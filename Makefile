@@ -56,6 +56,7 @@ lock: $(READY)  ## resolves the dependencies again
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml -o requirements/runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/server.lock
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra gpu --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/gpu.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra gpu-jax --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/gpu-jax.lock
 	grep -A 40 '^uv==' requirements/dev.lock | awk 'NR > 1 && /^[a-z]/ {exit} !/^ *#/' > requirements/uv.lock.txt
 
 # The wheel is built from the sdist, so a file that the sdist lacks is missed here and not by a user.

@@ -160,6 +160,7 @@ class Phase(Section):
 class FeatureSettings(Section):
     """What becomes of frozen layers' outputs: computed once and kept (`auto`), or in every epoch (`off`).
 
+    `dtype: auto` keeps them as they are computed: in float32, or in the 16 bits of `train.precision: mixed`.
     `float16` halves the disk space at the cost of the last digits. `batch_size` is that of the computation.
     """
 
@@ -167,7 +168,7 @@ class FeatureSettings(Section):
     cache: Annotated[
         Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)
     ] = "auto"
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "float16"] = "auto"
     batch_size: int = Field(default=32, ge=1)
 
 
@@ -197,6 +198,8 @@ class TrainSettings(Section):
     `class_weights: balanced` lets each class weigh the same in the loss, however many images it has.
     `precision: mixed` computes the layers before the output with 16 bits (bfloat16, or float16 on older GPUs)
     and keeps weights in 32. `backend` is what Keras computes with, in training and wherever its model is used.
+    `deterministic: false` lets a GPU add up in any order, which takes less time: the same training then ends in
+    slightly other weights each time, and one that was interrupted as well.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -204,6 +207,7 @@ class TrainSettings(Section):
     class_weights: Literal["none", "balanced"] = "none"
     precision: Literal["float32", "mixed"] = "float32"
     backend: Literal["tensorflow", "jax"] = "tensorflow"
+    deterministic: bool = True
     features: FeatureSettings = FeatureSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     # YAML knows lists only, which strict mode does not take for a tuple.

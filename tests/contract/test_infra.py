@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -77,8 +78,20 @@ def test_packages_are_locked_with_hashes() -> None:
     for line in (INFRA / "Dockerfile").read_text().splitlines():
         if re.search(r"pip (install|sync)|uv build", line):
             assert "--require-hashes" in line or "--offline" in line, line
-        for lock in re.findall(r"requirements/[\w.]+", line):
+        for lock in re.findall(r"requirements/[\w.-]+", line):
             assert (INFRA.parent / lock).is_file(), lock
+
+
+def test_each_extra_for_gpus_has_its_lock_and_can_be_taken_for_the_image() -> None:
+    project = tomllib.loads((INFRA.parent / "pyproject.toml").read_text())
+    extras = [name for name in project["project"]["optional-dependencies"] if name.startswith("gpu")]
+    assert extras == ["gpu", "gpu-jax"]
+    taken = next(line for line in (INFRA / "Dockerfile").read_text().splitlines() if "gpu.lock" in line)
+    for extra in extras:
+        assert f"requirements/{extra}.lock" in taken
+        assert re.search(
+            r"^(nvidia-cudnn|jax-cuda)\S*==", (INFRA.parent / f"requirements/{extra}.lock").read_text(), re.M
+        )
 
 
 def test_programs_run_as_an_ordinary_user() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -36,6 +37,11 @@ Health = Literal["ok", "warning", "wrong"]
 TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
 # Newer ones are allowed by Prefect 3.8 and break it: the first version that does, and how it shows.
 BREAK_PREFECT = {"fastapi": ((0, 151), "deploying fails"), "sqlalchemy": ((2, 1), "no schedule fires")}
+# By backend, the extra that gets a GPU going, and packages of which it brings one.
+EXTRAS_FOR_GPUS = {
+    "tensorflow": ("gpu", ("nvidia-cudnn-cu12",)),
+    "jax": ("gpu-jax", ("jax-cuda12-plugin", "jax-cuda13-plugin")),
+}
 LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
 # A `Date` header counts whole seconds, and the answer takes its time as well.
 MOST_SECONDS_APART = 5.0
@@ -83,7 +89,9 @@ class Finding:
 
 def examine(workspace: Workspace | None) -> list[Finding]:
     """Looks at packages, programs, disk, GPU and permissions, and at the servers and remotes of a workspace."""
-    checks: list[Callable[[], Iterator[Finding]]] = [_packages, _programs, _gpu, _caches]
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        *(_packages, _programs, partial(_gpu, workspace), _caches)
+    ]
     if workspace is not None:
         here = workspace
         about_it = (
@@ -131,7 +139,7 @@ def _programs() -> Iterator[Finding]:
     yield Finding("Python", "ok", platform.python_version())
 
 
-def _gpu() -> Iterator[Finding]:
+def _gpu(workspace: Workspace | None) -> Iterator[Finding]:
     try:
         found = nvidia_smi.gpus()
     except VggflowError as error:
@@ -140,14 +148,28 @@ def _gpu() -> Iterator[Finding]:
     if not found:
         yield Finding("GPU", "ok", "none found, training runs on the processor")
         return
-    # One of the libraries that `vggflow[gpu]` brings stands for all of them.
-    missing = "nvidia-cudnn-cu12"
-    with suppress(PackageNotFoundError):
-        version(missing)
-        missing = ""
-    advice = "pip install 'vggflow[gpu]', unless CUDA's libraries are the system's own" if missing else ""
+    # One of the packages that each extra brings stands for all of them.
+    backend = _backend(workspace)
+    extra, brought = EXTRAS_FOR_GPUS[backend]
+    missing = not any(_is_installed(name) for name in brought)
+    advice = (
+        f"pip install 'vggflow[{extra}]', unless CUDA's libraries are the system's own" if missing else ""
+    )
     health: Health = "warning" if missing else "ok"
-    yield Finding("GPU", health, "; ".join(found), advice)
+    yield Finding("GPU", health, f"{'; '.join(found)}; train.backend is {backend}", advice)
+
+
+def _backend(workspace: Workspace | None) -> str:
+    """What the workspace computes with; TensorFlow where there is none, or its settings can't be read."""
+    with suppress(VggflowError):
+        return workspace.settings().train.backend if workspace else "tensorflow"
+    return "tensorflow"
+
+
+def _is_installed(name: str) -> bool:
+    with suppress(PackageNotFoundError):
+        return bool(version(name))
+    return False
 
 
 def _caches() -> Iterator[Finding]:

@@ -58,7 +58,7 @@ def summary(folder: Path, recipe: str | None, model: str | None) -> "Summary":
     """
     if recipe and model:
         raise UsageError(f"--recipe {recipe} and --model {model} are two networks: give one of them")
-    start_keras.start()
+    start_keras.start(named_model.backend(folder))
     from vggflow.models import builder
     from vggflow.models import files as models
     from vggflow.models.network_summary import summarise

@@ -62,7 +62,7 @@ def train(workspace: Workspace) -> Outcome:
 
 def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     settings = workspace.settings()
-    start_keras.start(settings.train.backend)
+    start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
     from vggflow.models import files as models
     from vggflow.tracking import connection
     from vggflow.tracking.registry import lineage
@@ -122,7 +122,7 @@ def expect(workspace: Workspace) -> "Estimate | None":
         SettingsError: the settings don't fit the network or the machine.
     """
     settings = workspace.settings()
-    start_keras.start(settings.train.backend)
+    start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
     from vggflow.data import listing
     from vggflow.features import limit
     from vggflow.training.job import TrainingJob
@@ -155,7 +155,7 @@ def find_learning_rate(
     if output and output.suffix not in DRAWN:
         raise UsageError(f"{output} can't be drawn: expected a name ending in {', '.join(DRAWN)}")
     settings = workspace.settings()
-    start_keras.start(settings.train.backend)
+    start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
     from vggflow.training import rate_search
 
     job = _training_job(workspace, settings)

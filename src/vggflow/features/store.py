@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ FOLDER = "features"
 KIND = "kind.json"
 # Which shards were read and found whole, by size, times and inode; without it all are read again.
 CHECKED = "checked"
+BFLOAT16 = "bfloat16"
 SHARD_BYTES = 64 * 2**20
 # What a kill loses of a pass, at most; small shards are merged after it.
 MOST_ROWS_WRITTEN = 256
@@ -40,7 +42,7 @@ class Kind:
     Args:
         cut: The layer after which the network is cut; `pixels` for what the network is fed with.
         shape: Of one image's features.
-        dtype: `uint8`, `float32` or `float16`.
+        dtype: `uint8`, `float32`, `float16` or `bfloat16`.
         network: A digest of the layers before the cut and their weights.
         reading: How the image became pixels: size, resize, decoder.
         arithmetic: What computed the features: software, device, precision, images at a time.
@@ -60,7 +62,18 @@ class Kind:
     @property
     def row_bytes(self) -> int:
         """Bytes that one image takes."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return int(np.prod(self.shape)) * self.numbers.itemsize
+
+    @property
+    def numbers(self) -> np.dtype[Any]:
+        """What its rows are in memory."""
+        # NumPy has none of that name; this one came with TensorFlow and JAX.
+        return np.dtype(ml_dtypes.bfloat16 if self.dtype == BFLOAT16 else self.dtype)
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """What they are on disk: a file of NumPy's can't name bfloat16, so its bits are kept as integers."""
+        return np.dtype(np.uint16) if self.dtype == BFLOAT16 else self.numbers
 
 
 @dataclass(frozen=True)
@@ -231,10 +244,10 @@ class StoredRows:
 
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """A copy of the rows with these numbers, in this order."""
-        rows = np.empty((len(indices), *self._kind.shape), self._kind.dtype)
+        rows = np.empty((len(indices), *self._kind.shape), self._kind.stored)
         for place, index in enumerate(indices):
             rows[place] = self._arrays[self._shards[index]][self._rows[index]]
-        return rows
+        return rows.view(self._kind.numbers)
 
 
 class Writer:
@@ -263,7 +276,8 @@ class Writer:
             if self._shard is None:
                 self._begin(next(self._chunks))
             fitting, rows = rows[: self._missing], rows[self._missing :]
-            self._append(np.ascontiguousarray(_narrow(fitting, self._store.kind.dtype)).data)
+            narrowed = np.ascontiguousarray(_narrow(fitting, self._store.kind))
+            self._append(narrowed.view(self._store.kind.stored).data)
             self._missing -= len(fitting)
             if not self._missing:
                 self._end()
@@ -277,7 +291,7 @@ class Writer:
         self._file = self._stack.enter_context(beside.open("wb"))
         header = io.BytesIO()
         shape = (len(images), *self._store.kind.shape)
-        descr = np.lib.format.dtype_to_descr(np.dtype(self._store.kind.dtype))
+        descr = np.lib.format.dtype_to_descr(self._store.kind.stored)
         # The header alone, as `np.save` wants all rows at once.
         np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
         self._append(header.getvalue())
@@ -320,11 +334,12 @@ class WritingThread:
             self._thread.shutdown(cancel_futures=True)
 
 
-def _narrow(rows: NDArray[Any], dtype: str) -> NDArray[Any]:
-    if dtype == "float16":
+def _narrow(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:
+    if kind.dtype == "float16":
         # Beyond 65504 float16 knows infinity only, which would spoil every later sum.
         rows = np.clip(rows, np.finfo(np.float16).min, np.finfo(np.float16).max)
-    return rows.astype(dtype, copy=False)
+    # Rows that are joined come from their files, as integers.
+    return rows if rows.dtype == kind.stored else rows.astype(kind.numbers, copy=False)
 
 
 def shards(folder: Path) -> Iterator[Shard]:

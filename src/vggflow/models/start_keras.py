@@ -24,21 +24,21 @@ NOT_READ = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED"
 NOT_NEEDED = {"tensorflow": ("jax", "sklearn"), "jax": ("sklearn",)}
 
 
-def start(backend: str | None = None) -> None:
+def start(backend: str | None = None, *, deterministic: bool = True) -> None:
     """Imports Keras and its backend, holding back what native code writes to stderr before it can be told not to.
 
     `KERAS_BACKEND` of the environment goes before `backend`, and that before TensorFlow. `keras.json` in the user's
-    home is not read.
+    home is not read. JAX is told here whether operations on a GPU repeat to the byte, TensorFlow later.
 
     Raises:
         UsageError: there is no such backend.
     """
     with _native_output_held(), _as_if_not_installed(NOT_NEEDED[_backend(backend)]):
-        import_keras(backend)
+        import_keras(backend, deterministic=deterministic)
     _set_defaults()
 
 
-def import_keras(backend: str | None = None) -> None:
+def import_keras(backend: str | None = None, *, deterministic: bool = True) -> None:
     """Imports Keras if nobody did: in a program that is not vggflow's, whoever came first decides.
 
     Raises:
@@ -53,7 +53,7 @@ def import_keras(backend: str | None = None) -> None:
     # TensorFlow's default takes the whole GPU, also from a training that is at work on it.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if name == "jax":
-        _set_up_jax()
+        _set_up_jax(deterministic=deterministic)
     # Keras reads `keras.json` from its home, and writes one where there is none.
     # Nothing of it stays: programs that this one starts may be told another backend by their settings.
     with (
@@ -123,14 +123,14 @@ def _environment(changed: Mapping[str, str], removed: tuple[str, ...]) -> Iterat
                 os.environ[name] = value
 
 
-def _set_up_jax() -> None:
-    """On a GPU: memory taken as needed, not three quarters at once, and operations that repeat to the byte.
+def _set_up_jax(*, deterministic: bool) -> None:
+    """On a GPU: memory taken as needed, not three quarters at once, and operations that repeat to the byte, or do not.
 
     JAX reads this when it is imported and when it starts its devices.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     flags = os.environ.get("XLA_FLAGS", "")
-    if REPEATABLE not in flags:
+    if deterministic and REPEATABLE not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --{REPEATABLE}=true".strip()
 
 

@@ -27,6 +27,7 @@ class Hardware:
     Args:
         policy: Keras' dtype policy of the layers before the output.
         xla: Whether networks are compiled by XLA.
+        deterministic: Whether the same computation ends in the same bytes each time.
         strategy: TensorFlow's, where there are several devices.
     """
 
@@ -35,6 +36,7 @@ class Hardware:
     description: str
     policy: str
     xla: bool
+    deterministic: bool
     strategy: Any = None
 
     @contextmanager
@@ -49,6 +51,9 @@ class Hardware:
     def arithmetic(self) -> str:
         """What decides about the last digits of a result: on another one, features are computed anew."""
         here = {"device": self.description, "precision": self.policy, "xla": "on" if self.xla else "off"}
+        # Named where it is off only: the processor's is the same either way.
+        if not self.deterministic:
+            here["order of sums"] = "any"
         return arithmetic.written(here | arithmetic.parts(self.kind))
 
     def memory(self) -> dict[str, float]:
@@ -75,11 +80,12 @@ class Hardware:
             "keras": keras.version(),
             "precision": self.policy,
             "xla": "on" if self.xla else "off",
+            "deterministic": "yes" if self.deterministic else "no",
         }
 
 
 def prepare(settings: TrainSettings, state_folder: Path, devices: Sequence[str] = ()) -> Hardware:
-    """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable.
+    """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable, or not.
 
     What JAX compiles is kept in the state folder: that saves half a minute in the next process, and a
     training that goes on there computes with the very same program.
@@ -106,7 +112,13 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
         # Once TensorFlow has started its devices this can't change any more.
         if not tf.config.experimental.get_memory_growth(gpu):
             tf.config.experimental.set_memory_growth(gpu, True)
-    tf.config.experimental.enable_op_determinism()
+    if settings.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    else:
+        # An earlier training of this process may have switched it on; there is no public way back.
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()
     # Each phase has functions of its own, which TensorFlow takes for one that is traced again and again.
     tf.get_logger().setLevel("ERROR")
     chosen = tuple(names) or tuple(f"GPU:{number}" for number in range(len(gpus))) or ("CPU:0",)
@@ -118,11 +130,13 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
     strategy = tf.distribute.MirroredStrategy(list(chosen)) if len(chosen) > 1 else None
     # XLA is off: TensorFlow does not promise repeatable results under it, nor does it under MirroredStrategy.
     if not chosen[0].startswith("GPU"):
-        return Hardware("CPU", chosen, _processor(), _policy(settings, bfloat16=True), False, strategy)
+        policy = _policy(settings, bfloat16=True)
+        return Hardware("CPU", chosen, _processor(), policy, False, settings.deterministic, strategy)
     details = tf.config.experimental.get_device_details(gpus[0])
     bfloat16 = details.get("compute_capability", (0, 0)) >= BFLOAT16_CAPABILITY
     name = str(details.get("device_name", "GPU"))
-    return Hardware("GPU", chosen, name, _policy(settings, bfloat16), False, strategy)
+    policy = _policy(settings, bfloat16)
+    return Hardware("GPU", chosen, name, policy, False, settings.deterministic, strategy)
 
 
 def _jax(settings: TrainSettings, state_folder: Path, names: Sequence[str]) -> Hardware:
@@ -140,10 +154,11 @@ def _jax(settings: TrainSettings, state_folder: Path, names: Sequence[str]) -> H
     device = jax.devices()[0]
     # JAX is XLA: without it each operation would be compiled on its own.
     if device.platform == "cpu":
-        return Hardware("CPU", ("CPU:0",), _processor(), _policy(settings, bfloat16=True), True)
+        policy = _policy(settings, bfloat16=True)
+        return Hardware("CPU", ("CPU:0",), _processor(), policy, True, settings.deterministic)
     capability = tuple(int(part) for part in str(getattr(device, "compute_capability", "0.0")).split("."))
     policy = _policy(settings, bfloat16=capability >= BFLOAT16_CAPABILITY)
-    return Hardware("GPU", ("GPU:0",), str(device.device_kind), policy, True)
+    return Hardware("GPU", ("GPU:0",), str(device.device_kind), policy, True, settings.deterministic)
 
 
 def _policy(settings: TrainSettings, bfloat16: bool) -> str:

@@ -46,6 +46,12 @@ class Cache:
         """The part of the settings that is about features."""
         return self.settings.features
 
+    @property
+    def feature_dtype(self) -> str:
+        """What features are kept in: as the frozen layers compute them, unless the settings name something."""
+        given = self.features.dtype
+        return keras.DTypePolicy(self.hardware.policy).compute_dtype if given == "auto" else given
+
     def keeps_features(self, phase: Phase) -> bool:
         """Whether the phase's pixels stay as they are, so that features of its frozen layers can be kept."""
         return self.features.cache == "auto" and not self.settings.augments(phase)
@@ -195,12 +201,12 @@ class Inputs:
 
     def _bytes(self, cut: str) -> int:
         shape, dtype = self._form(cut)
-        return len(self._all) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return len(self._all) * Kind(cut, shape, dtype, "", "", "").row_bytes
 
     def _form(self, cut: str) -> tuple[tuple[int, ...], str]:
         if cut == PIXELS:
             return (self._shape.size_px, self._shape.size_px, 3), "uint8"
-        return prefix.feature_shape(self._model, cut), self._cache.features.dtype
+        return prefix.feature_shape(self._model, cut), self._cache.feature_dtype
 
     def _store(self, cut: str) -> Store:
         """The store for the network as it is now; one that was opened before need not be checked again."""

@@ -184,7 +184,7 @@ class Trial:
 def _disk(state_folder: Path, kind: Kind) -> tuple[float, float, float]:
     """Seconds an image to write, to read from disk, and to read once more, in the way of a training."""
     count = int(min(store.MOST_ROWS_WRITTEN, max(8, TRIAL_BYTES // kind.row_bytes)))
-    rows = np.ones((count, *kind.shape), kind.dtype)
+    rows = np.ones((count, *kind.shape), kind.numbers)
     names = [str(number) for number in range(count)]
     state_folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=state_folder, prefix=".trial-") as folder:

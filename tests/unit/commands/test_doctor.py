@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import yaml
 from tiny import write_params
 
 from vggflow import artifacts, files
@@ -75,6 +76,32 @@ def test_what_the_program_of_a_gpu_says_is_told_and_one_that_hangs_is_not_waited
     (found,) = (finding for finding in doctor.examine(None) if finding.check == "GPU")
     assert words in found.found
     assert found.health == (health or found.health) and (health is not None or found.health != "wrong")
+
+
+@pytest.mark.parametrize(("backend", "extra"), [("tensorflow", "vggflow[gpu]"), ("jax", "vggflow[gpu-jax]")])
+def test_the_extra_that_a_gpu_lacks_is_that_of_the_backend(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, extra: str
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "nvidia-smi").write_text("#!/bin/sh\necho 'NVIDIA H100, 81000 MiB'\n")
+    (programs / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    params = workspace / "params.yaml"
+    content = yaml.safe_load(params.read_text())
+    content["train"]["backend"] = backend
+    params.write_text(yaml.safe_dump(content))
+
+    def found() -> doctor.Finding:
+        return next(each for each in doctor.examine(find(workspace)) if each.check == "GPU")
+
+    monkeypatch.setattr(doctor, "_is_installed", lambda _name: False)
+    lacking = found()
+    assert (lacking.health, f"train.backend is {backend}" in lacking.found) == ("warning", True)
+    assert f"'{extra}'" in lacking.advice
+    monkeypatch.setattr(doctor, "_is_installed", lambda name: name in doctor.EXTRAS_FOR_GPUS[backend][1])
+    assert (found().health, found().advice) == ("ok", "")
 
 
 CONFLICT = "<<<<<<< HEAD\nouts:\n=======\nouts: []\n>>>>>>> theirs\n"

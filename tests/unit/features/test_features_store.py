@@ -98,6 +98,25 @@ def test_rows_are_read_from_the_file_not_into_memory(store):
     assert all(isinstance(array, np.memmap) for array in store.rows(names(7))._arrays)
 
 
+def test_bfloat16_comes_back_as_it_was_also_from_joined_shards(tmp_path):
+    kind = replace(KIND, dtype="bfloat16")
+    # Neither in 16 bits of another kind nor as a number that all formats share would these survive.
+    content = (rows(7) * 1.01e30).astype(kind.numbers)
+    for start in range(7):
+        write(Store(tmp_path, kind), names(1, start), content[start : start + 1])
+    opened = Store(tmp_path, kind)
+    assert opened.missing(names(7)) == []
+    opened.merge()
+    for each in (opened, Store(tmp_path, kind)):
+        assert each.missing(names(7)) == []
+        found = each.rows(names(7)).gather(np.arange(7))
+        assert found.dtype == kind.numbers
+        np.testing.assert_array_equal(found, content)
+    (shard,) = opened.folder.glob("*.npy")
+    assert np.load(shard).dtype == np.uint16
+    assert kind.row_bytes == 24
+
+
 def test_a_shard_of_features_too_large_for_float16_stays_finite(tmp_path):
     half = Store(tmp_path, replace(KIND, dtype="float16"))
     write(half, ["a"], np.full((1, 2, 2, 3), 1e6, np.float32))

@@ -13,6 +13,7 @@ import pytest
 from tiny_training import HEAD, TOP, Listener, comparable, settings
 
 from vggflow.errors import SettingsError
+from vggflow.features import limit
 from vggflow.models import builder, files
 from vggflow.settings import AugmentationSettings
 from vggflow.training import augmentation, checkpoints, hardware, precision
@@ -73,6 +74,35 @@ def test_mixed_precision_sends_each_image_through_the_frozen_layers_once(make_jo
     assert listener.ends["feature_images"] == 40
 
 
+def test_features_of_mixed_precision_are_kept_in_16_bits_and_lose_nothing_by_it(make_job, tmp_path):
+    trained = {}
+    for dtype in ("auto", "float32"):
+        options = {"precision": "mixed", "features": {"dtype": dtype, "batch_size": 8}, "phases": [HEAD, TOP]}
+        state = tmp_path / dtype
+        result = fit(make_job(options, state_folder=state), Listener())
+        files.save(result.model, result.info, tmp_path / "model.keras")
+        kept = {entry.kind.dtype: entry.size_bytes for entry in limit.contents(state)}
+        trained[dtype] = (tmp_path / "model.keras").read_bytes(), comparable(result.history), kept
+    (model, history, kept), (wide_model, wide_history, wide) = trained["auto"], trained["float32"]
+    assert (set(kept), set(wide)) == ({"bfloat16"}, {"float32"})
+    assert sum(kept.values()) < 0.7 * sum(wide.values())
+    assert (model, history) == (wide_model, wide_history)
+
+
+def test_without_repeatability_features_and_checkpoints_are_others_and_the_record_says_so(make_job):
+    whole, any_order = (set_up(make_job({"deterministic": given})) for given in (True, False))
+    assert (whole.facts()["deterministic"], any_order.facts()["deterministic"]) == ("yes", "no")
+    assert whole.checkpoints.folder != any_order.checkpoints.folder
+    assert "order of sums any" in any_order.hardware.arithmetic()
+    assert "order of sums" not in whole.hardware.arithmetic()
+    if keras.backend.backend() == "tensorflow":
+        from tensorflow.python.framework import config
+
+        assert not config.is_op_determinism_enabled(), "the last one was without"
+        set_up(make_job())
+        assert config.is_op_determinism_enabled()
+
+
 def test_an_interrupted_training_in_mixed_precision_ends_as_a_whole_one(make_job, tmp_path):
     phases = [TOP | {"epochs": 2}]
     contents = []
@@ -114,12 +144,18 @@ def test_jax_compiles_augmented_networks_too(make_job):
     assert learner.network.jit_compile and learner.network.supports_jit
 
 
-def test_jax_takes_memory_as_needed_and_repeats(tmp_path):
-    code = "from vggflow.models import start_keras; start_keras.start('jax'); import os, jax; jax.devices()\n"
-    code += "print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'], os.environ['XLA_FLAGS'])"
+@pytest.mark.parametrize(
+    ("deterministic", "flags"), [(True, "--xla_gpu_deterministic_ops=true"), (False, "None")]
+)
+def test_jax_takes_memory_as_needed_and_repeats_if_it_shall(deterministic, flags):
+    code = (
+        f"from vggflow.models import start_keras; start_keras.start('jax', deterministic={deterministic})\n"
+    )
+    code += "import os, jax; jax.devices()\n"
+    code += "print(os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'], os.environ.get('XLA_FLAGS'))"
     given = {name: value for name, value in os.environ.items() if name not in ("KERAS_BACKEND", "XLA_FLAGS")}
     ran = subprocess.run([sys.executable, "-c", code], env=given, capture_output=True, text=True)
-    assert ran.stdout.split() == ["false", "--xla_gpu_deterministic_ops=true"], ran.stderr[-2000:]
+    assert ran.stdout.split() == ["false", flags], ran.stderr[-2000:]
 
 
 def test_preprocessing_and_output_stay_in_full_precision():
