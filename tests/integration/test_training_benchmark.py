@@ -1,6 +1,7 @@
 """The benchmark of training runs from end to end on a few pictures."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,21 @@ def photos(tmp_path: Path) -> Path:
             noise = generator.integers(0, 256, (40, 40, 3)).astype(np.uint8)
             Image.fromarray(noise).save(folder / f"{number}.png")
     return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_stages_are_measured_alone_and_together(photos: Path, backend: str) -> None:
+    command = [sys.executable, "-m", "benchmarks.stages", "--json", "--photos", str(photos), "--size", "32"]
+    more = ["--images", "40", "--precision", "mixed", "--backend", backend]
+    given = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run([*command, *more], cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    figures = {row["measure"]: row for row in map(json.loads, done.stdout.splitlines())}
+    alone = [f"pass, {name} alone: images/s" for name in ("decode", "forward", "fetch", "digest", "write")]
+    alone += [f"epoch, {name} alone: images/s" for name in ("gather", "copy", "step")]
+    assert set(alone) <= set(figures)
+    assert all(row["value"] > 0 and row["met"] is None for row in figures.values())
+    assert sum("share of" in measure for measure in figures) == 3
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed"])

@@ -88,7 +88,7 @@ class Inputs:
         self._plans = plans
         self._splits = splits
         self._all = _together(splits)
-        self._shape = shape
+        self.shape = shape
         self._cache = cache
         self._started = time.time()
         self._opened: dict[str, Store] = {}
@@ -110,7 +110,7 @@ class Inputs:
         network = self._uncut(plan, number) if cut is None else prefix.suffix(self._model, cut)
         store = stores.get(cut or PIXELS)
         if store is None:
-            return network, [Decoding(split, self._shape) for split in self._splits]
+            return network, [Decoding(split, self.shape) for split in self._splits]
         return network, [store.rows(split.hashes) for split in self._splits]
 
     def _uncut(self, plan: Plan, number: int) -> keras.Model:
@@ -156,7 +156,7 @@ class Inputs:
             self._model,
             self._plans,
             self._all,
-            self._shape,
+            self.shape,
             # Neither weights nor images decide about time.
             {cut: Kind(cut, *self._form(cut), "", "", "") for cut in cuts},
             max(size, self._cache.settings.batch_size),
@@ -205,7 +205,7 @@ class Inputs:
 
     def _form(self, cut: str) -> tuple[tuple[int, ...], str]:
         if cut == PIXELS:
-            return (self._shape.size_px, self._shape.size_px, 3), "uint8"
+            return (self.shape.size_px, self.shape.size_px, 3), "uint8"
         return prefix.feature_shape(self._model, cut), self._cache.feature_dtype
 
     def _store(self, cut: str) -> Store:
@@ -219,7 +219,7 @@ class Inputs:
         size = self._cache.features.batch_size
         # Another batch size may add up in another order.
         computed = [] if cut == PIXELS else [self._cache.hardware.arithmetic(), f"{size} images at a time"]
-        return Kind(cut, shape, dtype, network, reading(self._shape), arithmetic.SEPARATOR.join(computed))
+        return Kind(cut, shape, dtype, network, reading(self.shape), arithmetic.SEPARATOR.join(computed))
 
     def _due(self, number: int) -> list[str]:
         """What this phase and later ones read that is final now: nothing before its cut learns until then."""
@@ -260,7 +260,7 @@ class Inputs:
         # What this training has read stays: it may read it again.
         evict(self._cache.state_folder, _room(self._cache) - needed, unused_since=self._started)
         size = self._cache.features.batch_size
-        extraction = Extraction(self._model, self._all, self._shape, size, self._cache.hardware.xla)
+        extraction = Extraction(self._model, self._all, self.shape, size, self._cache.hardware.xla)
         try:
             with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
                 self.work.images += extraction.fill(stores, missing, report)
