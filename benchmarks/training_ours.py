@@ -52,7 +52,8 @@ def train(work: TrainingJob, keep_state: bool = False) -> Timed:
     started = time.perf_counter()
     trained = fit(work, SilentObserver())
     seconds = time.perf_counter() - started
-    return Timed(seconds, [float(row[name]) for name in ("loss", "val_loss") for row in trained.history])
+    losses = [float(row[name]) for name in ("loss", "val_loss") for row in trained.history]
+    return Timed(seconds, losses, [(str(row["phase"]), float(row["seconds"])) for row in trained.history])
 
 
 def policy(chosen: Settings, state: Path) -> str:

@@ -1,7 +1,4 @@
-"""What a user would otherwise write: VGG16 of keras.applications, frozen, fitted, unfrozen, fitted again.
-
-TensorFlow's repeatable operations, which ours switches on for the whole process and which cost time, are off here.
-"""
+"""What a user would otherwise write: VGG16 of keras.applications, frozen, fitted, unfrozen, fitted again."""
 
 import time
 from dataclasses import dataclass, field
@@ -22,10 +19,16 @@ class Plan:
 
 @dataclass
 class Timed:
-    """Seconds from images to a trained model, and the losses on train and valid of its epochs."""
+    """Seconds from images to a trained model; of each epoch the losses on train and valid, its phase and seconds."""
 
     seconds: float
     losses: list[float] = field(default_factory=list)
+    epochs: list[tuple[str, float]] = field(default_factory=list)
+
+    def steady(self, phase: str) -> float | None:
+        """Seconds of a phase's quickest epoch after its first one, which compiles and may fill a cache."""
+        later = [seconds for name, seconds in self.epochs if name == phase][1:]
+        return min(later) if later else None
 
 
 def train(data: Path, plan: Plan, policy: str) -> Timed:
@@ -33,10 +36,6 @@ def train(data: Path, plan: Plan, policy: str) -> Timed:
 
     `policy` is Keras' for the whole network but its output.
     """
-    if keras.backend.backend() == "tensorflow":
-        from tensorflow.python.framework import config
-
-        config.disable_op_determinism()
     keras.config.set_dtype_policy(policy)
     try:
         return _train(data, plan)
@@ -61,14 +60,29 @@ def _train(data: Path, plan: Plan) -> Timed:
     base = keras.applications.VGG16(include_top=False, weights=None, input_shape=(*side, 3))
     model = _with_head(base)
     losses: list[float] = []
+    watch = _Epochs()
     base.trainable = False
-    losses += _fit(model, train_images, valid_images, 1e-3, plan.head_epochs)
+    losses += _fit(model, train_images, valid_images, 1e-3, plan.head_epochs, watch)
     if plan.top_epochs:
         base.trainable = True
         for layer in base.layers:
             layer.trainable = layer.name >= "block4"
-        losses += _fit(model, train_images, valid_images, 1e-5, plan.top_epochs)
-    return Timed(time.perf_counter() - started, losses)
+        watch.phase = "top"
+        losses += _fit(model, train_images, valid_images, 1e-5, plan.top_epochs, watch)
+    return Timed(time.perf_counter() - started, losses, watch.found)
+
+
+class _Epochs(keras.callbacks.Callback):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.phase = "head"
+        self.found: list[tuple[str, float]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+        self.found.append((self.phase, time.perf_counter() - self._started))
 
 
 def _with_head(base: keras.Model) -> keras.Model:
@@ -79,8 +93,10 @@ def _with_head(base: keras.Model) -> keras.Model:
 
 
 def _fit(
-    model: keras.Model, train_images: object, valid_images: object, rate: float, epochs: int
+    model: keras.Model, train_images: object, valid_images: object, rate: float, epochs: int, watch: _Epochs
 ) -> list[float]:
     model.compile(keras.optimizers.Adam(rate), "binary_crossentropy", metrics=["accuracy"])
-    history = model.fit(train_images, validation_data=valid_images, epochs=epochs, verbose=0).history
+    history = model.fit(
+        train_images, validation_data=valid_images, epochs=epochs, verbose=0, callbacks=[watch]
+    ).history
     return [float(loss) for loss in history["loss"] + history["val_loss"]]

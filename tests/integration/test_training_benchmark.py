@@ -63,9 +63,10 @@ def test_a_short_run_gives_every_figure_and_judges_none(photos: Path, precision:
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     figures = {row["measure"]: row for row in rows}
-    assert len(figures) == len(rows) == 12
+    assert len(figures) == len(rows) == 15
     assert all(row["met"] is None and not row["aim"] for row in rows)
     assert figures["head phase: times faster than plain Keras"]["value"] > 0
+    assert sum("times faster in an epoch of the " in measure for measure in figures) == 3
     assert figures["5 % more images: share of the first feature pass"]["images"] == 2
     assert figures["another learning rate: images through the frozen layers"]["value"] == 0
     assert figures["first feature pass: share of the speed of model.predict"]["pass images/s"][0] > 0
