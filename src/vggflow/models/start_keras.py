@@ -21,7 +21,7 @@ BACKENDS = ("tensorflow", "jax")
 NOT_READ = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
 # What Keras and TensorFlow import only if it is installed, for wrappers and converters that vggflow has no use for:
 # nearly a third of the seconds that starting them takes.
-NOT_NEEDED = {"tensorflow": ("jax", "sklearn"), "jax": ("sklearn",)}
+NOT_NEEDED = {"tensorflow": ("jax", "sklearn"), "jax": ("sklearn", "tensorflow")}
 
 
 def start(backend: str | None = None, *, deterministic: bool = True) -> None:
@@ -35,6 +35,7 @@ def start(backend: str | None = None, *, deterministic: bool = True) -> None:
     """
     with _native_output_held(), _as_if_not_installed(NOT_NEEDED[_backend(backend)]):
         import_keras(backend, deterministic=deterministic)
+        _ask_once()
     _set_defaults()
 
 
@@ -82,6 +83,16 @@ def _backend(wanted: str | None) -> str:
     if importlib.util.find_spec(name) is None:
         raise UsageError(f"{what} is {name}, which is not installed: pip install 'vggflow[{name}]'")
     return name
+
+
+def _ask_once() -> None:
+    """Lets Keras find out now what is installed: beside JAX it would import TensorFlow to seed its random numbers too.
+
+    That took four seconds and 300 MB, and a second framework on the GPU.
+    """
+    import keras
+
+    keras.utils.set_random_seed(0)
 
 
 def _set_defaults() -> None:

@@ -144,6 +144,20 @@ def test_starting_imports_no_package_that_only_wrappers_want_and_keeps_none_from
     assert done.stdout.splitlines() == ["neither", "1.0"], done.stderr[-2000:]
 
 
+def test_a_training_on_jax_imports_no_tensorflow(ran: Ran, tmp_path: Path) -> None:
+    code = (
+        "import sys; from vggflow.models import start_keras; start_keras.start('jax')\n"
+        "import keras, numpy as np; keras.utils.set_random_seed(3)\n"
+        "layers = [keras.layers.RandomFlip(seed=1), keras.layers.Conv2D(2, 3), keras.layers.GlobalMaxPooling2D()]\n"
+        "model = keras.Sequential([keras.Input((8, 8, 3)), *layers, keras.layers.Dense(1)])\n"
+        "model.compile('adam', 'mse'); model.fit(np.ones((4, 8, 8, 3)), np.ones(4), verbose=0)\n"
+        f"model.save({str(tmp_path / 'm.keras')!r}); keras.models.load_model({str(tmp_path / 'm.keras')!r})\n"
+        "print('tensorflow' in sys.modules); import tensorflow; print(tensorflow.constant(1).numpy())"
+    )
+    done = ran(code, tmp_path, sys.executable)
+    assert done.stdout.splitlines() == ["False", "1"], done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("backend", ["torch", "numpy", "tensorflo"])
 def test_a_backend_that_vggflow_does_not_know_is_one_line(ran: Ran, tmp_path: Path, backend: str) -> None:
     code = (
