@@ -7,16 +7,20 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import yaml
 from tiny_training import Listener, settings
 
 from vggflow.features.batches import Decoding, Shape, examples
 from vggflow.gate.scan import scan
 from vggflow.models.probabilities import class_probabilities
+from vggflow.settings import parse
 from vggflow.training.fitting import fit
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import predict
+from vggflow.workspace import recipe_text
 
 PHOTOS, START_WEIGHTS = os.environ.get("VGGFLOW_PHOTOS"), os.environ.get("VGGFLOW_START_WEIGHTS")
+IMAGENET = os.environ.get("VGGFLOW_IMAGENET_WEIGHTS")
 
 
 @pytest.mark.slow
@@ -48,3 +52,28 @@ def test_cats_and_dogs_are_told_apart(tmp_path):
     assert trained.history[-1]["val_accuracy"] > max(row["val_accuracy"] for row in trained.history[:5])
     assert 0.6 <= probe < accuracy
     assert np.isfinite(trained.info.temperature)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (PHOTOS and IMAGENET), reason="VGGFLOW_PHOTOS and VGGFLOW_IMAGENET_WEIGHTS are not set"
+)
+def test_the_recipe_for_laptops_learns_from_imagenets_weights(tmp_path):
+    """On smaller pictures and fewer of them than it is meant for: benchmarks.training_learns has the real figures."""
+    data, weights = Path(PHOTOS), Path(IMAGENET)
+    recipe = parse(yaml.safe_load(recipe_text("laptop")))
+    model = recipe.model.model_copy(update={"weights": weights.name, "image_size_px": 96})
+    epochs = {"head": 10, "top": 2}
+    phases = tuple(each.model_copy(update={"epochs": epochs[each.name]}) for each in recipe.train.phases)
+    train = recipe.train.model_copy(update={"phases": phases, "backend": keras.backend.backend()})
+    manifest = scan(data)
+    few = manifest[manifest.groupby(["split", "class_name"]).cumcount() < 100]
+    job = TrainingJob(
+        recipe.model_copy(update={"model": model, "train": train}), few, data, weights.parent, tmp_path
+    )
+    trained = fit(job, Listener())
+    test = examples(few, "test", trained.info.class_names, data)
+    outputs = predict(trained.model, Decoding(test, Shape(96, "stretch")), 32)
+    accuracy = float((class_probabilities(outputs).argmax(axis=1) == test.labels).mean())
+    sys.stdout.write(f"test {accuracy:.3f}\n")  # for `pytest -rP`
+    assert accuracy >= 0.75
