@@ -1,6 +1,7 @@
 """The part of a network that learns in a phase, and one epoch of it."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Report = Callable[[int, int, Row], None]
 
 # Keras' own bound, so that its loss and ours agree.
 SMALLEST_PROBABILITY = 1e-7
+# Batches that the device may have before it: each takes memory there.
+STEPS_AHEAD = 8
 # Outputs that are held at once while a split is measured: 16 MB of float32, several times that in float64.
 MOST_NUMBERS = 2**22
 
@@ -225,13 +228,33 @@ def _raise_cause(batches: Batches) -> None:
 
 
 class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
+    """Tells of steps in their order, from threads that wait for the device, so that the next step need not."""
+
+    # What Keras asks before it calls `on_train_batch_end` so.
+    async_safe = True
+
     def __init__(self, learner: Learner, number: int, epoch_in_phase: int, report: Report) -> None:
         super().__init__()
         self._learner = learner
         self._number = number
         self._epoch_in_phase = epoch_in_phase
         self._report = report
+        self._told = 0
+        self._early: dict[int, Row] = {}
+        self._lock = threading.Lock()
+        self._room = threading.Semaphore(STEPS_AHEAD)
+
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
+        self._room.acquire()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        row = self._learner.row(self._number, self._epoch_in_phase, batch, logs or {})
-        self._report(batch + 1, self._learner.steps, row)
+        try:
+            # Here the numbers are: whoever called waited for the device.
+            row = self._learner.row(self._number, self._epoch_in_phase, batch, logs or {})
+            with self._lock:
+                self._early[batch] = row
+                while self._told in self._early:
+                    self._told += 1
+                    self._report(self._told, self._learner.steps, self._early.pop(self._told - 1))
+        finally:
+            self._room.release()
