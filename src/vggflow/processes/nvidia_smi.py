@@ -3,11 +3,20 @@
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 
 from vggflow.errors import VggflowError
 
 # A driver in trouble lets the program hang.
 SECONDS = 10.0
+
+
+def free_bytes() -> int | None:
+    """Memory that the first GPU has left; none where the driver does not say."""
+    with suppress(VggflowError, LookupError, ValueError):
+        megabytes, unit = gpus()[0].rpartition(",")[2].split()
+        return int(megabytes) * 2**20 if unit == "MiB" else None
+    return None
 
 
 def gpus() -> list[str]:

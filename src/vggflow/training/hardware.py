@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from vggflow.errors import SettingsError
+from vggflow.processes import nvidia_smi
 from vggflow.settings import TrainSettings
 from vggflow.training import arithmetic
 
@@ -70,6 +71,17 @@ class Hardware:
 
         used = tf.config.experimental.get_memory_info(self.devices[0])["peak"]
         return {"device_memory_mb": round(used / 2**20, 1)}
+
+    def free_bytes(self) -> int | None:
+        """Memory that the device has left; none where it is the processor's own, or several devices share a batch."""
+        if self.kind == "CPU" or len(self.devices) > 1:
+            return None
+        if keras.backend.backend() == "jax":
+            import jax
+
+            found = jax.devices()[0].memory_stats()
+            return int(found["bytes_limit"] - found["bytes_in_use"])
+        return nvidia_smi.free_bytes()
 
     def facts(self) -> dict[str, str | int | float]:
         """For the tracking run."""

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from vggflow.errors import SettingsError
 from vggflow.features.batches import Batches, Rows, order
+from vggflow.features.store import StoredRows
 from vggflow.models.finite import are_finite, layers_not_finite
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import Phase, TrainSettings
-from vggflow.training import augmentation, phases, precision
+from vggflow.training import augmentation, on_device, phases, precision
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory
 from vggflow.training.job import Row
 
@@ -52,6 +53,13 @@ class Learner:
     def __init__(
         self, network: keras.Model, data: Data, settings: TrainSettings, phase: Phase, hardware: Hardware
     ) -> None:
+        rows = (data.train, data.valid)
+        # Images that are decoded in every epoch are no rows that could be put anywhere.
+        if all(isinstance(each, StoredRows) for each in rows) and on_device.fits(
+            network, rows, settings.batch_size, hardware
+        ):
+            network, (train, valid) = on_device.put(network, rows)
+            data = replace(data, train=train, valid=valid)
         self.network = network
         self._data = data
         self._settings = settings
@@ -75,7 +83,8 @@ class Learner:
 
     def random_layers(self) -> list[keras.layers.Layer]:
         """The layers that change pixels at random; their state belongs to a checkpoint."""
-        return [layer for layer in self.network.layers if layer.name.startswith(augmentation.PREFIX)]
+        layers = on_device.inner(self.network).layers
+        return [layer for layer in layers if layer.name.startswith(augmentation.PREFIX)]
 
     def epoch(self, number: int, epoch_in_phase: int, report: Report) -> Row:
         """Trains one epoch, measures it on valid, returns its row; `number` counts over all phases from 1."""
@@ -164,8 +173,10 @@ class Learner:
 
     def _refuse_spoilt_weights(self, number: int) -> None:
         """Losses can be finite although weights are not: ReLU makes 0 of NaN."""
-        if not are_finite([*self.network.variables, *self.optimizer.variables]):
-            spoilt = layers_not_finite(self.network)
+        # Not rows on the device, which never change and were looked at when they were computed.
+        network = on_device.inner(self.network)
+        if not are_finite([*network.variables, *self.optimizer.variables]):
+            spoilt = layers_not_finite(network)
             where = f"layer {spoilt[0]}" if spoilt else f"the optimizer {self._phase.optimizer}"
             raise SettingsError(
                 f"phase {self._phase.name}: after epoch {number} {where} holds numbers that are not finite; "
