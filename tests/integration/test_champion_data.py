@@ -80,6 +80,7 @@ def test_a_server_that_does_not_answer_ends_validate(
     assert "nobody can tell which data to compare with" in ran.err
 
 
+@pytest.mark.slow
 def test_a_plain_dvc_repro_records_no_verdict_that_was_given_without_the_server(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
