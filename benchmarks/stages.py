@@ -85,7 +85,7 @@ def _pass(work: Work, network: Any) -> Iterator[Row]:
     import keras
     import numpy as np
 
-    from vggflow.features.batches import read_ahead
+    from vggflow.features.decode import read_ahead
     from vggflow.training.precision import computing_in
 
     count, shape = len(work.images), work.setup.inputs.shape

@@ -1,8 +1,8 @@
 """Work on many files by several processes at once, with the same memory whatever their number.
 
-Each worker is a fresh Python that runs one function and talks JSON over its pipes. Python's own process pools
-either copy the locks of other threads (fork) or run the caller's script a second time (spawn), and their idle
-workers outlive a parent that is killed; these end when their pipe does.
+Each worker is a fresh Python that runs one function and talks JSON over its pipes, or bytes where that is what the
+function gives. Python's own process pools either copy the locks of other threads (fork) or run the caller's script a
+second time (spawn), and their idle workers outlive a parent that is killed; these end when their pipe does.
 """
 
 import importlib
@@ -13,9 +13,10 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
+from itertools import accumulate
 from typing import IO, Any, TypeVar, cast
 
 from vggflow.errors import VggflowError
@@ -24,6 +25,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 BATCH = 32
+LENGTHS = "lengths of bytes"
 # Below this number, starting processes takes longer than they save.
 FEW = 300
 # Not SIGKILL: that comes from outside, as where memory runs out, and no file is to blame.
@@ -32,16 +34,24 @@ _CRASHES = {-signal.SIGSEGV, -signal.SIGBUS, -signal.SIGILL, -signal.SIGFPE, -si
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than there are where it is bound to some, as in a container."""
+    # Not `os.cpu_count`, which also counts cores that this process may not use.
+    with suppress(AttributeError):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def for_each(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     processes: int | None = None,
     crashed: Callable[[Item], Result] | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result]:
     """The results in the order of the items, as they come.
 
     Args:
-        function: of a module, not nested; it takes and returns what JSON can hold.
+        function: of a module, not nested; it takes what JSON can hold, and returns that too, or bytes.
         processes: how many at once; by default as many as this process may use cores. One, and fewer than
             `FEW` items, are worked on in this process.
         crashed: the result for an item at which native code takes its process down.
@@ -50,8 +60,7 @@ def for_each(
         VggflowError: a worker was killed from outside, had no memory left, or crashed and there is no result
             for that.
     """
-    # Not `os.cpu_count`, which also counts cores that this process may not use.
-    processes = processes or len(os.sched_getaffinity(0))
+    processes = processes or usable_cores()
     if processes == 1 or len(items) < FEW:
         yield from map(function, items)
         return
@@ -75,7 +84,12 @@ def work(name: str) -> None:
     function = getattr(importlib.import_module(module), function_name)
     for line in sys.stdin.buffer:
         results = [function(item) for item in json.loads(line)]
-        sys.stdout.buffer.write(json.dumps(results).encode() + b"\n")
+        as_bytes = [result for result in results if isinstance(result, bytes)]
+        # Bytes follow the line that tells how many belong to each item.
+        told = {LENGTHS: list(map(len, as_bytes))} if as_bytes else results
+        sys.stdout.buffer.write(json.dumps(told).encode() + b"\n")
+        for result in as_bytes:
+            sys.stdout.buffer.write(result)
         sys.stdout.buffer.flush()
 
 
@@ -102,7 +116,8 @@ class _Team:
             stdin.write(json.dumps(batch).encode() + b"\n")
             stdin.flush()
             answer = stdout.readline()
-        except BrokenPipeError:
+            results = _with_bytes(json.loads(answer), stdout) if answer else []
+        except (BrokenPipeError, EOFError):
             answer = b""
         if not answer and worker.wait() in _CRASHES:
             self._start()
@@ -114,7 +129,6 @@ class _Team:
                 f"a process that looks at images ended early (killed, or out of memory) at one of {len(batch)} "
                 f"files from {batch[0]} on; run it again"
             )
-        results: list[Any] = json.loads(answer)
         return results
 
     def close(self) -> None:
@@ -129,6 +143,23 @@ class _Team:
         )
         self._started.append(worker)
         self._idle.put(worker)
+
+
+def _with_bytes(told: Any, stdout: IO[bytes]) -> list[Any]:
+    """What a worker told, or the bytes whose lengths it told.
+
+    Raises:
+        EOFError: it died over them.
+    """
+    if not isinstance(told, dict) or LENGTHS not in told:
+        return cast("list[Any]", told)
+    lengths: list[int] = told[LENGTHS]
+    content = stdout.read(sum(lengths))
+    if len(content) < sum(lengths):
+        raise EOFError
+    ends = list(accumulate(lengths))
+    # Views: what was read is not copied once more.
+    return [memoryview(content)[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
 def _results(team: _Team, batch: Sequence[Any], crashed: Callable[[Any], Any] | None) -> list[Any]:

@@ -5,14 +5,10 @@
 tf.data calling NumPy 3,000, arrays in memory 3,500. Reading such rows alone: 96,000 a second.
 """
 
-import hashlib
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,36 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
-from vggflow.data.images import ImageError, Pixels, Resize, open_image, pixels
 from vggflow.errors import DataError
+from vggflow.features.decode import Examples, Shape, changed, read, threads
 
-# On 16 cores Pillow decodes 2,004 images a second in 8 threads and 1,600 in 16.
-THREADS = min(8, os.cpu_count() or 1)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The labelled images of a split: their names in a folder, what they hold, and their class as an index."""
-
-    folder: Path
-    names: tuple[str, ...]
-    hashes: tuple[str, ...]
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def path(self, index: int) -> Path:
-        """Where an image lies; made when it is asked for, since a `Path` takes five times the memory of a name."""
-        return self.folder / self.names[index]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The form that every image is brought into."""
-
-    size_px: int
-    resize: Resize
+__all__ = ["Batches", "Decoding", "Examples", "Rows", "Shape", "examples", "order"]
 
 
 class Rows(Protocol):
@@ -86,59 +56,13 @@ def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], dat
     return Examples(data_folder, tuple(table["path"]), tuple(table["sha256"]), np.asarray(labels, np.int64))
 
 
-def changed(path: Path) -> DataError:
-    """The error for a file that is not what the manifest says."""
-    return DataError(f"{path} changed since validate: run `vggflow validate` again")
-
-
-def read(path: Path, sha256: str, shape: Shape) -> Pixels:
-    """One image as uint8 (S, S, 3), if its bytes are those of the manifest.
-
-    Raises:
-        DataError: the file is gone, has other bytes or can't be decoded.
-    """
-    # Read once: the bytes that were compared are the ones that are decoded, whatever becomes of the file.
-    try:
-        content = path.read_bytes()
-    except OSError:
-        raise changed(path) from None
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise changed(path)
-    try:
-        return pixels(open_image(content), shape.size_px, shape.resize)
-    except ImageError as error:
-        raise DataError(f"{path}: {error}; run `vggflow validate` again") from error
-
-
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
-
-
-def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
-    """Yields images in the order of `indices`, decoded in threads a few batches ahead of the reader."""
-    waiting: deque[Future[Pixels]] = deque()
-    pool = _pool()
-    remaining = iter(indices)
-    try:
-        while True:
-            # At 224 px and in 8 threads these are 256 images, 39 MB.
-            for index in islice(remaining, max(0, 32 * THREADS - len(waiting))):
-                waiting.append(pool.submit(read, images.path(index), images.hashes[index], shape))
-            if not waiting:
-                return
-            yield waiting.popleft().result()
-    finally:
-        # A reader may stop halfway, as after an error: nobody waits for images that nobody wants.
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 class Decoding:
     """Rows that are decoded anew at each access: for pixels that fit no cache."""
 
     def __init__(self, images: Examples, shape: Shape) -> None:
         self._images = images
         self._shape = shape
-        self._pool = _pool()
+        self._pool = threads()
 
     def __len__(self) -> int:
         return len(self._images)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vggflow.data.images import Pixels
 from vggflow.errors import WeightsError
-from vggflow.features.batches import Examples, Shape, read_ahead
+from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Store, Writer, WritingThread
 from vggflow.models import cut as prefix
 

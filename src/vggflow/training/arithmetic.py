@@ -16,6 +16,7 @@ import keras
 import numpy as np
 
 from vggflow import packages
+from vggflow.data.parallel import usable_cores
 
 # Variables of the environment, each with what it changes. Those that only log, trace or limit memory are left out.
 SWITCHES: Mapping[str, str] = {
@@ -114,13 +115,6 @@ def _settings(backend: str) -> dict[str, str]:
         "tensor_float_32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
     }
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: fewer than there are where it is bound to some, as in a container."""
-    with suppress(AttributeError):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _instructions() -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vggflow import files
 from vggflow.errors import VggflowError
 from vggflow.features import store
-from vggflow.features.batches import Examples, Shape, read_ahead
+from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Kind, Store, Writer
 from vggflow.models import cut as prefix
 from vggflow.training import phases

@@ -101,11 +101,11 @@ def test_gate_and_decoder_agree_on_damaged_images(tmp_path_factory, file):
 @settings(max_examples=2500, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(file=files())
 def test_gate_and_training_agree_on_thousands_of_damaged_images(tmp_path_factory, file):
-    from vggflow.features import batches
+    from vggflow.features.decode import Examples, Shape, read_ahead
 
     def batch(path: Path, sha256: str) -> np.ndarray:
         """The image as training's batches are filled with it."""
-        images = batches.Examples(path.parent, (path.name,), (sha256,), np.zeros(1, np.int64))
-        return next(batches.read_ahead(images, [0], batches.Shape(16, "stretch")))
+        images = Examples(path.parent, (path.name,), (sha256,), np.zeros(1, np.int64))
+        return next(read_ahead(images, [0], Shape(16, "stretch")))
 
     check(tmp_path_factory.getbasetemp(), *file, batch)
