@@ -5,6 +5,7 @@ pictures, and twice `validate`, `train`, `evaluate`, `register` and `promote`. P
 """
 
 import json
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,25 @@ def test_its_prefect_yaml_can_be_deployed(before: Path) -> None:
     content = yaml.safe_load((before / deployable.FILE).read_text("utf-8"))
     assert len(content["deployments"]) >= 5
     deployable.check_file(content, before)
+
+
+@pytest.mark.slow
+def test_it_is_deployed_to_a_server(
+    before: Path, vggflow: Callable[..., Ran], prefect_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin = before.with_name("pets.git")
+    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", origin], check=True)
+    here = find(before)
+    here.git("remote", "add", "origin", str(origin))
+    here.git("push", "--quiet", "-u", "origin", "HEAD:main")
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    ran = vggflow("-C", before, "deploy", "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    names = {row["deployment"].partition("@")[0] for row in found["deployments"]}
+    assert {"check-data", "promote", "retrain-nightly", "retrain-on-new-data", "rollback"} <= names
+    again = vggflow("-C", before, "deploy", "--json")
+    assert (again.code, json.loads(again.out)["deployments"]) == (0, found["deployments"])
 
 
 def test_its_stages_run_again_and_the_plan_says_why(before: Path, vggflow: Callable[..., Ran]) -> None:
