@@ -64,7 +64,7 @@ def for_each(
     if processes == 1 or len(items) < FEW:
         yield from map(function, items)
         return
-    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    batches = (items[start : start + BATCH] for start in range(0, len(items), BATCH))
     # A thread for each worker, which does no more than wait at its pipe.
     with closing(_Team(function, processes)) as team, ThreadPoolExecutor(processes) as threads:
         running: deque[Future[list[Any]]] = deque()

@@ -11,7 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,15 +95,31 @@ def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Genera
 
 
 def _in_processes(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
-    items = [
-        (str(images.path(index)), images.hashes[index], shape.size_px, str(shape.resize)) for index in indices
-    ]
-    with closing(for_each(decoded, items)) as answers:
+    with closing(for_each(decoded, _Asked(images, indices, shape))) as answers:
         for answer in answers:
             if answer[:1] == FAILED:
                 raise DataError(bytes(answer[1:]).decode())
             size = shape.size_px
             yield np.frombuffer(answer, np.uint8, offset=1).reshape(size, size, 3)
+
+
+class _Asked(Sequence[tuple[str, str, int, str]]):
+    """What processes are asked for, made as it is needed: of a million images it would take 200 MB."""
+
+    def __init__(self, images: Examples, indices: Sequence[int], shape: Shape) -> None:
+        self._images, self._indices, self._shape = images, indices, shape
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self._item(index) for index in self._indices[place]]
+        return self._item(self._indices[place])
+
+    def _item(self, index: int) -> tuple[str, str, int, str]:
+        images, shape = self._images, self._shape
+        return str(images.path(index)), images.hashes[index], shape.size_px, str(shape.resize)
 
 
 def decoded(item: tuple[str, str, int, str]) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from vggflow import files
 from vggflow.environment import FEATURES_GB
 from vggflow.errors import UsageError
-from vggflow.features.store import FOLDER, KIND, Kind, Shard, damaged, entries, shards
+from vggflow.features.store import FOLDER, KIND, TRIAL, Kind, Shard, damaged, entries, shards
 
 # A shard of 256 images takes minutes on two cores, so after an hour nobody is writing it any more.
 HOURS_UNTIL_ABANDONED = 1.0
@@ -125,6 +125,9 @@ def _remove_abandoned(folder: Path) -> None:
     for kind in entries(folder):
         for shard in damaged(kind):
             shard.remove()
+        with suppress(FileNotFoundError):
+            if kind.name.startswith(TRIAL) and kind.stat().st_mtime < oldest:
+                shutil.rmtree(kind, ignore_errors=True)
         for path in entries(kind):
             half = path.name.startswith(".") or (
                 path.suffix == ".npy" and not path.with_suffix(".json").exists()

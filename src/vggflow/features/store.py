@@ -27,6 +27,8 @@ FOLDER = "features"
 KIND = "kind.json"
 # Which shards were read and found whole, by size, times and inode; without it all are read again.
 CHECKED = "checked"
+# How folders begin in which the speed of the disk is tried.
+TRIAL = ".trial-"
 BFLOAT16 = "bfloat16"
 SHARD_BYTES = 64 * 2**20
 # What a kill loses of a pass, at most; small shards are merged after it.

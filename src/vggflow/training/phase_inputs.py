@@ -163,6 +163,7 @@ class Inputs:
             hardware.arithmetic(),
             self._cache.state_folder,
             hardware.xla,
+            len(hardware.devices),
         )
         train, valid = map(len, self._splits)
         sizes = {cut: self._bytes(cut) for cut in cuts}

@@ -5,6 +5,7 @@ Two decisions rest on it: whether features are worth keeping, and what is said b
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -86,6 +87,7 @@ class Trial:
     machine: str
     state_folder: Path
     xla: bool
+    devices: int
 
     def speeds(self) -> Speeds:
         """What was measured here before, else what a trial shows.
@@ -100,8 +102,8 @@ class Trial:
             return _from_json(remembered[key])
         found = self._measure()
         newest = list(remembered.items())[-(MOST_REMEMBERED - 1) :]
-        # Where it can't be kept, the next training tries again.
-        with suppress(OSError, VggflowError):
+        # Where it can't be kept, or the disk was full, the next training tries again.
+        with suppress(OSError, VggflowError, ValueError):
             files.write_json(path, dict(newest) | {key: asdict(found)})
         return found
 
@@ -133,12 +135,14 @@ class Trial:
         return Speeds(self._decode(), cuts, behind)
 
     def _decode(self) -> float:
-        """In as many threads as a training decodes in."""
-        started, count = time.perf_counter(), 0
+        """In as many threads or processes as a training decodes in, once they are at work."""
+        count = 0
         with closing(read_ahead(self.images, range(len(self.images)), self.shape)) as pixels:
+            next(pixels)
+            started = time.perf_counter()
             while time.perf_counter() - started < SECONDS and list(islice(pixels, 1)):
                 count += 1
-        return (time.perf_counter() - started) / max(1, count)
+            return (time.perf_counter() - started) / max(1, count)
 
     def _cut(self, kind: Kind) -> CutSpeed:
         compute = 0.0
@@ -147,7 +151,11 @@ class Trial:
             network.jit_compile = self.xla
             pixels = np.zeros((self.batch_size, self.shape.size_px, self.shape.size_px, 3), np.uint8)
             compute = self._timed(network.predict_on_batch, pixels)
-        return CutSpeed(compute, *_disk(self.state_folder, kind))
+        try:
+            disk = _disk(self.state_folder / store.FOLDER, kind)
+        except (OSError, VggflowError):  # full: then nothing will be kept there either
+            disk = (math.inf, math.inf, math.inf)
+        return CutSpeed(compute, *disk)
 
     def _phase(self, plan: Plan) -> PhaseSpeed:
         """On a copy with other weights: a step changes them."""
@@ -159,14 +167,16 @@ class Trial:
         inputs = np.zeros((self.batch_size, *network.inputs[0].shape[1:]), np.float32)
         targets = np.eye(max(2, units), dtype=np.float32)[np.zeros(self.batch_size, np.int64)][:, :units]
 
-        def once() -> None:
-            network.fit(inputs[:1], targets[:1], epochs=1, verbose=0)
-            network.predict(inputs[:1], verbose=0)
+        few = self.devices
 
-        start = _seconds(once)
-        epoch = _seconds(once)
+        def once() -> None:
+            network.fit(inputs[:few], targets[:few], epochs=1, verbose=0)
+            network.predict(inputs[:few], verbose=0)
+
+        start, again = _seconds(once), _seconds(once)
         step = self._timed(lambda rows: network.train_on_batch(rows, targets[: len(rows)]), inputs)
-        return PhaseSpeed(step, self._timed(network.predict_on_batch, inputs), start, epoch)
+        measure = self._timed(network.predict_on_batch, inputs)
+        return PhaseSpeed(step, measure, start, max(0.0, again - few * (step + measure)))
 
     def _timed(self, call: Callable[[NDArray[Any]], Any], rows: NDArray[Any]) -> float:
         """Seconds a row, of as many at a time as fit into the time for a trial."""
@@ -181,17 +191,16 @@ class Trial:
         return min(times) / more
 
 
-def _disk(state_folder: Path, kind: Kind) -> tuple[float, float, float]:
+def _disk(features: Path, kind: Kind) -> tuple[float, float, float]:
     """Seconds an image to write, to read from disk, and to read once more, in the way of a training."""
     count = int(min(store.MOST_ROWS_WRITTEN, max(8, TRIAL_BYTES // kind.row_bytes)))
     rows = np.ones((count, *kind.shape), kind.numbers)
     names = [str(number) for number in range(count)]
-    state_folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=state_folder, prefix=".trial-") as folder:
+    features.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=features, prefix=store.TRIAL) as folder:
         tried = Store(Path(folder), kind)
         with Writer(tried, names, count) as writer:
             write = _seconds(lambda: writer.add(rows))
-        _forget_pages(tried.folder)
         tried.missing(names)
         _forget_pages(tried.folder)
         stored = tried.rows(names)

@@ -1,6 +1,8 @@
 """What is tried of a machine, what follows from it for the cache, and what is said beforehand."""
 
+import errno
 import json
+import os
 import time
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import keras
 import pytest
 from tiny_training import HEAD, TOP, Listener
 
-from vggflow.features import store
+from vggflow.features import limit, store
 from vggflow.features.compute import PIXELS
 from vggflow.features.store import FOLDER, StoredRows
 from vggflow.models import files
@@ -196,3 +198,22 @@ def test_a_short_training_is_begun_without_a_trial(make_job, tmp_path):
     assert setup.expected is None
     assert not (tmp_path / "state" / FOLDER / speed_trial.REMEMBERED).exists()
     assert setup.inputs.reasons == {}
+
+
+def test_a_full_disk_ends_no_training_and_what_a_killed_trial_left_goes(
+    make_job, monkeypatch, always_tried, tmp_path
+):
+    def full(_folder, _kind):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(speed_trial, "_disk", full)
+    inputs = set_up(make_job()).inputs
+    assert inputs.kept == [PIXELS], "nothing is known of the disk but that it was full"
+    path = tmp_path / "state" / FOLDER
+    assert not (path / speed_trial.REMEMBERED).exists(), "the next training tries again"
+    left = path / f"{store.TRIAL}old"
+    for folder in (left, path / f"{store.TRIAL}new"):
+        (folder / "features").mkdir(parents=True)
+    os.utime(left, (0, 0))
+    limit.evict(tmp_path / "state", 10**9)
+    assert [each.name for each in path.iterdir()] == [f"{store.TRIAL}new"]
