@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggflow.commands import named_model, options, train
-from vggflow.console import out, say
-from vggflow.errors import DataError, UsageError
+from vggflow.commands import named_model, options, training_time
+from vggflow.console import out
+from vggflow.errors import UsageError
 from vggflow.models import start_keras
 from vggflow.workspace import find
 
 if TYPE_CHECKING:
     from vggflow.models.network_summary import Summary
-    from vggflow.training.estimate import Estimate
 
 
 def command(
@@ -26,26 +25,14 @@ def command(
 ) -> None:
     """Shows the network: layers, shapes, counts, and what learns in each phase."""
     found = summary(context.obj, recipe, model)
-    expected = None if recipe or model else _expected(context.obj)
+    expected = None if recipe or model else training_time.expected(find(context.obj))
     if as_json:
         options.print_json(found.to_dict() | {"takes": expected.to_dict() if expected else None})
         return
     from vggflow.models.network_summary import render
 
     out.print(render(found))
-    if expected:
-        out.print()
-        say(f"a training takes about {expected.said} here, less where features are cached:")
-        for line in expected.lines():
-            say(f"  {line}")
-
-
-def _expected(folder: Path) -> "Estimate | None":
-    """What a training of this workspace's data takes; none where there is no data yet."""
-    try:
-        return train.expect(find(folder))
-    except DataError:
-        return None
+    training_time.show(expected, "a training takes")
 
 
 def summary(folder: Path, recipe: str | None, model: str | None) -> "Summary":

@@ -92,7 +92,8 @@ def _ask_once() -> None:
     """
     import keras
 
-    keras.utils.set_random_seed(0)
+    if keras.backend.backend() == "jax":
+        keras.utils.set_random_seed(0)
 
 
 def _set_defaults() -> None:

@@ -28,6 +28,8 @@ Report = Callable[[int, int, Row], None]
 SMALLEST_PROBABILITY = 1e-7
 # Batches that the device may have before it: each takes memory there.
 STEPS_AHEAD = 8
+# So long a step waits for room at most: where the device fails, nobody gives it back, and the next step tells.
+SECONDS_FOR_ROOM = 30.0
 # Outputs that are held at once while a split is measured: 16 MB of float32, several times that in float64.
 MOST_NUMBERS = 2**22
 
@@ -256,7 +258,7 @@ class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
         self._room = threading.Semaphore(STEPS_AHEAD)
 
     def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        self._room.acquire()
+        self._room.acquire(timeout=SECONDS_FOR_ROOM)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         try:

@@ -11,8 +11,8 @@ from vggflow.features.batches import Rows
 from vggflow.models.network_summary import summarise
 from vggflow.training.hardware import Hardware
 
-# Copied to the device in parts of so many bytes: the host never holds all of them a second time.
 NAME = "on_device"
+# Copied to the device in parts of so many bytes: the host never holds all of them a second time.
 PART_BYTES = 256 * 2**20
 # Of what the device has left besides the training: its libraries and what they try out want some.
 SHARE = 0.7

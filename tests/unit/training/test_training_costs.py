@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import time
 from types import SimpleNamespace
 
@@ -126,14 +127,18 @@ def test_a_machine_that_reads_slowly_computes_and_one_that_computes_slowly_reads
     inputs = set_up(make_job()).inputs
     assert inputs.kept == [PIXELS]
     assert set(inputs.reasons) == {"block5_pool", "block3_pool"}
-    assert all(
-        "not kept: " in reason and "3" in reason.partition("compute, ")[2]
-        for reason in inputs.reasons.values()
-    )
+    assert all(reason.startswith("not kept: ") for reason in inputs.reasons.values())
+    assert min(_told(reason)[1] for reason in inputs.reasons.values()) >= 30
     slowed(monkeypatch, keras.Model, "predict_on_batch", 0.15)
     inputs = set_up(make_job(state_folder=tmp_path / "other")).inputs
     assert inputs.kept == ["block5_pool", "block3_pool"]
-    assert all(reason.startswith("kept: 1") for reason in inputs.reasons.values())
+    assert all(reason.startswith("kept: ") for reason in inputs.reasons.values())
+    assert min(_told(reason)[0] for reason in inputs.reasons.values()) >= 150
+
+
+def _told(reason):
+    """Milliseconds to compute and to read back."""
+    return [float(number) for number in re.findall(r"([\d.]+) ms", reason)]
 
 
 def test_what_was_tried_once_is_remembered_and_tried_anew_where_it_is_damaged(
@@ -175,7 +180,7 @@ def test_a_trial_leaves_no_trace_in_the_result(make_job, monkeypatch, tmp_path):
     monkeypatch.setattr(estimate, "FEW_MULTIPLY_ADDS", 0)
     assert trained("tried") == untried
     assert (tmp_path / "tried" / FOLDER / speed_trial.REMEMBERED).exists()
-    assert not list((tmp_path / "tried").glob(".trial-*"))
+    assert not list((tmp_path / "tried").rglob(f"{store.TRIAL}*"))
 
 
 def test_a_training_says_beforehand_what_it_will_take(make_job, monkeypatch, always_tried, capsys):

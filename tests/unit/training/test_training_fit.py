@@ -1,5 +1,6 @@
 """Training from images to a model."""
 
+import time
 from dataclasses import replace
 
 import keras
@@ -12,6 +13,7 @@ from vggflow.features import limit
 from vggflow.models import builder, files, heads
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import parse
+from vggflow.training import learner as learner_module
 from vggflow.training.fitting import discard_checkpoint, fit
 from vggflow.training.learner import Learner, log_loss
 from vggflow.training.preparation import set_up
@@ -257,3 +259,22 @@ def test_learners_steps_cover_a_last_smaller_batch(make_job):
     setup = set_up(make_job({"batch_size": 9}))
     network, data = setup.learner_parts(0, lambda _done, _total: None)
     assert Learner(network, data, setup.job.settings.train, setup.plans[0].phase, setup.hardware).steps == 4
+
+
+def test_a_device_that_fails_while_steps_wait_for_room_ends_the_epoch(make_job, monkeypatch):
+    """The numbers of a step are asked for in threads, where a failing device shows first."""
+
+    def failing(steps, _batch, logs):
+        while steps._room._value:
+            time.sleep(0.01)
+        time.sleep(0.5)  # by now the next step waits for room, which nobody gives back
+        raise RuntimeError("the device failed")
+
+    setup = set_up(make_job({"batch_size": 1, "phases": [HEAD]}))
+    network, data = setup.learner_parts(0, lambda _done, _total: None)
+    learner = Learner(network, data, setup.job.settings.train, setup.plans[0].phase, setup.hardware)
+    assert learner.steps > 2 * learner_module.STEPS_AHEAD
+    monkeypatch.setattr(learner_module, "SECONDS_FOR_ROOM", 0.5)
+    monkeypatch.setattr(learner_module._Steps, "on_train_batch_end", failing)
+    with pytest.raises(RuntimeError, match="the device failed"):
+        learner.epoch(1, 0, lambda *_: None)
