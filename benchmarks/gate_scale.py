@@ -13,9 +13,11 @@ import pandas as pd
 
 from benchmarks.gate_rows import Row
 from vggflow.data.schema import COLUMNS, CROP_HASHES
-from vggflow.gate.great_expectations_suites import check
+from vggflow.gate.great_expectations_suites import confirm
 from vggflow.gate.near_copies import candidates
-from vggflow.gate.tables import image_table
+from vggflow.gate.rules import rules
+from vggflow.gate.tables import tables as tables_of
+from vggflow.gate.verdict import Verdict, decide
 from vggflow.settings import ValidateSettings
 
 PLANTED = 1000
@@ -70,11 +72,17 @@ def _flipped(value: np.uint64, bits: int, chance: np.random.Generator) -> np.uin
 
 def _validate(count: int, folder: Path) -> tuple[float, int]:
     manifest = _manifest(count)
-    check(manifest[:1000], ValidateSettings(), folder / "warm")
-    image_table(manifest[:1000])
+    _judge(manifest[:1000], folder / "warm")
     began = time.perf_counter()
-    verdict = check(manifest, ValidateSettings(), folder / "docs")
+    verdict = _judge(manifest, folder / "docs")
     return time.perf_counter() - began, sum(len(problem.paths) for problem in verdict.problems)
+
+
+def _judge(manifest: pd.DataFrame, docs: Path) -> Verdict:
+    asked, tables = rules(ValidateSettings()), tables_of(manifest)
+    verdict = decide(manifest, tables, asked)
+    confirm(verdict, tables, asked, docs)
+    return verdict
 
 
 def _manifest(count: int) -> pd.DataFrame:

@@ -4,20 +4,16 @@ import html
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
-from vggflow.data.layout import ClassFolder
 from vggflow.errors import VggflowError
-from vggflow.gate import tables as findings
-from vggflow.gate.rules import Rule, rules
-from vggflow.gate.verdict import Problem, Verdict, verdict
-from vggflow.settings import ValidateSettings
-
-__all__ = ["Problem", "Verdict", "check"]
+from vggflow.gate.rules import Rule
+from vggflow.gate.verdict import Verdict
+from vggflow.settings import Expectation
 
 # Complete lists are copied several times over: half a minute for 100,000 blurred images.
 _RESULT_FORMAT = {
@@ -30,42 +26,26 @@ _RESULT_FORMAT = {
 _SEVERITIES = {"critical": "critical", "warning": "warning", "note": "info"}
 
 
-def check(
-    manifest: pd.DataFrame,
-    settings: ValidateSettings,
-    docs_folder: Path,
-    folders: Sequence[ClassFolder] | None = None,
-    reference: pd.DataFrame | None = None,
-) -> Verdict:
-    """Checks the manifest and writes Data Docs to `docs_folder`, replacing what is there.
+def confirm(
+    verdict: Verdict, tables: Mapping[str, pd.DataFrame], asked: Sequence[Rule], docs_folder: Path
+) -> None:
+    """Asks the same of Great Expectations and writes Data Docs to `docs_folder`, replacing what is there.
 
     Args:
-        folders: the class folders that the layout saw, so that empty ones are noticed; without them only
-            folders that hold a file are known.
-        reference: the manifest whose classes and labels are compared with, such as the champion's.
+        tables: see `gate.tables.tables`.
+
+    Raises:
+        VggflowError: Great Expectations counts other rows than the verdict names; its result holds examples only,
+            so the rows are found without it, and pages and verdict must agree.
     """
-    known = tuple(folders) if folders is not None else _folders_with_files(manifest)
-    tables = {
-        "images": findings.image_table(manifest, reference),
-        "classes": findings.class_table(manifest, known, reference),
-    }
-    asked = rules(settings)
-    counts = _run(asked, tables, docs_folder)
-    found = [(rule, _broken(rule, tables[rule.table], counts[rule.name])) for rule in asked]
-    excluded = {str(kind): int(count) for kind, count in manifest["excluded"].value_counts().items()}
-    return verdict(found, excluded)
+    named = {problem.expectation: len(problem.paths) for problem in verdict.problems}
+    for name, count in _run(asked, tables, docs_folder).items():
+        expected = named.get(cast("Expectation", name), 0)
+        if count != expected:
+            raise VggflowError(f"{name}: Great Expectations counts {count} rows, the manifest {expected}")
 
 
-def _broken(rule: Rule, table: pd.DataFrame, count: int) -> pd.DataFrame:
-    """The rows that Great Expectations counted."""
-    rows = table[rule.broken_by(table)]
-    # Its result holds examples only, so rows are found once more; Data Docs and verdict must agree.
-    if len(rows) != count:
-        raise VggflowError(f"{rule.name}: Great Expectations counts {count} rows, the manifest {len(rows)}")
-    return rows
-
-
-def _run(asked: Sequence[Rule], tables: dict[str, pd.DataFrame], docs_folder: Path) -> dict[str, int]:
+def _run(asked: Sequence[Rule], tables: Mapping[str, pd.DataFrame], docs_folder: Path) -> dict[str, int]:
     """Runs all rules; how many rows break each of them."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
@@ -150,8 +130,3 @@ def _docs_site(folder: Path) -> dict[str, Any]:
         "store_backend": store,
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
     }
-
-
-def _folders_with_files(manifest: pd.DataFrame) -> tuple[ClassFolder, ...]:
-    placed = manifest[manifest["kind"].isin(["image", "link"])][["split", "class_name"]].drop_duplicates()
-    return tuple(ClassFolder(split, name) for split, name in placed.itertuples(index=False))

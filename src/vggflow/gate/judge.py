@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from vggflow.data import layout
 from vggflow.data import manifest as manifests
 from vggflow.gate import exclude, great_expectations_suites
 from vggflow.gate.near_copies import Marked, NearLimits, mark_near_copies
+from vggflow.gate.rules import rules
 from vggflow.gate.scan import scan
-from vggflow.gate.verdict import Verdict
+from vggflow.gate.tables import tables as tables_of
+from vggflow.gate.verdict import Verdict, decide
 from vggflow.importing.summary import counts_table
 from vggflow.settings import ValidateSettings
 
@@ -65,8 +67,10 @@ def judge(
     """
     folders = layout.class_folders(data_folder)
     manifest, not_compared = look(data_folder, settings, cache=cache, bars=bars)
-    verdict = great_expectations_suites.check(manifest, settings, docs_folder, folders, reference)
-    return Judgement(manifest, replace(verdict, not_compared=not_compared))
+    tables, asked = tables_of(manifest, folders, reference), rules(settings)
+    verdict = decide(manifest, tables, asked, not_compared)
+    great_expectations_suites.confirm(verdict, tables, asked, docs_folder)
+    return Judgement(manifest, verdict)
 
 
 def look(

@@ -19,6 +19,22 @@ COPY_COLUMNS = [
 _KIND_COLUMNS = {"image": "unreadable", "link": "links", "foreign": "foreign_files", "stray": "stray_files"}
 
 
+def tables(
+    manifest: pd.DataFrame,
+    folders: Sequence[ClassFolder] | None = None,
+    reference: pd.DataFrame | None = None,
+) -> dict[str, pd.DataFrame]:
+    """All of them, by the name that a rule's `table` has.
+
+    Args:
+        folders: the class folders that the layout saw, so that empty ones are noticed; without them only folders
+            that hold a file are known.
+        reference: the manifest whose classes and labels are compared with, such as the champion's.
+    """
+    known = tuple(folders) if folders is not None else _folders_with_files(manifest)
+    return {"images": image_table(manifest, reference), "classes": class_table(manifest, known, reference)}
+
+
 def image_table(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
     """The rows that are not excluded, with a column for everything that an expectation asks for.
 
@@ -272,3 +288,8 @@ def _counterpart(images: pd.DataFrame, others: pd.DataFrame, group: str, differi
 
 def _first_of(one: pd.Series, other: pd.Series) -> pd.Series:
     return one.combine_first(other) if len(one) else other
+
+
+def _folders_with_files(manifest: pd.DataFrame) -> tuple[ClassFolder, ...]:
+    placed = manifest[manifest["kind"].isin(["image", "link"])][["split", "class_name"]].drop_duplicates()
+    return tuple(ClassFolder(split, name) for split, name in placed.itertuples(index=False))

@@ -1,7 +1,7 @@
 """What the data gate says: whether training may read the data, and what is wrong with which files."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -86,13 +86,17 @@ class Verdict:
         return table
 
 
-def verdict(found: Sequence[tuple[Rule, pd.DataFrame]], excluded: dict[str, int]) -> Verdict:
-    """Puts the rules and the rows that break them together."""
+def decide(
+    manifest: pd.DataFrame, tables: Mapping[str, pd.DataFrame], asked: Sequence[Rule], not_compared: int = 0
+) -> Verdict:
+    """Finds the rows that break each rule; see `gate.tables.tables` for the tables of a manifest."""
+    found = [(rule, tables[rule.table][rule.broken_by(tables[rule.table])]) for rule in asked]
     problems = [_problem(rule, rows) for rule, rows in found if len(rows)]
     # The sort is stable: within a severity problems stay in the order of the rules.
     problems.sort(key=lambda problem: _ORDER.index(problem.severity))
     passed = not any(problem.severity == "critical" for problem in problems)
-    return Verdict(passed, tuple(problems), tuple(rule.name for rule, _ in found), excluded)
+    excluded = {str(kind): int(count) for kind, count in manifest["excluded"].value_counts().items()}
+    return Verdict(passed, tuple(problems), tuple(rule.name for rule in asked), excluded, not_compared)
 
 
 def _problem(rule: Rule, rows: pd.DataFrame) -> Problem:

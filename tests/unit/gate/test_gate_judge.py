@@ -19,14 +19,30 @@ from sklearn.datasets import load_digits
 from vggflow.data import layout
 from vggflow.data.manifest import labelled
 from vggflow.data.names import printable
+from vggflow.errors import VggflowError
 from vggflow.gate import great_expectations_suites, judge
 from vggflow.gate import tables as findings
 from vggflow.gate.rules import rules
 from vggflow.gate.scan import scan
-from vggflow.gate.verdict import Verdict
+from vggflow.gate.verdict import Verdict, decide
 from vggflow.settings import Excludable, Expectation, ValidateSettings
 
 PLAIN = ValidateSettings()
+
+
+def decided(data, settings=PLAIN, reference=None):
+    """The verdict alone: Great Expectations and its pages, which take a second, have tests of their own."""
+    manifest, not_compared = judge.look(data, settings)
+    tables = findings.tables(manifest, layout.class_folders(data), reference)
+    return decide(manifest, tables, rules(settings), not_compared)
+
+
+def confirmed(manifest, docs, folders=None):
+    """The verdict on a manifest, confirmed by Great Expectations, with its pages."""
+    tables = findings.tables(manifest, folders)
+    verdict = decide(manifest, tables, rules(PLAIN))
+    great_expectations_suites.confirm(verdict, tables, rules(PLAIN), docs)
+    return verdict
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +135,14 @@ def test_the_verdict_can_be_written_as_json_and_shown_as_a_table(judged):
 def test_data_docs_are_replaced_not_piled_up(data, tmp_path):
     manifest = scan(data)
     for _ in range(2):
-        great_expectations_suites.check(manifest, PLAIN, tmp_path / "docs")
+        confirmed(manifest, tmp_path / "docs")
 
     assert len(list((tmp_path / "docs" / "validations" / "images").rglob("*.html"))) == 1
 
 
 def test_data_docs_bring_only_the_files_that_their_pages_name(data, tmp_path):
     docs = tmp_path / "docs"
-    great_expectations_suites.check(scan(data), PLAIN, docs)
+    confirmed(scan(data), docs)
     pages = "".join(page.read_text("utf-8") for page in docs.rglob("*.html"))
 
     kept = {str(path.relative_to(docs)) for path in (docs / "static").rglob("*") if path.is_file()}
@@ -134,10 +150,21 @@ def test_data_docs_bring_only_the_files_that_their_pages_name(data, tmp_path):
     assert set(re.findall(r"static/[\w./-]+", pages)) == kept
 
 
-def test_severities_are_settings_and_off_is_off(faulty, tmp_path):
+def test_great_expectations_and_the_verdict_must_agree(data, tmp_path):
+    manifest = scan(data)
+    tables = findings.tables(manifest)
+    verdict = decide(manifest, tables, rules(PLAIN))
+    tables["images"].loc[0, "unreadable"] = "cut off"
+
+    with pytest.raises(VggflowError, match="unreadable: Great Expectations counts 1 rows, the manifest 0"):
+        great_expectations_suites.confirm(verdict, tables, rules(PLAIN), tmp_path / "docs")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".data_docs")] == []
+
+
+def test_severities_are_settings_and_off_is_off(faulty):
     off = dict.fromkeys(get_args(Expectation), "off")
     settings = ValidateSettings(severity={**off, "unreadable": "warning"})
-    verdict = judge.judge(faulty, settings, tmp_path / "docs").verdict
+    verdict = decided(faulty, settings)
 
     assert verdict.passed
     assert verdict.expectations == ("unreadable",)
@@ -174,13 +201,13 @@ def test_a_class_that_vanished_from_all_splits_is_refused_unless_that_is_switche
     reference = scan(data)
     for split in ("train", "valid", "test"):
         shutil.rmtree(data / split / "birds")
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+    verdict = decided(data, reference=reference)
 
     assert not verdict.passed
     assert verdict.problems[0].expectation == "vanished_class"
     assert verdict.problems[0].paths == ("train/birds",)
     meant = ValidateSettings(severity={"vanished_class": "off"})
-    assert judge.judge(data, meant, tmp_path / "docs", reference=reference).verdict.passed
+    assert decided(data, meant, reference).passed
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])
@@ -190,7 +217,7 @@ def test_a_split_that_shrank_is_told_against_a_reference(tmp_path, split):
     for path in [*(data / split).glob("*/*")]:
         if int(path.stem) >= 4:
             path.unlink()
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+    verdict = decided(data, reference=reference)
 
     assert verdict.passed
     (problem,) = verdict.problems
@@ -204,7 +231,7 @@ def test_a_split_whose_shares_moved_is_told_against_a_reference(tmp_path, split)
     reference = scan(data)
     for number in range(8):
         (data / split / "dogs" / f"more{number}.jpg").write_bytes(jpeg(200 + number))
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+    verdict = decided(data, reference=reference)
 
     (problem,) = verdict.problems
     assert (problem.expectation, problem.paths) == ("label_shift", (f"{split}/cats", f"{split}/dogs"))
@@ -215,13 +242,13 @@ def test_a_test_split_that_is_gone_is_refused_unless_that_is_switched_off(tmp_pa
     data = grow(tmp_path / "data")
     reference = scan(data)
     shutil.rmtree(data / "test")
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+    verdict = decided(data, reference=reference)
 
     assert not verdict.passed
     assert verdict.problems[0].expectation == "vanished_class"
     assert verdict.problems[0].paths == ("test/cats", "test/dogs")
     meant = ValidateSettings(severity={"vanished_class": "warning"})
-    assert judge.judge(data, meant, tmp_path / "docs", reference=reference).verdict.passed
+    assert decided(data, meant, reference).passed
 
 
 def test_a_split_that_is_new_or_lost_a_fifth_of_its_images_is_no_problem(tmp_path):
@@ -231,7 +258,7 @@ def test_a_split_that_is_new_or_lost_a_fifth_of_its_images_is_no_problem(tmp_pat
     for split in ("train", "valid"):
         for path in [*(data / split).glob("*/[89].jpg")]:
             path.unlink()
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs", reference=without_test).verdict
+    verdict = decided(data, reference=without_test)
     assert verdict.problems == ()
 
 
@@ -240,7 +267,7 @@ def test_swapped_labels_are_told_against_a_reference(tmp_path):
     reference = scan(data)
     (data / "train" / "cats" / "0.jpg").rename(data / "train" / "dogs" / "from cats.jpg")
     (data / "train" / "dogs" / "0.jpg").rename(data / "train" / "cats" / "from dogs.jpg")
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs", reference=reference).verdict
+    verdict = decided(data, reference=reference)
 
     assert [(problem.expectation, problem.paths, problem.reasons) for problem in verdict.problems] == [
         ("relabelled", ("train/cats/from dogs.jpg", "train/dogs/from cats.jpg"), ("dogs there", "cats there"))
@@ -292,7 +319,7 @@ def test_the_digits_pass_with_no_special_case(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         grey = Image.fromarray((pixels * (255 / 16)).round().astype("uint8"))
         grey.resize((32, 32), Image.Resampling.BICUBIC).save(folder / f"{number}.png")
-    verdict = judge.judge(tmp_path / "data", PLAIN, tmp_path / "docs").verdict
+    verdict = decided(tmp_path / "data")
 
     assert verdict.problems == ()
 
@@ -301,7 +328,7 @@ def test_an_empty_second_split_needs_the_folders_to_be_noticed(data, tmp_path):
     shutil.rmtree(data / "valid" / "dogs")
     (data / "valid" / "dogs").mkdir()
     manifest = scan(data)
-    verdict = great_expectations_suites.check(manifest, PLAIN, tmp_path / "docs", layout.class_folders(data))
+    verdict = confirmed(manifest, tmp_path / "docs", layout.class_folders(data))
 
     assert [problem.paths for problem in verdict.problems] == [("valid/dogs",)]
 
@@ -346,11 +373,11 @@ def test_a_dollar_sign_in_the_path_is_no_variable(data, tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, "data"])
 
 
-def test_a_note_is_told_and_refuses_nothing(data, tmp_path):
+def test_a_note_is_told_and_refuses_nothing(data):
     content = encode(picture(300), "PNG")
     text = struct.pack(">I", 3) + b"tEXta\0b" + b"\0\0\0\0"
     (data / "train" / "cats" / "noted.png").write_bytes(content[:33] + text + content[33:])
-    verdict = judge.judge(data, PLAIN, tmp_path / "docs").verdict
+    verdict = decided(data)
 
     assert verdict.message == "data passed 31 expectations with 1 note"
     assert [(problem.expectation, problem.severity) for problem in verdict.problems] == [
