@@ -1,8 +1,8 @@
 """The part of a network that learns in a phase, and one epoch of it."""
 
 import math
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,10 +26,8 @@ Report = Callable[[int, int, Row], None]
 
 # Keras' own bound, so that its loss and ours agree.
 SMALLEST_PROBABILITY = 1e-7
-# Batches that the device may have before it: each takes memory there.
-STEPS_AHEAD = 8
-# So long a step waits for room at most: where the device fails, nobody gives it back, and the next step tells.
-SECONDS_FOR_ROOM = 30.0
+# Batches that a device may have before it: each takes memory there. A processor needs one to be busy.
+STEPS_AHEAD = {"GPU": 8, "CPU": 1}
 # Outputs that are held at once while a split is measured: 16 MB of float32, several times that in float64.
 MOST_NUMBERS = 2**22
 
@@ -91,7 +89,7 @@ class Learner:
     def epoch(self, number: int, epoch_in_phase: int, report: Report) -> Row:
         """Trains one epoch, measures it on valid, returns its row; `number` counts over all phases from 1."""
         started = time.perf_counter()
-        steps = _Steps(self, number, epoch_in_phase, report)
+        steps = _Steps(self, number, epoch_in_phase, report, STEPS_AHEAD[self._hardware.kind])
         indices = order(self._settings.seed, number, len(self._data.train))[: self._count]
         batches = self._batches(indices, self._settings.batch_size)
         with explaining_lack_of_memory("train.batch_size", self._settings.batch_size, self._hardware.kind):
@@ -122,13 +120,13 @@ class Learner:
         epochs = range(1, math.ceil(steps * size / self._count) + 1)
         orders = [order(self._settings.seed, epoch, len(self._data.train))[: self._count] for epoch in epochs]
         with explaining_lack_of_memory("train.batch_size", size, self._hardware.kind):
-            fit_once(self.network, self._batches(np.concatenate(orders)[: steps * size], size), callback)
+            fit_once(self.network, self._batches(np.concatenate(orders)[: steps * size], size), [callback])
 
     def rate(self, step: int) -> float:
         """The learning rate of a step of the phase, counted from 0."""
         return phases.learning_rate(self._phase, step, self.steps)
 
-    def row(self, number: int, epoch_in_phase: int, step: int, logs: dict[str, float]) -> Row:
+    def row(self, number: int, epoch_in_phase: int, step: int, logs: dict[str, Any]) -> Row:
         """What is known after a step (counted from 0) of an epoch."""
         return {
             "phase": self._phase.name,
@@ -223,11 +221,15 @@ def anonymous_memory_mb() -> float:
     return round((memory.rss - getattr(memory, "shared", 0)) / 2**20, 1)
 
 
-def fit_once(network: keras.Model, batches: Batches, callback: keras.callbacks.Callback) -> dict[str, float]:
+def fit_once(
+    network: keras.Model,
+    batches: Batches,
+    callbacks: list[keras.callbacks.Callback] | keras.callbacks.CallbackList,
+) -> dict[str, float]:
     """Goes through the batches once, training; returns loss and accuracy as means over all of them."""
     try:
         # `shuffle=False`: Keras would draw an order of its own over ours.
-        history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[callback]).history
+        history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=callbacks).history
     except Exception:
         _raise_cause(batches)
         raise
@@ -240,34 +242,37 @@ def _raise_cause(batches: Batches) -> None:
         raise batches.error
 
 
-class _Steps(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells of steps in their order, from threads that wait for the device, so that the next step need not."""
+class _Steps(keras.callbacks.CallbackList):  # type: ignore[misc]
+    """Tells of steps in their order, each when the device is some steps further: none waits for the numbers before.
 
-    # What Keras asks before it calls `on_train_batch_end` so.
-    async_safe = True
+    Keras' own list asks for the numbers of a step as soon as it is begun, which waits for the device: on TensorFlow
+    always, on JAX in threads that tell in any order.
+    """
 
-    def __init__(self, learner: Learner, number: int, epoch_in_phase: int, report: Report) -> None:
-        super().__init__()
+    def __init__(
+        self, learner: Learner, number: int, epoch_in_phase: int, report: Report, ahead: int
+    ) -> None:
+        super().__init__(add_history=True, model=learner.network)
         self._learner = learner
         self._number = number
         self._epoch_in_phase = epoch_in_phase
         self._report = report
+        self._ahead = ahead
+        self._under_way: deque[dict[str, Any]] = deque()
         self._told = 0
-        self._early: dict[int, Row] = {}
-        self._lock = threading.Lock()
-        self._room = threading.Semaphore(STEPS_AHEAD)
 
-    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:  # noqa: ARG002
-        self._room.acquire(timeout=SECONDS_FOR_ROOM)
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:  # noqa: ARG002
+        self._under_way.append(logs or {})
+        if len(self._under_way) > self._ahead:
+            self._tell()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        try:
-            # Here the numbers are: whoever called waited for the device.
-            row = self._learner.row(self._number, self._epoch_in_phase, batch, logs or {})
-            with self._lock:
-                self._early[batch] = row
-                while self._told in self._early:
-                    self._told += 1
-                    self._report(self._told, self._learner.steps, self._early.pop(self._told - 1))
-        finally:
-            self._room.release()
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        while self._under_way:
+            self._tell()
+        super().on_epoch_end(epoch, logs)
+
+    def _tell(self) -> None:
+        # Here the device is waited for.
+        row = self._learner.row(self._number, self._epoch_in_phase, self._told, self._under_way.popleft())
+        self._told += 1
+        self._report(self._told, self._learner.steps, row)
