@@ -19,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training import Options, Row, row, show, take
+from benchmarks.training import Options, Row, row, show_all, take
 from vggflow.models import start_keras
 
 DEFAULTS = {"images": 1000, "size": 224, "width": 0.0625, "precision": "float32", "backend": "tensorflow"}
@@ -226,7 +226,6 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     start_keras.start(given.backend)
     judged = all(getattr(given, name) == value for name, value in DEFAULTS.items())
-    missed = 0
     with tempfile.TemporaryDirectory() as folder:
         options = Options(
             Path(given.photos),
@@ -239,12 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
             shortened=False,
         )
         work = Work(take(options, given.images), Path(folder) / "state", given)
-        for measured in measure(work):
-            if not judged:
-                measured |= {"aim": "", "met": None}
-            missed += measured["met"] is False
-            show(measured, as_json=given.json)
-    return int(missed > 0)
+        return show_all(measure(work), judged=judged, as_json=given.json)
 
 
 if __name__ == "__main__":

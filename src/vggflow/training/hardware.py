@@ -202,13 +202,14 @@ def explaining_lack_of_memory(setting: str, batch_size: int, device: str) -> Ite
     try:
         yield
     except Exception as error:
-        if not _is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
         advice = f"try {batch_size // 2}" if batch_size > 1 else "use smaller images or a smaller width"
         raise SettingsError(f"{device} ran out of memory with {setting} {batch_size}: {advice}") from error
 
 
-def _is_lack_of_memory(error: Exception) -> bool:
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether this is how a framework, or the system, says so."""
     signs = ("RESOURCE_EXHAUSTED", "OOM when allocating", "Out of memory")
     # TensorFlow's by its name: a look at an error need not import it.
     known = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"

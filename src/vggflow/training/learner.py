@@ -19,7 +19,7 @@ from vggflow.models.finite import are_finite, layers_not_finite
 from vggflow.models.probabilities import class_probabilities
 from vggflow.settings import Phase, TrainSettings
 from vggflow.training import augmentation, on_device, phases, precision
-from vggflow.training.hardware import Hardware, explaining_lack_of_memory
+from vggflow.training.hardware import Hardware, explaining_lack_of_memory, is_lack_of_memory
 from vggflow.training.job import Row
 
 Report = Callable[[int, int, Row], None]
@@ -58,8 +58,7 @@ class Learner:
         if all(isinstance(each, StoredRows) for each in rows) and on_device.fits(
             network, rows, settings.batch_size, hardware
         ):
-            network, (train, valid) = on_device.put(network, rows)
-            data = replace(data, train=train, valid=valid)
+            network, data = _put_on_device(network, data)
         self.network = network
         self._data = data
         self._settings = settings
@@ -182,6 +181,17 @@ class Learner:
                 f"phase {self._phase.name}: after epoch {number} {where} holds numbers that are not finite; "
                 f"use a learning_rate below {self._phase.learning_rate}"
             )
+
+
+def _put_on_device(network: keras.Model, data: Data) -> tuple[keras.Model, Data]:
+    try:
+        behind, (train, valid) = on_device.put(network, (data.train, data.valid))
+    except Exception as error:
+        if not is_lack_of_memory(error):
+            raise
+        # Another program took what was free: then rows come from the host, which takes longer and gives the same.
+        return network, data
+    return behind, replace(data, train=train, valid=valid)
 
 
 def predict(network: keras.Model, rows: Rows, batch_size: int) -> NDArray[np.float32]:

@@ -54,6 +54,22 @@ def test_a_training_ends_the_same_wherever_its_rows_lie(make_job, monkeypatch, t
     assert len(put) == 2, "both phases"
 
 
+def test_rows_stay_on_the_host_where_the_device_is_full_after_all(make_job, monkeypatch, tmp_path):
+    def full(*_):
+        raise RuntimeError("RESOURCE_EXHAUSTED: another program took what was free")
+
+    def broken(*_):
+        raise RuntimeError("the device failed")
+
+    host = trained(make_job({"phases": [HEAD]}, state_folder=tmp_path / "host"), tmp_path)
+    monkeypatch.setattr(Hardware, "free_bytes", lambda _self: 2**40)
+    monkeypatch.setattr(on_device, "put", full)
+    assert trained(make_job({"phases": [HEAD]}, state_folder=tmp_path / "full"), tmp_path) == host
+    monkeypatch.setattr(on_device, "put", broken)
+    with pytest.raises(RuntimeError, match="the device failed"):
+        fit(make_job({"phases": [HEAD]}, state_folder=tmp_path / "broken"), Listener())
+
+
 class _Stopping(Listener):
     def on_epoch(self, row):
         if row["epoch"] == 3:
