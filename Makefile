@@ -29,14 +29,14 @@ ui: $(READY)  ## MLflow and Prefect on the demo's workspace
 	@test -f demo/digits/params.yaml || { echo 'no demo here yet: run `make demo` first'; exit 2; }
 	@vggflow -C demo/digits ui
 
-# Two files at a time: much of a test is waiting, and two cores are what every machine has. The long files come first.
-TWO_AT_A_TIME := -n 2 --dist loadfile --no-loadscope-reorder
+# Three files at a time: much of a test is waiting, and two cores are what every machine has. The long files come first.
+THREE_AT_A_TIME := -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)  ## every commit
-	@pytest -q $(TWO_AT_A_TIME)
+	@pytest -q $(THREE_AT_A_TIME)
 
 test-all: $(READY)  ## also kills, concurrency, servers and browsers
-	@pytest -q $(TWO_AT_A_TIME) -m 'slow or not slow'
+	@pytest -q $(THREE_AT_A_TIME) -m 'slow or not slow'
 
 test-jax: $(READY)  ## models, explanations and training on the JAX backend
 	@KERAS_BACKEND=jax pytest -q tests/unit/training

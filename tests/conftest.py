@@ -19,7 +19,7 @@ os.environ |= {
     "GX_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "1",
-    # Two files run at a time on two cores: threads that wait for each other took 15 % of the time.
+    # Several files run at a time on two cores: threads that wait for each other took 15 % of the time.
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
     "OMP_NUM_THREADS": "1",

@@ -210,20 +210,34 @@ def change_params(root: Path, **sections: dict[str, Any]) -> None:
 
 
 def schedule_within(root: Path, name: str, cron: str) -> None:
-    """Gives a deployment another time, as people do: in prefect.yaml."""
+    """Gives a deployment another time, as people do: in prefect.yaml; no other begins by the clock."""
+    _set_schedules(root, {name: [{"cron": cron, "timezone": "UTC", "slug": "test"}]})
+
+
+def _set_schedules(root: Path, wanted: dict[str, list[dict[str, str]]]) -> None:
     path = root / "prefect.yaml"
     content = yaml.safe_load(path.read_text())
     for deployment in content["deployments"]:
-        if deployment["name"].startswith(name):
-            deployment["schedules"] = [{"cron": cron, "timezone": "UTC", "slug": "test"}]
+        deployment["schedules"] = wanted.get(deployment["name"].partition("@")[0], [])
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+def _without_schedules(made: Workspace) -> None:
+    """Else the check at a quarter past every hour, and the nightly run, would be taken for what a test waits for."""
+    _set_schedules(made.root, {})
+    made.git("commit", "--quiet", "--all", "--amend", "--no-edit")
+
+
 @contextmanager
-def team(folder: Path) -> Iterator[Team]:
-    """Servers on free ports, and a workspace without data; all is stopped in the end."""
+def team(folder: Path, *, by_the_clock: bool = False) -> Iterator[Team]:
+    """Servers on free ports, and a workspace without data; all is stopped in the end.
+
+    Deployments have the schedules of a new workspace `by_the_clock` only.
+    """
     ports = servers.free_ports(2)
     made = _workspace(folder)
+    if not by_the_clock:
+        _without_schedules(made)
     store = Workspace(folder / "mlflow")
     store.root.mkdir()
     prefect, mlflow = servers.prefect(ports[0]), servers.mlflow(store, ports[1])
@@ -259,6 +273,7 @@ def one_machine(**sections: Any) -> Iterator[Path]:
         root = Path(folder) / "tiny"
         write_params(root, **sections)
         made = workspaces.init(root)
+        _without_schedules(made)
         subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", f"{root}.git"], check=True)
         made.git("remote", "add", "origin", "../tiny.git")
         made.git("push", "--quiet", "--set-upstream", "origin", "HEAD")

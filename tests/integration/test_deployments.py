@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     """Servers, a workspace with data, and its deployments."""
-    with team(tmp_path_factory.mktemp("deployed")) as made:
+    with team(tmp_path_factory.mktemp("deployed"), by_the_clock=True) as made:
         made.vggflow("data", "import", str(made.folder / "delivery"))
         made.vggflow("deploy")
         yield made
