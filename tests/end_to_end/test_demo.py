@@ -79,6 +79,7 @@ def test_a_flow_never_commits(demo: Demo) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_another_retraining_has_nothing_to_do(demo: Demo) -> None:
     model = (demo.folder / "model/model.keras").stat().st_mtime_ns
     here = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}

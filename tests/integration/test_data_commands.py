@@ -157,6 +157,7 @@ def test_diff_and_report_say_the_same_of_what_changed_since_the_newest_candidate
     assert "2 added, 1 relabelled" in shown.out
 
 
+@pytest.mark.slow
 def test_a_quarantined_file_that_the_candidate_had_left_out_is_not_readmitted(
     vggflow: Command, registered: Path
 ) -> None:

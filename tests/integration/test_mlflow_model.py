@@ -74,6 +74,7 @@ def of_imagenet(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Wo
     return workspace
 
 
+@pytest.mark.slow
 def test_a_jpeg_gives_the_same_answer_through_all_four_doors(of_imagenet: Workspace, tmp_path: Path) -> None:
     import keras
     import mlflow

@@ -279,6 +279,16 @@ def test_an_override_is_recorded_as_one_and_can_be_switched_off(here: Workspace)
     )
 
 
+def test_a_rollback_holds_the_flow_until_a_person_releases_it(here: Workspace) -> None:
+    promote_another(here)
+    assert went(promotion_acts.rollback(here, "worse on Mondays")) == (2, 1)
+    assert champion(here) == 1
+    assert promotion_acts.promote(here, Request("retrained", automatic=True)).outcome == "on hold"
+    assert promotion_acts.release(here, "mended", by="ann").taken_back == 2
+    assert promotion_acts.promote(here, Request("retrained", automatic=True)).outcome != "on hold"
+
+
+@pytest.mark.slow
 def test_rolling_back_pops_the_stack_and_holds_the_flow_until_it_is_released(here: Workspace) -> None:
     settings(here, rule="not_worse", margin=0.9)
     for _ in range(2):

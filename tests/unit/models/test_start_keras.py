@@ -170,6 +170,7 @@ def test_a_backend_that_vggflow_does_not_know_is_one_line(ran: Ran, tmp_path: Pa
     assert done.stdout == f"KERAS_BACKEND is {backend}, expected tensorflow or jax: set it to one of them 2\n"
 
 
+@pytest.mark.slow
 def test_a_served_model_answers_the_same_in_every_home(
     ran: Ran, home: Path, tmp_path: Path, model_and_image
 ) -> None:
@@ -190,6 +191,7 @@ def test_a_served_model_answers_the_same_in_every_home(
     assert answers[0] == answers[1]
 
 
+@pytest.mark.slow
 def test_heat_maps_are_drawn_in_every_home(ran: Ran, home: Path, model_and_image) -> None:
     model, image = model_and_image
     code = (

@@ -103,6 +103,7 @@ def test_without_repeatability_features_and_checkpoints_are_others_and_the_recor
         assert config.is_op_determinism_enabled()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_in_mixed_precision_ends_as_a_whole_one(make_job, tmp_path):
     phases = [TOP | {"epochs": 2}]
     contents = []

@@ -64,11 +64,11 @@ def reference(pictures, tmp_path_factory):
 @pytest.mark.parametrize(
     ("method", "call", "epochs_kept"),
     [
-        pytest.param("on_features", 3, 0, id="feature pass"),
+        pytest.param("on_features", 3, 0, id="feature pass", marks=pytest.mark.slow),
         pytest.param("on_step", 3, 0, id="first epoch", marks=pytest.mark.slow),
         pytest.param("on_epoch", 1, 1, id="between epochs", marks=pytest.mark.slow),
         pytest.param("on_step", 11, 2, id="second phase"),
-        pytest.param("on_epoch", 5, 5, id="last epoch"),
+        pytest.param("on_epoch", 5, 5, id="last epoch", marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_and_started_again_it_ends_the_same(
