@@ -45,7 +45,14 @@ def _one_line(ran: Ran, code: int, *words: str) -> None:
         assert word in ran.err
 
 
-@pytest.mark.parametrize("recipe", recipes())
+# Two more networks of VGG16's whole head, 138 million numbers each.
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("from-scratch", "last-layer") else name
+        for name in recipes()
+    ],
+)
 def test_the_summary_of_every_recipe_is_whole_in_80_columns(
     vggflow: Run, recipe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ import pytest
 from prefect import Flow, flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -221,3 +221,15 @@ def test_a_schedule_makes_the_server_plan_its_runs(server: str, tmp_path: Path) 
     assert (
         "T02:00" in datetime.fromisoformat(planned[0]["at"]).astimezone(ZoneInfo("Europe/Berlin")).isoformat()
     )
+
+
+@pytest.mark.usefixtures("server")
+def test_the_server_answers_a_client_that_gives_no_limit() -> None:
+    """As `prefect deploy` asks for a pool's workers; FastAPI from 0.151 on refuses the nulls in it."""
+
+    async def workers() -> list[object]:
+        async with get_client() as client:
+            await client.create_work_pool(WorkPoolCreate(name="set", type="process"))
+            return list(await client.read_workers_for_work_pool("set"))
+
+    assert asyncio.run(workers()) == []

@@ -26,7 +26,8 @@ def test_ten_times_the_images_take_the_same_anonymous_memory(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in KiB on Linux")
-@pytest.mark.parametrize("work", ["probe", pytest.param("epoch", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("work", ["probe", "epoch"])
 def test_many_images_of_many_classes_take_the_memory_of_few(tmp_path, work):
     """One number for each of 80,000 images and 1,000 classes would be 320 MB in float32, 640 in float64."""
     script = Path(__file__).with_name("measure_many_classes.py")
