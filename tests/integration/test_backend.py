@@ -54,7 +54,7 @@ class _StartedError(Exception):
     "act",
     [
         lambda workspace, picture, model: evaluate.evaluate(workspace),
-        lambda workspace, picture, model: predict.predict(workspace, [picture]),
+        lambda workspace, picture, model: predict.predict(workspace.root, [picture], str(model)),
         lambda workspace, picture, model: explain.explain(
             workspace.root, picture, model, workspace.root / "out.png"
         ),

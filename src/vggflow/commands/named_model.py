@@ -28,22 +28,29 @@ BUILDERS = ("keras", "sequential")
 
 @contextmanager
 def located(folder: Path, name: str) -> Iterator[Path]:
-    """The `.keras` file of a model for the time of the block.
+    """The `.keras` file of a model for the time of the block; see `titled`."""
+    with titled(folder, name) as (path, _):
+        yield path
+
+
+@contextmanager
+def titled(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """The `.keras` file of a model for the time of the block, and what it is called: `pets version 3`.
 
     Raises:
         UsageError: nothing goes by this name.
     """
     if name.startswith(BUILDER):
         with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:
-            yield _built(find(folder), name.removeprefix(BUILDER), Path(temporary) / "model.keras")
+            yield _built(find(folder), name.removeprefix(BUILDER), Path(temporary) / "model.keras"), name
     elif _is_file(name):
-        yield Path(name)
+        yield Path(name), name
     else:
         version = _registered(folder, name)
         from vggflow.tracking.registry import model_versions
 
         with model_versions.model_file(version) as path:
-            yield path
+            yield path, f"{version.name} version {version.number}"
 
 
 def backend(folder: Path) -> str | None:

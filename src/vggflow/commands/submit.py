@@ -7,6 +7,7 @@ import typer
 
 from vggflow.commands import options, predict
 from vggflow.console import say
+from vggflow.errors import DataError
 
 
 def command(
@@ -22,7 +23,15 @@ def command(
     """Writes a CSV with the champion's probabilities, as competitions take it."""
     from vggflow.prediction import submission
 
-    workspace = options.workspace(context)
-    predictions = predict.predict(workspace, [folder or workspace.root / "data" / "test" / "unknown"])
+    images = folder or options.workspace(context).root / "data" / "test" / "unknown"
+    predictions = predict.predict(context.obj, [images])
+    _refuse_unread(predictions)
     submission.write(predictions.paths, predictions.probabilities, predictions.class_names, output, id_column)
     say(f"{output}: {len(predictions.paths)} rows from {predictions.model}")
+
+
+def _refuse_unread(predictions: predict.Predictions) -> None:
+    """A competition wants a row for each image."""
+    for path, error in zip(predictions.paths, predictions.errors, strict=True):
+        if error:
+            raise DataError(f"{path}: not a readable image ({error}); leave it out or replace it")

@@ -1,24 +1,46 @@
 """A model file, and the probabilities it gives for images."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from vggflow.data.images import ImageError, Resize, open_image, pixels
+from vggflow.data import images
+from vggflow.data.images import ImageError, Resize
 from vggflow.errors import DataError
 from vggflow.models import files, probabilities
 from vggflow.models.full_precision import full_float32
 
-Source = Path | bytes
+# A file, the encoded bytes of an image, or its RGB pixels: uint8, shape (height, width, 3).
+Source = Path | bytes | NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 # Pillow decodes outside the interpreter lock; beyond eight threads the network is always the slower part.
 DECODING_THREADS = 8
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says about N images, in their order.
+
+    Attributes:
+        probabilities: Of the K classes, shape (N, K); rows add up to 1, and are NaN where there is no answer.
+        errors: Why there is none, in words about the file; empty where there is one.
+        sha256: Of the images' bytes, in hexadecimal; empty where a file could not be read at all.
+    """
+
+    probabilities: NDArray[np.float64]
+    errors: tuple[str, ...]
+    sha256: tuple[str, ...]
 
 
 class Predictor:
@@ -31,12 +53,12 @@ class Predictor:
         self._network: Any = None
 
     def predict(
-        self, sources: Sequence[Source], batch_size: int = 32, progress: Progress | None = None
+        self, sources: Sequence[Source], batch_size: int = BATCH_SIZE, progress: Progress | None = None
     ) -> NDArray[np.float64]:
         """The probabilities of the classes, in the order of `info.class_names`, computed in true float32.
 
         Args:
-            sources: Image files, or the encoded bytes of images.
+            sources: Image files, the encoded bytes of images, or their pixels.
             batch_size: How many images the network takes at once.
             progress: Called after each batch with the images done and the images in total.
 
@@ -47,19 +69,50 @@ class Predictor:
             DataError: an image can't be read; the message names its path.
             ModelFileError: the model is damaged, or answers with something else than numbers.
         """
-        if not sources:
-            return np.empty((0, len(self.info.class_names)))
+        found = [np.empty((0, len(self.info.class_names)))]
+        done = 0
+        with closing(self.answers(sources, batch_size)) as parts:
+            for part in parts:
+                _refuse_unread(sources[done:], part.errors, done)
+                found.append(part.probabilities)
+                done += len(part.errors)
+                if progress is not None:
+                    progress(done, len(sources))
+        return np.concatenate(found)
+
+    def answers(
+        self, sources: Iterable[Source], batch_size: int = BATCH_SIZE
+    ) -> Generator[Answers, None, None]:
+        """The same a batch at a time, with a reason in place of an answer where an image can't be read.
+
+        However many there are, two batches are in memory.
+
+        Raises:
+            ModelFileError: the model is damaged, or answers with something else than numbers.
+        """
+        with closing(_Decoding(self.info)) as decoding:
+            waiting = iter(sources)
+            following = decoding.start(islice(waiting, batch_size))
+            while following:
+                current = following
+                # The next one is decoded while the network works on this one.
+                following = decoding.start(islice(waiting, batch_size))
+                yield self._answered([future.result() for future in current])
+
+    def _answered(self, decoded: list["_Decoded"]) -> Answers:
+        answers = np.full((len(decoded), len(self.info.class_names)), np.nan)
+        readable = [row for row, each in enumerate(decoded) if each.pixels is not None]
+        if readable:
+            answers[readable] = self._ask(np.stack([cast(Any, decoded[row].pixels) for row in readable]))
+        errors, digests = tuple(each.error for each in decoded), tuple(each.sha256 for each in decoded)
+        return Answers(answers, errors, digests)
+
+    def _ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float64]:
         if self._network is None:
             self._network, self.info = files.load(self._model_path)
-        outputs: list[NDArray[Any]] = []
-        done = 0
-        for batch in self._batches(sources, batch_size):
-            with full_float32():
-                outputs.append(np.asarray(self._network.predict_on_batch(batch)))
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(sources))
-        answers = probabilities.class_probabilities(np.concatenate(outputs))
+        with full_float32():
+            outputs = np.asarray(self._network.predict_on_batch(batch))
+        answers = probabilities.class_probabilities(outputs)
         # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
             raise files.ModelFileError(
@@ -68,36 +121,48 @@ class Predictor:
             )
         return answers
 
-    def _batches(self, sources: Sequence[Source], batch_size: int) -> Iterator[NDArray[np.uint8]]:
-        """Batches of pixels, the next one being decoded while the network works on the last."""
-        with closing(_Decoding(self.info)) as decoding:
-            numbered = list(enumerate(sources))
-            waiting = decoding.start(numbered[:batch_size])
-            for start in range(0, len(sources), batch_size):
-                current = waiting
-                # One batch ahead and no more: two of them are in memory, however many images there are.
-                waiting = decoding.start(numbered[start + batch_size : start + 2 * batch_size])
-                yield np.stack([future.result() for future in current])
+
+def _refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int) -> None:
+    """Says in one line which image can't be read, the first of them; `before` others came before these."""
+    for number, (source, error) in enumerate(zip(sources, errors, strict=False), start=before):
+        if error:
+            name = str(source) if isinstance(source, Path) else f"image {number}, counted from 0"
+            raise DataError(f"{name}: not a readable image ({error}); leave it out or replace it")
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Pixels of the size that the network takes, or why there are none."""
+
+    pixels: NDArray[np.uint8] | None
+    error: str
+    sha256: str
 
 
 class _Decoding:
-    """Threads that turn sources into pixels of the size that the network takes."""
+    """Threads that turn sources into pixels."""
 
     def __init__(self, info: files.ModelInfo) -> None:
         self._info = info
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
 
-    def start(self, numbered: Sequence[tuple[int, Source]]) -> list[Future[NDArray[np.uint8]]]:
-        return [self._threads.submit(self._decode, number, source) for number, source in numbered]
+    def start(self, sources: Iterable[Source]) -> list[Future[_Decoded]]:
+        return [self._threads.submit(self._decode, source) for source in sources]
 
     def close(self) -> None:
         # What is not begun is dropped: after an unreadable image the rest of a batch would only take time.
         self._threads.shutdown(cancel_futures=True)
 
-    def _decode(self, number: int, source: Source) -> NDArray[np.uint8]:
+    def _decode(self, source: Source) -> _Decoded:
+        digest = ""
         try:
+            content = images.read(source) if isinstance(source, Path) else source
+            encoded = content.tobytes() if isinstance(content, np.ndarray) else content
+            digest = hashlib.sha256(encoded).hexdigest()
+            image = (
+                Image.fromarray(content) if isinstance(content, np.ndarray) else images.decode(content).image
+            )
             resize = cast("Resize", self._info.resize)
-            return pixels(open_image(source), self._info.image_size_px, resize)
+            return _Decoded(images.pixels(image, self._info.image_size_px, resize), "", digest)
         except ImageError as error:
-            name = f"image {number}, counted from 0" if isinstance(source, bytes) else str(source)
-            raise DataError(f"{name}: not a readable image ({error}); leave it out or replace it") from error
+            return _Decoded(None, str(error), digest)

@@ -1,48 +1,72 @@
-"""The loader module of the MLflow model: encoded images in, labels and probabilities out.
+"""The loader module of the MLflow model: images in, labels and probabilities out.
 
-MLflow calls `_load_pyfunc`; nothing here imports MLflow, and the model is a `.keras` file read in safe mode.
+MLflow calls `_load_pyfunc`; nothing here imports MLflow, and the model is a `.keras` file read in safe mode. What
+MLflow's server makes of a request comes here as it is, see `asked`; where an image can't be read, its row says why:
+an exception would cost the other rows, and MLflow answers with its traceback.
 """
 
 import base64
 import binascii
 import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from vggflow.errors import DataError
-from vggflow.prediction.predictor import Predictor
+from vggflow.prediction.predictor import Predictor, Source
 from vggflow.prediction.table import probability_column
 
 IMAGE = "image"
-LABEL = "label"
+# What TensorFlow's server calls base64 text.
+BASE64_KEY = "b64"
+LABEL, ERROR = "label", "error"
 # No image file consists of these alone.
 BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}\s*")
+ENCODED = "neither an encoded image nor base64 text: send the bytes of the file"
+PIXELS = "no pixels: expected (height, width, 3) whole numbers from 0 to 255"
 
 
 class ImageModel:
-    """What MLflow serves: the column `image` holds the bytes of JPEG, PNG, … files, or these in base64."""
+    """What MLflow serves: the column `image` holds encoded images (JPEG, PNG, …), these in base64, or RGB pixels."""
 
     def __init__(self, model_path: Path) -> None:
         self.predictor = Predictor(model_path)
+        # A server says that it is well when this is done: then the first to ask need not wait for the network.
+        size = self.predictor.info.image_size_px
+        self.predictor.predict([np.zeros((size, size, 3), np.uint8)])
 
-    def predict(self, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row per image: `label` and the probability `p:<class>` of each class.
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row per image: `label`, the probability `p:<class>` of each class, and `error` where there is none.
+
+        Args:
+            model_input: A table with a column `image`, or what MLflow's server makes of `inputs` and `instances`.
 
         Raises:
-            DataError: there is no column `image`, or a row of it can't be read as an image.
+            DataError: nothing in it could be images, or there are `params`: no answer depends on any.
         """
-        del params
-        if not isinstance(model_input, pd.DataFrame) or IMAGE not in model_input.columns:
-            raise DataError(f"expected a table with a column `{IMAGE}` of encoded images (JPEG, PNG, …)")
-        sources = [_encoded(value, row) for row, value in enumerate(model_input[IMAGE])]
-        probabilities = self.predictor.predict(sources)
+        with _told_by_mlflow():
+            if params:
+                raise DataError(
+                    f"params {', '.join(map(str, params))}: this model takes none, leave them out"
+                )
+            values, index = asked(model_input)
+        found = [_source(value) for value in values]
+        sources = [each for each in found if not isinstance(each, str)]
         names = list(self.predictor.info.class_names)
-        labels = [names[column] for column in probabilities.argmax(axis=1)] if len(sources) else []
-        columns = {probability_column(name): probabilities[:, place] for place, name in enumerate(names)}
-        # The index of the question: whoever joins the two tables would else get other rows' answers.
-        return pd.DataFrame({LABEL: pd.Series(labels, dtype=object), **columns}).set_axis(model_input.index)
+        probabilities = np.full((len(found), len(names)), np.nan)
+        errors = [each if isinstance(each, str) else "" for each in found]
+        rows = iter([row for row, each in enumerate(found) if not isinstance(each, str)])
+        for part in self.predictor.answers(sources):
+            # The rows last: `zip` would take one more of what comes first than it gives.
+            for answer, error, row in zip(part.probabilities, part.errors, rows, strict=False):
+                probabilities[row], errors[row] = answer, error
+        return _table(names, probabilities, errors).set_axis(index)
 
 
 def _load_pyfunc(data_path: str) -> ImageModel:
@@ -56,7 +80,64 @@ def _load_pyfunc(data_path: str) -> ImageModel:
     return ImageModel(models[0])
 
 
-def _encoded(value: Any, row: int) -> bytes:
+@contextmanager
+def _told_by_mlflow() -> Iterator[None]:
+    """Of any other exception MLflow's server answers with the traceback, and with it paths of the server."""
+    try:
+        yield
+    except DataError as error:
+        mlflow = sys.modules.get("mlflow.exceptions")
+        if mlflow is None:
+            raise
+        raise mlflow.MlflowException.invalid_parameter_value(str(error)) from error
+
+
+def asked(model_input: Any) -> tuple[Sequence[Any], pd.Index]:
+    """The images of a question, one value each, and the index of its answer.
+
+    A table comes of `dataframe_split` and `dataframe_records`; columns by name, or values alone, of `inputs` and
+    `instances`. A batch of pixels has the shape (N, height, width, 3), a single image one dimension less.
+    """
+    if isinstance(model_input, pd.DataFrame):
+        # Whoever joins the answer to the question would else get other rows' answers.
+        return list(
+            _column({str(name): model_input[name] for name in model_input.columns})
+        ), model_input.index
+    values = _column(model_input) if isinstance(model_input, Mapping) else model_input
+    if isinstance(values, list) and values and all(isinstance(each, Mapping) for each in values):
+        values = [_column(each) for each in values]
+    if isinstance(values, str | bytes) or (isinstance(values, np.ndarray) and values.ndim in (0, 3)):
+        values = [values]
+    try:
+        listed = list(values)
+    except TypeError as error:
+        raise DataError(f"expected images, got {type(values).__name__}") from error
+    return listed, pd.RangeIndex(len(listed))
+
+
+def _column(columns: Mapping[str, Any]) -> Any:
+    for name in (IMAGE, BASE64_KEY):
+        if name in columns:
+            return columns[name]
+    raise DataError(f"expected a column `{IMAGE}` of images, got {', '.join(map(str, columns)) or 'none'}")
+
+
+def _table(names: Sequence[str], probabilities: NDArray[np.float64], errors: Sequence[str]) -> pd.DataFrame:
+    best = np.nan_to_num(probabilities).argmax(axis=1) if len(errors) else []
+    labels = [None if error else names[column] for error, column in zip(errors, best, strict=True)]
+    columns = {probability_column(name): probabilities[:, place] for place, name in enumerate(names)}
+    told = pd.Series([error or None for error in errors], dtype=object)
+    table = pd.DataFrame({LABEL: pd.Series(labels, dtype=object), **columns, ERROR: told})
+    # In MLflow's answer a NaN would be a word that is no JSON.
+    return table.astype(object).where(table.notna(), None) if any(errors) else table
+
+
+def _source(value: Any) -> Source | str:
+    """What the network is asked about, or why it can't be."""
+    if isinstance(value, Mapping):  # {"b64": …}, as TensorFlow's server takes it
+        value = value.get(BASE64_KEY)
+    if isinstance(value, list | tuple | np.ndarray):
+        return _pixels(value)
     if isinstance(value, bytes | bytearray | memoryview):
         content = bytes(value)
         # MLflow's server hands base64 text over as bytes where it is sent as `inputs` or `instances`.
@@ -66,7 +147,17 @@ def _encoded(value: Any, row: int) -> bytes:
     try:
         # Without `validate` it skips what is no base64, and a path given by mistake would become some bytes.
         return base64.b64decode(value, validate=True)
-    except (TypeError, ValueError, binascii.Error) as error:
-        raise DataError(
-            f"row {row} of `{IMAGE}` is neither bytes nor base64 text: send the encoded file"
-        ) from error
+    except (TypeError, ValueError, binascii.Error):
+        return ENCODED
+
+
+def _pixels(value: Any) -> NDArray[np.uint8] | str:
+    try:
+        pixels = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        return PIXELS
+    right_shape = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
+    if not right_shape or not np.issubdtype(pixels.dtype, np.number) or np.iscomplexobj(pixels):
+        return PIXELS
+    whole = np.issubdtype(pixels.dtype, np.integer) or bool((pixels == np.floor(pixels)).all())
+    return pixels.astype(np.uint8) if whole and pixels.min() >= 0 and pixels.max() <= 255 else PIXELS

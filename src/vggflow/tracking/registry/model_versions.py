@@ -334,10 +334,12 @@ def _log_model(client: MlflowClient, run_id: str, model: Path) -> mlflow.models.
     place = client.get_run(run_id).info.experiment_id
     entry = client.create_logged_model(place, name="model", source_run_id=run_id)
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(DataType.string, "label"),
-        *(ColSpec(DataType.double, f"p:{c}") for c in info.class_names),
+        ColSpec(DataType.string, "label", required=False),
+        *(ColSpec(DataType.double, f"p:{c}", required=False) for c in info.class_names),
+        ColSpec(DataType.string, "error", required=False),
     ]
-    signature = ModelSignature(Schema([ColSpec(DataType.binary, "image")]), Schema(outputs))
+    # None of what is asked: MLflow holds a question against one form, and people send four (see `prediction.pyfunc`).
+    signature = ModelSignature(outputs=Schema(outputs))
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
         # MLflow keeps a file's own name, and `MODEL_FILE` counts on this one.
         named = Path(folder) / "model.keras"

@@ -1,0 +1,212 @@
+"""Predictions of any number of images into one file: memory that stays flat, and a kill that costs seconds.
+
+Rows are written in parts beside the file, each whole or absent, and put together at the end. A part always holds the
+same images in the same batches, so a run that was killed ends with the rows of one that was not.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vggflow import files
+from vggflow.errors import UsageError
+from vggflow.prediction.predictor import BATCH_SIZE, Answers, Predictor
+from vggflow.prediction.table import probability_column
+from vggflow.processes import locks
+
+PATH, SHA256, LABEL, MODEL, ERROR = "path", "sha256", "label", "model", "error"
+# Whole batches, so that where a part begins changes no batch, and with it no last digit of an answer.
+PART_ROWS = 32 * BATCH_SIZE
+# Of how parts are written: others are begun anew.
+FORMAT = 1
+JOB, LOCK = "job.json", "lock"
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How many images were answered for, how many of these can't be read, and how many a run before had done."""
+
+    images: int
+    unreadable: int
+    done_before: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images to predict, and where to.
+
+    Args:
+        predictor: The model.
+        model: What it is called in the rows, such as `pets version 3`.
+        model_sha256: Of its file: what was predicted with another one is not gone on with.
+        paths: The images, in the order of the rows.
+        destination: A .parquet, .csv or .jsonl file; it appears when all rows are there.
+    """
+
+    predictor: Predictor
+    model: str
+    model_sha256: str
+    paths: Sequence[Path]
+    destination: Path
+
+    def run(self, progress: Progress) -> Summary:
+        """Predicts what no run before has, and writes the file.
+
+        Args:
+            progress: Called after each batch with the images done, all images, and a note.
+
+        Raises:
+            UsageError: another process is writing the file.
+            VggflowError: the disk is full.
+        """
+        with self._parts() as folder:
+            before = self._go_on(folder)
+            unreadable = self._predict(folder, before, progress)
+            with files.replacing(self.destination) as beside:
+                _WRITERS[self.destination.suffix.lower()](beside, self._tables(folder), self._schema())
+            return Summary(len(self.paths), unreadable, min(before * PART_ROWS, len(self.paths)))
+
+    @contextmanager
+    def _parts(self) -> Iterator[Path]:
+        """The folder that parts lie in, for this process alone; it stays where the block does not end well."""
+        folder = self.destination.parent / f".{self.destination.name}.parts"
+        with locks.if_free(folder / LOCK) as alone:
+            if not alone:
+                raise UsageError(
+                    f"another vggflow process is writing {self.destination}: wait for it, or name another file"
+                )
+            yield folder
+            shutil.rmtree(folder)
+
+    def _go_on(self, folder: Path) -> int:
+        """How many parts are there already; none of another job is left."""
+        job = self._job()
+        with suppress(OSError, ValueError):  # no job yet, or the kill came while it was begun
+            if files.read_json(folder / JOB) == job:
+                return next(number for number in range(self._count + 1) if not self._is_whole(folder, number))
+        for left in folder.iterdir():
+            if left.name != LOCK:
+                left.unlink()
+        files.write_json(folder / JOB, job)
+        return 0
+
+    def _job(self) -> dict[str, Any]:
+        names = hashlib.sha256()
+        for path in self.paths:
+            names.update(os.fsencode(path) + b"\0")
+        return {
+            "format": FORMAT,
+            "model": [self.model, self.model_sha256],
+            "images": [len(self.paths), names.hexdigest()],
+            "rows": [PART_ROWS, BATCH_SIZE],
+        }
+
+    @property
+    def _count(self) -> int:
+        return -(-len(self.paths) // PART_ROWS)
+
+    def _is_whole(self, folder: Path, number: int) -> bool:
+        """Also after a disk lost some bytes of it: then it is predicted again."""
+        try:
+            table = pq.read_table(_part(folder, number), page_checksum_verification=True)
+        except (OSError, pa.ArrowException):
+            return False
+        return bool(table.num_rows == len(self._of_part(number)))
+
+    def _of_part(self, number: int) -> Sequence[Path]:
+        return self.paths[number * PART_ROWS : (number + 1) * PART_ROWS]
+
+    def _predict(self, folder: Path, before: int, progress: Progress) -> int:
+        """Writes the parts that are missing; how many images of all parts can't be read."""
+        done = min(before * PART_ROWS, len(self.paths))
+        unreadable = sum(
+            _part_errors(pq.read_table(_part(folder, number), columns=[ERROR])) for number in range(before)
+        )
+        rest = self.paths[done:]
+        with closing(self.predictor.answers(rest, BATCH_SIZE)) as answers:
+            for number in range(before, self._count):
+                tables, rows = [], 0
+                while rows < len(self._of_part(number)):
+                    found = next(answers)
+                    tables.append(self._table(self.paths[done : done + len(found.errors)], found))
+                    rows, done = rows + len(found.errors), done + len(found.errors)
+                    unreadable += sum(map(bool, found.errors))
+                    progress(done, len(self.paths), f"{unreadable} unreadable" if unreadable else "")
+                with files.replacing(_part(folder, number)) as beside:
+                    pq.write_table(pa.concat_tables(tables), beside, write_page_checksum=True)
+        return unreadable
+
+    def _schema(self) -> pa.Schema:
+        columns = [probability_column(name) for name in self.predictor.info.class_names]
+        texts = [pa.field(name, pa.string()) for name in (PATH, SHA256, LABEL)]
+        numbers = [pa.field(name, pa.float64()) for name in columns]
+        return pa.schema([*texts, *numbers, pa.field(MODEL, pa.string()), pa.field(ERROR, pa.string())])
+
+    def _table(self, paths: Sequence[Path], answers: Answers) -> pa.Table:
+        missing = np.array([bool(error) for error in answers.errors])
+        names = self.predictor.info.class_names
+        # A row without an answer has no largest number either.
+        best = np.where(missing[:, None], 0.0, answers.probabilities).argmax(axis=1)
+        labels = [None if gone else names[column] for gone, column in zip(missing, best, strict=True)]
+        columns = [pa.array(column, mask=missing) for column in answers.probabilities.T]
+        texts = [list(map(as_text, paths)), [digest or None for digest in answers.sha256], labels]
+        told = [[self.model] * len(paths), [error or None for error in answers.errors]]
+        return pa.table([*texts, *columns, *told], schema=self._schema())
+
+    def _tables(self, folder: Path) -> Iterator[pa.Table]:
+        for number in range(self._count):
+            yield pq.read_table(_part(folder, number), schema=self._schema())
+
+
+def as_text(path: Path) -> str:
+    """A path as UTF-8, in which bytes that are no text become escapes: tables hold text only."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _part(folder: Path, number: int) -> Path:
+    return folder / f"{number:08}.parquet"
+
+
+def _part_errors(table: pa.Table) -> int:
+    return int(table.num_rows - table[ERROR].null_count)
+
+
+def _write_parquet(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+    with pq.ParquetWriter(path, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def _write_csv(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(schema.names)
+        for table in tables:
+            writer.writerows(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _write_jsonl(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for table in tables:
+            for row in table.to_pylist():
+                file.write(json.dumps({name: row[name] for name in schema.names}, ensure_ascii=False) + "\n")
+
+
+_WRITERS: dict[str, Callable[[Path, Iterator[pa.Table], pa.Schema], None]] = {
+    ".parquet": _write_parquet,
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+}
