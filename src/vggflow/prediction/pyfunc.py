@@ -134,6 +134,8 @@ def _table(names: Sequence[str], probabilities: NDArray[np.float64], errors: Seq
 
 def _source(value: Any) -> Source | str:
     """What the network is asked about, or why it can't be."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:  # as MLflow's server wraps what lies in a record
+        value = value.item()
     if isinstance(value, Mapping):  # {"b64": …}, as TensorFlow's server takes it
         value = value.get(BASE64_KEY)
     if isinstance(value, list | tuple | np.ndarray):
