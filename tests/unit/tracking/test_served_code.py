@@ -66,7 +66,8 @@ def test_a_model_answers_with_what_it_carries_and_requires(
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     answer, foreign, place = json.loads(done.stdout.splitlines()[-1])
-    assert abs(sum(value for name, value in answer.items() if name != "label") - 1) < 1e-5
+    assert abs(sum(value for name, value in answer.items() if name.startswith("p:")) - 1) < 1e-5
+    assert answer["error"] is None
     assert foreign == []
     assert place == str(code / "__init__.py")
 
