@@ -17,8 +17,6 @@ from vggflow import files
 from vggflow.workspace import Workspace
 
 NOWHERE = "http://127.0.0.1:9"
-# Two minutes alone; beside two other files of tests on two cores, a multiple.
-pytestmark = pytest.mark.timeout(1500)
 
 
 def _command(folder: Path) -> list[str]:
@@ -46,7 +44,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         capture_output=True,
         text=True,
         check=False,
-        timeout=1200,
+        timeout=540,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return Demo(folder, done.stdout + done.stderr)

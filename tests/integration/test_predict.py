@@ -89,6 +89,7 @@ def test_where_no_image_can_be_read_that_is_an_error(vggflow: Run, model: Path, 
         (["{model}", "-o", "out.txt"], "ends in .parquet, .csv, .jsonl"),
         (["{model}", "-o", "{model}/out.csv"], "can't be written to"),
         (["{model}", "--model", "nobody"], "no model 'nobody'"),
+        (["{model}", "-o", "out.csv", "--json"], "leave them out"),
     ],
 )
 def test_what_is_mistyped_is_told_before_anything_is_loaded(
@@ -113,8 +114,8 @@ def test_a_file_holds_a_row_for_each_image(vggflow: Run, model: Path, pictures: 
     seen = json.loads(vggflow("predict", pictures, "--model", model, "--json").out)
     ran = vggflow("predict", pictures, "--model", model, "-o", tmp_path / "new" / "out.csv")
     assert ran.code == 0, ran.err
-    assert "3 images answered by" in ran.out
-    assert "1 of them can't be read" in ran.err
+    assert "3 rows by" in ran.out
+    assert "1 image can't be read" in ran.err
     with (tmp_path / "new" / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == [row["path"] for row in seen]

@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,9 @@ from vggflow.commands import named_model, options
 from vggflow.console import out, say, table, tell
 from vggflow.errors import DataError, Refused, UsageError
 from vggflow.models import start_keras
+
+if TYPE_CHECKING:
+    from vggflow.prediction.predictor import Predictor
 
 CHAMPION = "champion"
 # Stands for a list of paths on standard input, one a line.
@@ -45,6 +49,10 @@ def command(
     as_json: options.AsJson = False,
 ) -> None:
     """Says what a model, the champion unless told otherwise, sees in images."""
+    if output is not None and (as_json or top > 1):
+        raise UsageError(
+            "--json and --top are for what is printed, a file has all probabilities: leave them out"
+        )
     named = _named(places)
     if output is not None:
         unreadable, images = predict_to_file(context.obj, named, output, model)
@@ -96,17 +104,14 @@ def predict(folder: Path, places: Sequence[Path], model: str = CHAMPION) -> Pred
         UsageError: nothing goes by the model's name.
         DataError: there is no image, or none that can be read.
     """
-    from vggflow.prediction import find_images
+    with (
+        _opened(folder, places, model) as (paths, predictor, _, title),
+        console.progress("predict") as advance,
+    ):
+        import numpy as np
 
-    paths = find_images.find_images(list(places))
-    import numpy as np
+        from vggflow.prediction.predictor import refuse_unread
 
-    from vggflow.prediction.predictor import Predictor
-
-    with named_model.titled(folder, model) as (file, title), console.progress("predict") as advance:
-        predictor = Predictor(file)
-        # Only now: a model that is not there, or no model, is told before the seconds that this takes.
-        start_keras.start(named_model.backend(folder))
         parts, done = [], 0
         for part in predictor.answers(paths):
             parts.append(part)
@@ -114,7 +119,7 @@ def predict(folder: Path, places: Sequence[Path], model: str = CHAMPION) -> Pred
             advance(done, len(paths))
         errors = tuple(error for part in parts for error in part.errors)
         if all(errors):
-            raise DataError(f"{paths[0]}: not a readable image ({errors[0]}); leave it out or replace it")
+            refuse_unread(paths, errors)
         probabilities = np.concatenate([part.probabilities for part in parts])
         return Predictions(title, paths, predictor.info.class_names, probabilities, errors)
 
@@ -129,21 +134,34 @@ def predict_to_file(
         DataError: there is no image.
     """
     _refuse_output(output)
-    from vggflow.prediction import find_images
+    with _opened(folder, places, model) as (paths, predictor, file, title):
+        from vggflow.prediction.batch import Batch
 
-    paths = find_images.find_images(list(places))
-    from vggflow.prediction.batch import Batch
+        with console.progress("predict") as advance:
+            summary = Batch(predictor, title, files.sha256(file), paths, output).run(advance)
+    before = f", {summary.done_before:,} of them from a run before" if summary.done_before else ""
+    say(f"{output}: {summary.images:,} rows by {title}{before}")
+    if summary.unreadable:
+        tell(
+            f"{summary.unreadable:,} image{'s' * (summary.unreadable > 1)} can't be read: see the column error"
+        )
+    return summary.unreadable, summary.images
+
+
+@contextmanager
+def _opened(
+    folder: Path, places: Sequence[Path], model: str
+) -> "Iterator[tuple[Sequence[Path], Predictor, Path, str]]":
+    """The images, and the model: ready to be asked, its file, what it is called."""
+    from vggflow.prediction import find_images
     from vggflow.prediction.predictor import Predictor
 
-    with named_model.titled(folder, model) as (file, title), console.progress("predict") as advance:
-        job = Batch(Predictor(file), title, files.sha256(file), paths, output)
+    paths = find_images.find_images(list(places))
+    with named_model.titled(folder, model) as (file, title):
+        predictor = Predictor(file)
+        # Only now: a model that is not there, or no model, is told before the seconds that this takes.
         start_keras.start(named_model.backend(folder))
-        summary = job.run(advance)
-    before = f", {summary.done_before:,} of them by a run before" if summary.done_before else ""
-    say(f"{output}: {summary.images:,} images answered by {title}{before}")
-    if summary.unreadable:
-        tell(f"{summary.unreadable:,} of them can't be read: see the column error")
-    return summary.unreadable, summary.images
+        yield paths, predictor, file, title
 
 
 def _named(places: Sequence[str]) -> list[Path]:

@@ -7,7 +7,6 @@ import typer
 
 from vggflow.commands import options, predict
 from vggflow.console import say
-from vggflow.errors import DataError
 
 
 def command(
@@ -22,16 +21,11 @@ def command(
 ) -> None:
     """Writes a CSV with the champion's probabilities, as competitions take it."""
     from vggflow.prediction import submission
+    from vggflow.prediction.predictor import refuse_unread
 
     images = folder or options.workspace(context).root / "data" / "test" / "unknown"
     predictions = predict.predict(context.obj, [images])
-    _refuse_unread(predictions)
+    # A competition wants a row for each image.
+    refuse_unread(predictions.paths, predictions.errors)
     submission.write(predictions.paths, predictions.probabilities, predictions.class_names, output, id_column)
     say(f"{output}: {len(predictions.paths)} rows from {predictions.model}")
-
-
-def _refuse_unread(predictions: predict.Predictions) -> None:
-    """A competition wants a row for each image."""
-    for path, error in zip(predictions.paths, predictions.errors, strict=True):
-        if error:
-            raise DataError(f"{path}: not a readable image ({error}); leave it out or replace it")

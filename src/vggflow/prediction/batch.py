@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 from vggflow import files
 from vggflow.errors import UsageError
 from vggflow.prediction.predictor import BATCH_SIZE, Answers, Predictor
-from vggflow.prediction.table import probability_column
+from vggflow.prediction.table import ERROR, LABEL, labels_of, probability_column
 from vggflow.processes import locks
 
-PATH, SHA256, LABEL, MODEL, ERROR = "path", "sha256", "label", "model", "error"
+PATH, SHA256, MODEL = "path", "sha256", "model"
 # Whole batches, so that where a part begins changes no batch, and with it no last digit of an answer.
 PART_ROWS = 32 * BATCH_SIZE
 # Of how parts are written: others are begun anew.
@@ -104,13 +104,13 @@ class Batch:
         return 0
 
     def _job(self) -> dict[str, Any]:
-        names = hashlib.sha256()
+        named = hashlib.sha256()
         for path in self.paths:
-            names.update(os.fsencode(path) + b"\0")
+            named.update(os.fsencode(path) + f"\0{_state(path)}\0".encode())
         return {
             "format": FORMAT,
             "model": [self.model, self.model_sha256],
-            "images": [len(self.paths), names.hexdigest()],
+            "images": [len(self.paths), named.hexdigest()],
             "rows": [PART_ROWS, BATCH_SIZE],
         }
 
@@ -157,10 +157,7 @@ class Batch:
 
     def _table(self, paths: Sequence[Path], answers: Answers) -> pa.Table:
         missing = np.array([bool(error) for error in answers.errors])
-        names = self.predictor.info.class_names
-        # A row without an answer has no largest number either.
-        best = np.where(missing[:, None], 0.0, answers.probabilities).argmax(axis=1)
-        labels = [None if gone else names[column] for gone, column in zip(missing, best, strict=True)]
+        labels = labels_of(answers.probabilities, self.predictor.info.class_names)
         columns = [pa.array(column, mask=missing) for column in answers.probabilities.T]
         texts = [list(map(as_text, paths)), [digest or None for digest in answers.sha256], labels]
         told = [[self.model] * len(paths), [error or None for error in answers.errors]]
@@ -174,6 +171,15 @@ class Batch:
 def as_text(path: Path) -> str:
     """A path as UTF-8, in which bytes that are no text become escapes: tables hold text only."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _state(path: Path) -> str:
+    """What changes when a file does: an image that was replaced since is another image."""
+    try:
+        found = path.stat()
+    except OSError:
+        return "gone"
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _part(folder: Path, number: int) -> Path:

@@ -73,7 +73,7 @@ class Predictor:
         done = 0
         with closing(self.answers(sources, batch_size)) as parts:
             for part in parts:
-                _refuse_unread(sources[done:], part.errors, done)
+                refuse_unread(sources[done:], part.errors, done)
                 found.append(part.probabilities)
                 done += len(part.errors)
                 if progress is not None:
@@ -116,14 +116,18 @@ class Predictor:
         # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
             raise files.ModelFileError(
-                f"{self._model_path} answers with numbers that are not finite; "
+                f"{self._model_path.name} answers with numbers that are not finite; "
                 "train again with a lower train.phases learning_rate"
             )
         return answers
 
 
-def _refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int) -> None:
-    """Says in one line which image can't be read, the first of them; `before` others came before these."""
+def refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int = 0) -> None:
+    """Where every image needs an answer; `before` others came before these.
+
+    Raises:
+        DataError: one can't be read: the first of them, and why.
+    """
     for number, (source, error) in enumerate(zip(sources, errors, strict=False), start=before):
         if error:
             name = str(source) if isinstance(source, Path) else f"image {number}, counted from 0"

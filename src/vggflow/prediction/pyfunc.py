@@ -18,14 +18,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vggflow.errors import DataError
+from vggflow.errors import DataError, VggflowError
 from vggflow.prediction.predictor import Predictor, Source
-from vggflow.prediction.table import probability_column
+from vggflow.prediction.table import ERROR, LABEL, labels_of, probability_column
 
 IMAGE = "image"
 # What TensorFlow's server calls base64 text.
 BASE64_KEY = "b64"
-LABEL, ERROR = "label", "error"
 # No image file consists of these alone.
 BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}\s*")
 ENCODED = "neither an encoded image nor base64 text: send the bytes of the file"
@@ -49,13 +48,16 @@ class ImageModel:
 
         Raises:
             DataError: nothing in it could be images, or there are `params`: no answer depends on any.
+            ModelFileError: the model answers with something else than numbers.
         """
         with _told_by_mlflow():
             if params:
-                raise DataError(
-                    f"params {', '.join(map(str, params))}: this model takes none, leave them out"
-                )
+                names = ", ".join(map(str, params))
+                raise DataError(f"params {names}: this model takes none, leave them out")
             values, index = asked(model_input)
+            return self._answer(values).set_axis(index)
+
+    def _answer(self, values: Sequence[Any]) -> pd.DataFrame:
         found = [_source(value) for value in values]
         sources = [each for each in found if not isinstance(each, str)]
         names = list(self.predictor.info.class_names)
@@ -66,7 +68,7 @@ class ImageModel:
             # The rows last: `zip` would take one more of what comes first than it gives.
             for answer, error, row in zip(part.probabilities, part.errors, rows, strict=False):
                 probabilities[row], errors[row] = answer, error
-        return _table(names, probabilities, errors).set_axis(index)
+        return _table(names, probabilities, errors)
 
 
 def _load_pyfunc(data_path: str) -> ImageModel:
@@ -85,7 +87,7 @@ def _told_by_mlflow() -> Iterator[None]:
     """Of any other exception MLflow's server answers with the traceback, and with it paths of the server."""
     try:
         yield
-    except DataError as error:
+    except VggflowError as error:
         mlflow = sys.modules.get("mlflow.exceptions")
         if mlflow is None:
             raise
@@ -123,11 +125,11 @@ def _column(columns: Mapping[str, Any]) -> Any:
 
 
 def _table(names: Sequence[str], probabilities: NDArray[np.float64], errors: Sequence[str]) -> pd.DataFrame:
-    best = np.nan_to_num(probabilities).argmax(axis=1) if len(errors) else []
-    labels = [None if error else names[column] for error, column in zip(errors, best, strict=True)]
     columns = {probability_column(name): probabilities[:, place] for place, name in enumerate(names)}
     told = pd.Series([error or None for error in errors], dtype=object)
-    table = pd.DataFrame({LABEL: pd.Series(labels, dtype=object), **columns, ERROR: told})
+    table = pd.DataFrame(
+        {LABEL: pd.Series(labels_of(probabilities, names), dtype=object), **columns, ERROR: told}
+    )
     # In MLflow's answer a NaN would be a word that is no JSON.
     return table.astype(object).where(table.notna(), None) if any(errors) else table
 

@@ -12,6 +12,7 @@ from vggflow import files
 from vggflow.errors import DataError
 
 PREFIX = "p:"
+LABEL, ERROR = "label", "error"
 # In the file beside the rows: how the answers were computed. Tables of older versions don't say.
 ARITHMETIC, FULL_FLOAT32 = "arithmetic", "float32"
 
@@ -55,11 +56,18 @@ def probabilities(table: pd.DataFrame, names: Sequence[str]) -> NDArray[np.float
     return cast("NDArray[np.float64]", table[columns].to_numpy(dtype=np.float64))
 
 
+def labels_of(probabilities: NDArray[np.float64], names: Sequence[str]) -> list[str | None]:
+    """The most probable class of each row (N, K), the first one on a tie; None in rows of NaN, without an answer."""
+    # A row without an answer has no largest number either.
+    best = np.nan_to_num(probabilities).argmax(axis=1)
+    missing = np.isnan(probabilities[:, 0])
+    return [None if gone else names[column] for gone, column in zip(missing, best, strict=True)]
+
+
 def labels(table: pd.DataFrame) -> NDArray[np.object_]:
     """The most probable class of each row; the first one on a tie. Shape (N,)."""
     names = class_names(table)
-    best = probabilities(table, names).argmax(axis=1)
-    return cast("NDArray[np.object_]", np.array(names, dtype=object)[best])
+    return np.array(labels_of(probabilities(table, names), names), dtype=object)
 
 
 def read(path: Path) -> pd.DataFrame:

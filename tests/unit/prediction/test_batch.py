@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vggflow.commands.predict import FORMATS
 from vggflow.errors import UsageError
 from vggflow.prediction import batch
 from vggflow.prediction.batch import Batch
@@ -158,6 +159,20 @@ def test_a_part_that_the_disk_damaged_is_predicted_again(whole, predictor, paths
     part.write_bytes(content)
     assert job(predictor, paths, out).run(silent).done_before == 4
     assert rows_of(out) == whole
+
+
+def test_the_command_takes_the_endings_that_can_be_written():
+    assert set(FORMATS) == set(batch._WRITERS)
+
+
+def test_an_image_that_was_replaced_since_is_asked_for_again(predictor, images, tmp_path):
+    paths = [Path(shutil.copy(image, tmp_path)) for image in images]
+    out = tmp_path / "out.parquet"
+    killed_after(predictor, paths, out, 2)
+    shutil.copyfile(images[1], paths[0])
+    assert job(predictor, paths, out).run(silent).done_before == 0
+    first, second = rows_of(out)[:2]
+    assert first["sha256"] == second["sha256"]
 
 
 @pytest.mark.parametrize("other", ["model", "images"])

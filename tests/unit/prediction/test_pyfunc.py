@@ -2,6 +2,7 @@ import base64
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import mlflow
 import numpy as np
@@ -64,6 +65,15 @@ def test_a_good_a_bad_and_a_good_image_are_two_answers_and_a_reason(model_path, 
     expected = Predictor(model_path).predict([good, good])
     np.testing.assert_array_equal(answer.loc[["a", "c"], ["p:cats", "p:dogs"]].astype(float), expected)
     assert json.loads(json.dumps(answer.to_dict(orient="records"), allow_nan=False))[1]["p:cats"] is None
+
+
+def test_a_network_that_overflows_is_told_without_a_path(model_path, images, monkeypatch):
+    model = _load_pyfunc(str(model_path))
+    network = SimpleNamespace(predict_on_batch=lambda batch: np.full((len(batch), 1), np.nan))
+    monkeypatch.setattr(model.predictor, "_network", network)
+    with pytest.raises(mlflow.exceptions.MlflowException, match="numbers that are not finite") as error:
+        model.predict([images[0].read_bytes()])
+    assert str(model_path.parent) not in str(error.value)
 
 
 def test_a_model_has_answered_when_it_is_loaded(model_path, monkeypatch):
