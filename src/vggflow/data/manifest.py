@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import pandas as pd
+import pyarrow
 
 from vggflow import files
 from vggflow.data import layout, schema
@@ -40,6 +41,8 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         DataError: there is none, or the file is another table.
     """
+    # Arrow's own allocator keeps the memory that a table took; what the system's frees, a training takes up again.
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     try:
         manifest = pd.read_parquet(path)
     except FileNotFoundError:
