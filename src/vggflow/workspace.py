@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from vggflow import artifacts, settings, version
 from vggflow.errors import UsageError, VggflowError
 from vggflow.files import text_sha256, write_text
-from vggflow.git_and_dvc import dvc_file, dvc_locks, moved_remote
+from vggflow.git_and_dvc import dvc_file, dvc_locks, killed_push, moved_remote
 from vggflow.git_and_dvc.run import NoRepository, run
 
 COMMITTED = (
@@ -88,7 +88,15 @@ class Workspace:
         """
         # DVC folds its tables at the width of a terminal, long addresses in the middle, also where it prints to none.
         environment = self.environment() | {"COLUMNS": "10000"}
-        return run(dvc_command(*arguments), self.root, environment)
+        command = dvc_command(*arguments)
+        try:
+            return run(command, self.root, environment)
+        except VggflowError as error:
+            # Left by a push that was killed, maybe on a clone that never comes back to mend it.
+            half = arguments[0] == "push" and killed_push.CORRUPTED in str(error)
+            if not half or not killed_push.remove_empty(self.root):
+                raise
+        return run(command, self.root, environment)
 
     def dvc_remote(self) -> str | None:
         """The address of the default DVC remote, else of the first; None where there is none.
