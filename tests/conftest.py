@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,23 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["VGGFLOW_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _fast_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """DVC, where vggflow runs it in the process of a test, is a program that need not import it first."""
+    from vggflow import workspace as workspaces
+
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        started: list[str] = []
+
+        def command(*arguments: str) -> list[str]:
+            if not started:
+                started.append(stack.enter_context(interpreter(tmp_path_factory.mktemp("python"), "dvc")))
+            return [started[0], "-m", "dvc", *arguments]
+
+        patch.setattr(workspaces, "dvc_command", command)
+        yield
+
+
 @pytest.fixture
 def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """Runs the command line in this process, as its own program would run it."""
@@ -57,24 +75,16 @@ def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture(scope="session")
-def dvc_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with interpreter(tmp_path_factory.mktemp("python"), "dvc") as path:
-        yield path
-
-
-@pytest.fixture(scope="session")
-def versioned(tmp_path_factory: pytest.TempPathFactory, dvc_python: str) -> Path:
+def versioned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with pictures, versioned, nothing computed yet: made once, since git, DVC and MLflow take seconds."""
     from vggflow import workspace as workspaces
     from vggflow.tracking import connection
 
     root = tmp_path_factory.mktemp("versioned") / "tiny"
     write_params(root)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "executable", dvc_python)
-        made = workspaces.init(root)
-        draw_data(root / "data")
-        made.dvc("add", "data")
+    made = workspaces.init(root)
+    draw_data(root / "data")
+    made.dvc("add", "data")
     workspaces.commit(made, ["data.dvc"], "Data")
     connection.connect(made).client.search_registered_models()  # makes the database, empty
     return root
@@ -113,9 +123,3 @@ def _scoring_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def fast_scoring(_scoring_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models are scored and looked into by processes that need not import Keras first."""
     monkeypatch.setattr(sys, "executable", _scoring_python)
-
-
-@pytest.fixture
-def fast_dvc(dvc_python: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DVC is run by processes that need not import it first."""
-    monkeypatch.setattr(sys, "executable", dvc_python)

@@ -17,8 +17,6 @@ from vggflow.errors import VggflowError
 from vggflow.tracking import connection
 from vggflow.workspace import Workspace, find
 
-pytestmark = pytest.mark.usefixtures("fast_dvc")
-
 Command = Callable[..., Ran]
 
 

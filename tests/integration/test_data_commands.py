@@ -13,8 +13,6 @@ from tiny import COLOURS, Ran, draw
 from vggflow.commands import evaluate, register, train, validate
 from vggflow.workspace import find
 
-pytestmark = pytest.mark.usefixtures("fast_dvc")
-
 Command = Callable[..., Ran]
 
 

@@ -8,17 +8,16 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from forked_programs import COUNTDOWN, Countdown, interpreter
+from forked_programs import COUNTDOWN, Countdown
 from hypothesis import HealthCheck, Phase, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -249,15 +248,9 @@ def _do(countdown: Path, work: Callable[[], Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def machine(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Deliveries]]:
+def machine(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> type[Deliveries]:
     """Starts from two equal clones of three small files; what a file holds is its name."""
-    real = sys.executable
-    with interpreter(tmp_path_factory.mktemp("interpreter"), "dvc") as fast:
-        sys.executable = fast
-        try:
-            yield _template(versioned, tmp_path_factory.mktemp("template"))
-        finally:
-            sys.executable = real
+    return _template(versioned, tmp_path_factory.mktemp("template"))
 
 
 def _template(versioned: Path, folder: Path) -> type[Deliveries]:

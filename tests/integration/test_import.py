@@ -14,8 +14,6 @@ from vggflow.commands import data, prepare, retrain_sample
 from vggflow.errors import DataError, DataRefused
 from vggflow.importing.import_images import ImportOptions
 
-pytestmark = pytest.mark.usefixtures("fast_dvc")
-
 
 def test_what_a_failed_push_left_is_pushed_by_the_next_import(
     vggflow: Callable[..., Ran], workspace: Path, tmp_path: Path

@@ -13,8 +13,6 @@ from vggflow.errors import VggflowError
 from vggflow.git_and_dvc import killed_push
 from vggflow.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("fast_dvc")
-
 
 @pytest.fixture
 def here(workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:

@@ -18,8 +18,6 @@ from vggflow.tracking.registry import model_versions
 from vggflow.tracking.registry.model_versions import Version
 from vggflow.workspace import Workspace, find
 
-pytestmark = pytest.mark.usefixtures("fast_dvc")
-
 
 @pytest.fixture
 def here(evaluated: Path, tmp_path: Path) -> Workspace:

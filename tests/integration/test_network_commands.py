@@ -86,6 +86,7 @@ def test_the_summary_of_a_workspace_counts_the_classes_that_training_sees(
     assert shapes["predictions"] == [1], "one sigmoid unit for two classes"
 
 
+@pytest.mark.slow
 def test_the_summary_of_a_registered_model_has_the_phases_that_it_was_trained_in(
     vggflow: Run, registered: Path, tmp_path: Path
 ) -> None:

@@ -13,8 +13,6 @@ from vggflow.errors import VggflowError
 from vggflow.versioning import data_versions, verified_pull
 from vggflow.workspace import Workspace
 
-pytestmark = pytest.mark.usefixtures("fast_dvc")
-
 
 @pytest.fixture
 def pushed(workspace: Path, tmp_path: Path) -> Workspace:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,17 +17,14 @@ from vggflow.versioning import data_versions, reconcile
 from vggflow.workspace import Workspace
 
 Command = Callable[..., Ran]
-pytestmark = pytest.mark.usefixtures("fast_dvc")
 
 
 @pytest.fixture(scope="module")
-def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory, dvc_python: str) -> Path:
+def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a workspace `ann`, its git remote and a clone `bob` that has the data; copy it."""
     folder = tmp_path_factory.mktemp("shared")
     shutil.copytree(versioned, folder / "ann", symlinks=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "executable", dvc_python)
-        _share(folder)
+    _share(folder)
     return folder
 
 

@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-import pytest
 from tiny import COLOURS, draw
 
 from vggflow import workspace as workspaces
 from vggflow.commands import clean
-
-pytestmark = pytest.mark.usefixtures("fast_dvc")
 
 
 def objects(folder: Path) -> set[str]:

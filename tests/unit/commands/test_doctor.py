@@ -225,7 +225,6 @@ def test_without_a_workspace_the_machine_is_looked_at(tmp_path: Path, vggflow: C
     assert "tensorflow" in ran.out
 
 
-@pytest.mark.usefixtures("fast_dvc")
 def test_a_dvc_remote_whose_address_has_a_blank_is_told_whole(workspace: Path) -> None:
     here = find(workspace)
     remote = workspace.parent / "a place for all"

@@ -84,6 +84,7 @@ def test_there_is_no_accuracy_without_labels(tmp_path):
     assert (found.labelled, found.accuracy) == (0, None)
 
 
+@pytest.mark.slow
 def test_both_builders_with_the_same_weights_agree_on_more_images_than_a_batch(tmp_path):
     paths = noise(tmp_path, BATCH_SIZE + 3)
     pair = [contestant(name, builder=name, width=1.0) for name in ("keras", "sequential")]

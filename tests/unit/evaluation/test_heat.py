@@ -43,6 +43,7 @@ def test_each_image_has_its_picture_as_the_network_sees_it_and_a_heat_map(model_
         assert heat_map(seen).startswith("data:image/jpeg;base64,")
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_sees_the_same_and_says_why_it_cannot(model_path, tmp_path):
     Image.new("RGB", (64, 64), "navy").save(tmp_path / "sea.png")
     (here,), (apart,) = (

@@ -333,6 +333,7 @@ def test_an_empty_second_split_needs_the_folders_to_be_noticed(data, tmp_path):
     assert [problem.paths for problem in verdict.problems] == [("valid/dogs",)]
 
 
+@pytest.mark.slow
 def test_the_gate_imports_no_tensorflow(data, tmp_path):
     program = (
         "import sys\n"

@@ -280,6 +280,7 @@ def test_thousands_of_copies_with_one_hash_take_a_comparison_each():
     assert len(equal.copies) == 4997
 
 
+@pytest.mark.slow
 def test_look_alikes_beyond_the_longest_list_are_counted(tmp_path):
     data = grow(tmp_path / "data", per_class=10)
     manifest = scan(data)

@@ -61,6 +61,7 @@ def test_two_saves_a_second_apart_are_the_same_bytes(saved, tmp_path):
     assert (tmp_path / "again.keras").read_bytes() == saved.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_compiled_and_trained_model_saves_without_its_optimizer_and_date(saved, tmp_path):
     model = tiny()
     model.compile("adam", "binary_crossentropy", jit_compile=False)  # XLA would compile for half a minute

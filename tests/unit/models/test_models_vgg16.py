@@ -83,6 +83,7 @@ def test_a_narrow_network_keeps_the_shape_of_the_wide_one():
     assert vgg16.scaled(64, 0.001) == 1
 
 
+@pytest.mark.slow
 def test_the_first_ten_layers_end_with_block3_conv3():
     model = built("fc", "keras")
     ours = {"rgb_to_bgr", "preprocessing"}

@@ -132,6 +132,7 @@ def test_a_default_backend_is_not_handed_on_to_programs_with_settings_of_their_o
     assert ran(code, tmp_path).stdout == "None\n"
 
 
+@pytest.mark.slow
 def test_starting_imports_no_package_that_only_wrappers_want_and_keeps_none_from_being_imported(
     ran: Ran, tmp_path: Path
 ) -> None:
@@ -144,6 +145,7 @@ def test_starting_imports_no_package_that_only_wrappers_want_and_keeps_none_from
     assert done.stdout.splitlines() == ["neither", "1.0"], done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_a_training_on_jax_imports_no_tensorflow(ran: Ran, tmp_path: Path) -> None:
     code = (
         "import sys; from vggflow.models import start_keras; start_keras.start('jax')\n"

@@ -157,6 +157,7 @@ def test_what_was_tried_once_is_remembered_and_tried_anew_where_it_is_damaged(
         assert json.loads(path.read_text())[key]["decode"] == first.decode
 
 
+@pytest.mark.slow
 def test_another_network_and_other_phases_are_tried_for_themselves(
     make_job, monkeypatch, always_tried, tmp_path
 ):
@@ -205,6 +206,7 @@ def test_a_short_training_is_begun_without_a_trial(make_job, tmp_path):
     assert setup.inputs.reasons == {}
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_no_training_and_what_a_killed_trial_left_goes(
     make_job, monkeypatch, always_tried, tmp_path
 ):

@@ -92,6 +92,7 @@ def rows_of(job) -> np.ndarray:
     return data.train.gather(np.arange(len(data.train)))
 
 
+@pytest.mark.slow
 def test_half_precision_features_train_nearly_alike(make_job):
     full = fit(make_job({"phases": [HEAD]}), Listener()).history
     half = fit(

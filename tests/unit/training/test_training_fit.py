@@ -152,6 +152,7 @@ def test_a_phase_ends_early_when_its_metric_stands_still(make_job):
     assert [row["phase"] for row in history] == ["head"] * 3 + ["top"] * 2
 
 
+@pytest.mark.slow
 def test_balanced_weights_let_a_rare_class_count_as_much_as_the_others(make_job, tmp_path):
     draw(tmp_path, "train", {"across": 18, "down": 6}, seed=1)
     draw(tmp_path, "valid", {"across": 2, "down": 2}, seed=2)
@@ -179,6 +180,7 @@ def test_the_fc_head_learns_from_features_of_fc2(make_job):
     assert setup.plans[0].learning == ("dropout", "predictions")
 
 
+@pytest.mark.slow
 def test_a_phase_that_changes_layers_before_a_later_cut_makes_new_features(make_job):
     phases = [TOP | {"epochs": 1}, HEAD | {"epochs": 1}]
     listener = Listener()

@@ -55,6 +55,7 @@ def test_a_batch_that_devices_cannot_share_is_refused_with_one_that_they_can(tmp
         hardware.prepare(settings({"batch_size": 5}).train, tmp_path, ("CPU:0", "CPU:1"))
 
 
+@pytest.mark.slow
 def test_mixed_precision_computes_in_16_bits_and_saves_32(make_job, tmp_path):
     phases = [TOP | {"epochs": 1}]
     full = fit(make_job({"phases": phases}), Listener())

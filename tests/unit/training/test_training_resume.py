@@ -121,6 +121,7 @@ class StoppingLike(Stopping):
         self._other.resumed = (run_id, len(rows))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_images_is_not_resumed(make_job, pictures, tmp_path):
     import shutil
 
@@ -186,6 +187,7 @@ def test_a_training_waits_for_another_one_of_the_same_inputs(tmp_path, capfd):
     assert str(place.folder) in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_its_features_where_their_room_has_become_less(make_job, reference, tmp_path):
     with pytest.raises(Interrupted):
         fit(make_job({"phases": PHASES}, MODEL), Stopping("on_epoch", 1))

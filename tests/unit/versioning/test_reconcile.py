@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import pytest
-
 from vggflow import workspace as workspaces
 from vggflow.commands import prepare
 from vggflow.git_and_dvc import dvc_file
-
-pytestmark = pytest.mark.usefixtures("fast_dvc")
 
 
 def test_half_a_listing_that_a_killed_dvc_left_is_made_again(workspace: Path) -> None:
