@@ -14,7 +14,6 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from mlflow.server.security_utils import is_allowed_host_header
 from tiny import write_params
 
 import vggflow
@@ -221,6 +220,9 @@ def test_every_worker_names_its_queue_and_the_template_of_its_pool() -> None:
     "address", ["10.0.3.7:5000", "192.168.1.9:5000", "172.16.0.4:5000", "172.24.1.1", "172.31.255.1"]
 )
 def test_the_probes_of_a_cluster_may_ask_mlflow_by_address(address: str) -> None:
+    # Here: it brings half of MLflow's server, which takes seconds.
+    from mlflow.server.security_utils import is_allowed_host_header
+
     entries = [
         entry for document in KUBERNETES for each in _containers(document) for entry in each.get("env", [])
     ]

@@ -85,6 +85,7 @@ def test_a_retraining_follows_and_says_which_and_whose(workspace: Path) -> None:
     assert follow_version(find(workspace)) == ""
 
 
+@pytest.mark.slow
 def test_another_pillow_makes_stages_stale_and_is_named(workspace: Path, tmp_path: Path) -> None:
     other = tmp_path / "site" / "pillow-99.0.dist-info"
     other.mkdir(parents=True)

@@ -129,8 +129,9 @@ def nothing_after_the_end() -> Iterator[bytes]:
 
 
 BOMBS = [
-    one_pax_header, one_long_name, global_headers_that_every_member_keeps, pax_headers_of_many_members,
+    one_pax_header, one_long_name, global_headers_that_every_member_keeps,
     one_header_of_digits, many_headers_of_one_member,
+    pytest.param(pax_headers_of_many_members, marks=pytest.mark.slow),
     pytest.param(many_members_that_are_skipped, marks=pytest.mark.slow),
     one_skipped_member_that_is_large, a_map_of_holes, nothing_after_the_end,
 ]  # fmt: skip

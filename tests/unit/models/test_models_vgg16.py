@@ -58,7 +58,7 @@ def test_the_articles_counts_with_one_sigmoid_and_without_top():
     assert vgg16.sequential(None).count_params() == 14_714_688
 
 
-@pytest.mark.parametrize("builder_name", ["keras", "sequential"])
+@pytest.mark.parametrize("builder_name", [pytest.param("keras", marks=pytest.mark.slow), "sequential"])
 def test_the_built_networks_have_the_published_shapes_and_counts(builder_name):
     found = table(built("fc", builder_name))
     for name in list(PUBLISHED)[:-1]:

@@ -1,5 +1,6 @@
 """Keras is what vggflow means by it, whatever a user set for other programs of theirs."""
 
+import gc
 import json
 import os
 import subprocess
@@ -204,3 +205,20 @@ def test_heat_maps_are_drawn_in_every_home(ran: Ran, home: Path, model_and_image
     done = ran(code, home, **LIMITS)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "float" in done.stdout
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_garbage_is_looked_for_among_imports_and_all_that_follows_is_as_before(
+    monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    seen = []
+    monkeypatch.setattr(start_keras, "import_keras", lambda *_, **__: seen.append(gc.isenabled()))
+    before, was = gc.get_freeze_count(), gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        some = [[] for _ in range(1000)]
+        start_keras.start()
+        assert (seen, gc.isenabled()) == ([False], enabled)
+        assert gc.get_freeze_count() >= before + len(some)
+    finally:
+        (gc.enable if was else gc.disable)()

@@ -141,6 +141,7 @@ def _told(reason):
     return [float(number) for number in re.findall(r"([\d.]+) ms", reason)]
 
 
+@pytest.mark.slow
 def test_what_was_tried_once_is_remembered_and_tried_anew_where_it_is_damaged(
     make_job, monkeypatch, always_tried, tmp_path
 ):
