@@ -211,12 +211,14 @@ def test_heat_maps_are_drawn_in_every_home(ran: Ran, home: Path, model_and_image
 def test_no_garbage_is_looked_for_among_imports_and_all_that_follows_is_as_before(
     monkeypatch: pytest.MonkeyPatch, enabled: bool
 ) -> None:
-    seen = []
+    from vggflow.models import start_keras
+
+    seen: list[bool] = []
     monkeypatch.setattr(start_keras, "import_keras", lambda *_, **__: seen.append(gc.isenabled()))
     before, was = gc.get_freeze_count(), gc.isenabled()
     try:
         (gc.enable if enabled else gc.disable)()
-        some = [[] for _ in range(1000)]
+        some: list[list[int]] = [[] for _ in range(1000)]
         start_keras.start()
         assert (seen, gc.isenabled()) == ([False], enabled)
         assert gc.get_freeze_count() >= before + len(some)
