@@ -124,7 +124,11 @@ def evaluated(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def _scoring_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    programs = ("vggflow.prediction.scoring", "vggflow.evaluation.heat")
+    programs = (
+        "vggflow.prediction.scoring",
+        "vggflow.prediction.exported_graph",
+        "vggflow.evaluation.heat",
+    )
     with interpreter(tmp_path_factory.mktemp("python"), *programs) as path:
         yield path
 

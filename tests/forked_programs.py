@@ -44,6 +44,7 @@ KERAS = ("vggflow.models.start_keras:start", "vggflow.prediction.predictor", "vg
 PROGRAMS = {
     "dvc": DVC,
     "vggflow.prediction.scoring": KERAS,
+    "vggflow.prediction.exported_graph": KERAS,
     "vggflow.evaluation.heat": KERAS,
     "-c": ("forked_programs:import_tensorflow_alone", "pandas", "PIL.Image"),
 }

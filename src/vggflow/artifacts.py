@@ -41,6 +41,7 @@ EVALUATION_RUN = EVALUATION / "run.json"
 
 STATE = Path(".vggflow")
 OUTCOMES = STATE / "outcome"
+GRAPHS = STATE / "graphs"
 MLFLOW_DATABASE = STATE / "mlflow.db"
 MLFLOW_ARTIFACTS = STATE / "mlartifacts"
 PREFECT_HOME = STATE / "prefect"

@@ -165,7 +165,7 @@ def test_of_promoters_that_judged_against_one_state_the_first_wins(registered: W
     settled = champions.read(registry)
     assert done is not None and settled.champion is not None
     assert settled.champion.number == first.number
-    assert [v.number for v in settled.versions if model_versions.CHAMPION in v.aliases] == [first.number]
+    assert [v.number for v in settled.versions if champions.CHAMPION in v.aliases] == [first.number]
     assert champions.claim(registry, candidate, book.state, {}) is None
 
 
@@ -179,4 +179,4 @@ def test_a_claim_that_was_killed_is_completed_by_the_next(registered: Workspace)
     settled = champions.settle(registry)
     assert settled.champion is not None
     assert settled.champion.number == int(begun.version)
-    assert model_versions.CHAMPION in settled.champion.aliases
+    assert champions.CHAMPION in settled.champion.aliases

@@ -139,9 +139,7 @@ def champion(workspace: Workspace) -> int:
     """The champion's number; the alias and the ledger agree about it."""
     found = book(workspace)
     assert found.champion is not None
-    assert [v.number for v in found.versions if model_versions.CHAMPION in v.aliases] == [
-        found.champion.number
-    ]
+    assert [v.number for v in found.versions if champions.CHAMPION in v.aliases] == [found.champion.number]
     return found.champion.number
 
 

@@ -114,7 +114,7 @@ def book(workspace: Workspace) -> champions.Champions:
 
 
 def alias(workspace: Workspace) -> list[int]:
-    return [v.number for v in book(workspace).versions if model_versions.CHAMPION in v.aliases]
+    return [v.number for v in book(workspace).versions if champions.CHAMPION in v.aliases]
 
 
 def killed_after(step: int, act: Callable[..., object], *arguments: object) -> bool:

@@ -113,7 +113,5 @@ def test_of_twenty_promoters_exactly_one_wins_each_round(
         assert len(book.stack) == round_
         assert book.champion is not None
         assert book.champion.tags[champions.CANDIDATE] == str(winners[0])
-        assert [v.number for v in book.versions if model_versions.CHAMPION in v.aliases] == [
-            book.champion.number
-        ]
+        assert [v.number for v in book.versions if champions.CHAMPION in v.aliases] == [book.champion.number]
         assert [v.number for v in book.versions] == [v.number for v in book.stack]

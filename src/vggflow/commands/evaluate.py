@@ -1,7 +1,8 @@
 """`vggflow evaluate`: measures the trained model on the test images."""
 
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +12,9 @@ from vggflow.models import start_keras
 from vggflow.processes import stage_inputs
 from vggflow.processes.stage import Outcome
 from vggflow.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vggflow.prediction.predictor import Predictor
 
 
 def command(context: typer.Context) -> None:
@@ -61,6 +65,7 @@ def _evaluate(workspace: Workspace) -> Outcome:
     folder = workspace.path(artifacts.PLOTS)
     figures = plots.draw_all(predictions, info.class_names, history, folder, info.temperature)
     _write_page(workspace, manifest, predictions, info, figures)
+    _keep_graph(workspace, predictor)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
     client = connection.connect(workspace, settings.registry).client
     # Where a server lacks the run, as after a restore, `register` rebuilds it with what is left out here.
@@ -69,6 +74,18 @@ def _evaluate(workspace: Workspace) -> Outcome:
     where = {"test": "of test", "valid": "of valid (no labelled test images: promotion is up to a person)"}
     message = f"accuracy {numbers['accuracy']:.1%} on {len(predictions)} images {where[numbers['split']]}"
     return Outcome(0, message, paths={"report": str(artifacts.EVALUATION_REPORT)})
+
+
+def _keep_graph(workspace: Workspace, predictor: "Predictor") -> None:
+    """The exported graph, for `register`: here TensorFlow is at work already, there it would have to start."""
+    import keras
+
+    from vggflow.prediction import exported_graph
+
+    if keras.backend.backend() == "tensorflow":
+        # Whatever went wrong, `register` tries again, and says so.
+        with suppress(Exception):
+            exported_graph.keep(predictor, workspace.path(artifacts.MODEL), workspace.path(artifacts.GRAPHS))
 
 
 def _write_page(

@@ -7,7 +7,7 @@ Files need no workspace, everything else does.
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import yaml
 from vggflow import artifacts, settings
 from vggflow.errors import DataError, UsageError
 from vggflow.settings import ModelSettings, Phase, Settings
+from vggflow.tracking.registry import champion_alias
 from vggflow.workspace import Workspace, find, recipe_text
 
 if TYPE_CHECKING:
@@ -53,6 +54,40 @@ def titled(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
             yield path, f"{version.name} version {version.number}"
 
 
+@contextmanager
+def answering(folder: Path, name: str, *, graph: bool = True) -> Iterator[tuple[Path, str]]:
+    """The same, of what answers soonest: a version's exported graph, where it has one and one is wanted.
+
+    The champion's is kept in the workspace, and while the registry is away that one answers.
+
+    Raises:
+        UsageError: nothing goes by this name.
+    """
+    from vggflow.commands import champion_copy
+
+    registered = not name.startswith(BUILDER) and not _is_file(name)
+    if not graph or not registered:
+        with titled(folder, name) as found:
+            yield found
+        return
+    workspace = find(folder)
+    of_champion = name == champion_alias.CHAMPION
+    if of_champion and (copy := champion_copy.current(workspace, workspace.settings().registry.name)):
+        yield copy.path(workspace), copy.title
+        return
+    version = _registered(folder, name)
+    from vggflow.tracking.registry import model_versions
+
+    title = f"{version.name} version {version.number}"
+    with ExitStack() as held:
+        path = None
+        if of_champion:
+            path = held.enter_context(champion_copy.fetched(workspace, version))
+        elif champion_alias.GRAPH_SHA256 in version.tags:
+            path = held.enter_context(model_versions.graph_file(version))
+        yield path or held.enter_context(model_versions.model_file(version)), title
+
+
 def backend(folder: Path) -> str | None:
     """What the workspace at `folder` computes with; None where there is none: files need no workspace."""
     try:
@@ -64,7 +99,7 @@ def backend(folder: Path) -> str | None:
 
 def _is_file(name: str) -> bool:
     # By its ending too: where a file is missing, the error is to speak of a file.
-    return name.endswith(".keras") or Path(name).is_file()
+    return name.endswith((".keras", ".onnx")) or Path(name).is_file()
 
 
 def _registered(folder: Path, name: str) -> "Version":
@@ -74,7 +109,7 @@ def _registered(folder: Path, name: str) -> "Version":
     number = name.removeprefix(CANDIDATE)
     # "0" to "9" only: isdigit() also takes digits such as "²", which int() refuses.
     is_number = number.isascii() and number.isdigit()
-    if name not in (model_versions.CHAMPION, model_versions.CHALLENGER) and not is_number:
+    if name not in (champion_alias.CHAMPION, model_versions.CHALLENGER) and not is_number:
         raise UsageError(
             f"no model {name!r}: name a .keras file, champion, challenger, a version such as 3 or candidate:3, "
             "builder:keras or builder:sequential"

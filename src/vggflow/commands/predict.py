@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,8 +14,8 @@ import typer
 from vggflow import console, files
 from vggflow.commands import named_model, options
 from vggflow.console import out, say, table, tell
-from vggflow.errors import DataError, Refused, UsageError
-from vggflow.models import start_keras
+from vggflow.errors import DataError, Refused, UsageError, VggflowError
+from vggflow.processes import nvidia_smi
 
 if TYPE_CHECKING:
     from vggflow.prediction.predictor import Predictor
@@ -40,7 +41,7 @@ def command(
     ] = None,
     model: Annotated[
         str,
-        typer.Option(help="champion, challenger, a version such as 3 or candidate:3, or a .keras file."),
+        typer.Option(help="champion, challenger, a version such as 3 or candidate:3, or a model file."),
     ] = CHAMPION,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for an image.")] = 1,
     strict: Annotated[
@@ -134,7 +135,8 @@ def predict_to_file(
         DataError: there is no image.
     """
     _refuse_output(output)
-    with _opened(folder, places, model) as (paths, predictor, file, title):
+    # A GPU is faster than a processor by more than Keras takes to start.
+    with _opened(folder, places, model, graph=not _has_gpu()) as (paths, predictor, file, title):
         from vggflow.prediction.batch import Batch
 
         with console.progress("predict") as advance:
@@ -148,20 +150,24 @@ def predict_to_file(
     return summary.unreadable, summary.images
 
 
+def _has_gpu() -> bool:
+    try:
+        return bool(nvidia_smi.gpus())
+    except VggflowError:  # a driver that fails is `vggflow doctor`'s business
+        return False
+
+
 @contextmanager
 def _opened(
-    folder: Path, places: Sequence[Path], model: str
+    folder: Path, places: Sequence[Path], model: str, *, graph: bool = True
 ) -> "Iterator[tuple[Sequence[Path], Predictor, Path, str]]":
     """The images, and the model: ready to be asked, its file, what it is called."""
     from vggflow.prediction import find_images
-    from vggflow.prediction.predictor import Predictor
+    from vggflow.prediction.onnx_predictor import ready
 
     paths = find_images.find_images(list(places))
-    with named_model.titled(folder, model) as (file, title):
-        predictor = Predictor(file)
-        # Only now: a model that is not there, or no model, is told before the seconds that this takes.
-        start_keras.start(named_model.backend(folder))
-        yield paths, predictor, file, title
+    with named_model.answering(folder, model, graph=graph) as (file, title):
+        yield paths, ready(file, partial(named_model.backend, folder)), file, title
 
 
 def _named(places: Sequence[str]) -> list[Path]:

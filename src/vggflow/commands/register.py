@@ -1,5 +1,6 @@
 """`vggflow register`: makes the evaluated model a candidate version, with its evidence."""
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ import typer
 from vggflow import artifacts, console, files
 from vggflow.commands import options
 from vggflow.console import say
-from vggflow.errors import DataError
+from vggflow.errors import DataError, VggflowError
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
         with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
             lineage.write_files(workspace, recorded, Path(folder) / lineage.FOLDER)
             files.write_text(Path(folder) / MODEL_CARD, card.render(facts))
+            tags |= _export(workspace, Path(folder))
             runs.log_evidence(registry.client, run_id, workspace, Path(folder), tags[model_versions.EVIDENCE])
         described = model_versions.Described(tags, card.summary(facts))
         # Last, so that a version that exists has all its evidence, wherever a kill came.
@@ -78,6 +80,31 @@ def register(workspace: Workspace, *, alias: bool = True) -> "tuple[Version, boo
     if alias:
         version = model_versions.challenge(registry.client, version)
     return version, new
+
+
+def _export(workspace: Workspace, folder: Path) -> dict[str, str]:
+    """Puts the exported graph among the evidence of a version; the tags that name it.
+
+    A model without one answers through Keras, only later, so nothing is held up for it.
+    """
+    from vggflow.prediction import exported_graph, table
+    from vggflow.tracking.registry import champion_alias, model_versions
+
+    predictions = table.read(workspace.path(artifacts.PREDICTIONS))
+    try:
+        made = exported_graph.kept(workspace.path(artifacts.MODEL), workspace.path(artifacts.GRAPHS))
+        agreement = exported_graph.compare(made, predictions, workspace.path(artifacts.DATA))
+    except VggflowError as error:
+        console.tell(f"{error}; predictions with this version start Keras")
+        return {}
+    graph = folder / model_versions.GRAPH
+    graph.parent.mkdir()
+    shutil.copyfile(made, graph)
+    return {
+        champion_alias.GRAPH_SHA256: files.sha256(graph),
+        "onnx.difference": f"{agreement.difference:.1e}",
+        "onnx.images": str(agreement.images),
+    }
 
 
 def _run_on_this_server(workspace: Workspace, registry: "Registry") -> str:

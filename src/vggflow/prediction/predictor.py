@@ -108,11 +108,7 @@ class Predictor:
         return Answers(answers, errors, digests)
 
     def _ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float64]:
-        if self._network is None:
-            self._network, self.info = files.load(self._model_path)
-        with full_float32():
-            outputs = np.asarray(self._network.predict_on_batch(batch))
-        answers = probabilities.class_probabilities(outputs)
+        answers = probabilities.class_probabilities(self._outputs(batch))
         # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
             raise files.ModelFileError(
@@ -120,6 +116,22 @@ class Predictor:
                 "train again with a lower train.phases learning_rate"
             )
         return answers
+
+    @property
+    def network(self) -> Any:
+        """The network as Keras loads it, when it is first asked for.
+
+        Raises:
+            ModelFileError: the model is damaged.
+        """
+        if self._network is None:
+            self._network, self.info = files.load(self._model_path)
+        return self._network
+
+    def _outputs(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        network = self.network
+        with full_float32():
+            return np.asarray(network.predict_on_batch(batch))
 
 
 def refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int = 0) -> None:

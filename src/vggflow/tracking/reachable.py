@@ -4,7 +4,6 @@ A person who waits at a command learns within seconds that a server is down, han
 """
 
 import os
-import threading
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
 from vggflow.environment import PATIENT, SQLITE
+from vggflow.tracking.within import within
 
 # What Prefect's workers tell the runs that they start.
 PREFECT_RUN = "PREFECT__FLOW_RUN_ID"
@@ -30,12 +30,10 @@ def problem(uri: str, seconds: float = SECONDS) -> str:
     """
     if PATIENT in os.environ or PREFECT_RUN in os.environ:
         return ""
-    said: list[str] = []
-    # A thread of its own: names that don't resolve and servers that send a byte a second know no other limit.
-    asking = threading.Thread(target=lambda: said.append(_ask(uri, seconds)), daemon=True, name="reachable")
-    asking.start()
-    asking.join(seconds + 1)
-    return said[0] if said else f"does not answer within {seconds:.0f} s"
+    try:
+        return within(seconds + 1, lambda: _ask(uri, seconds))
+    except TimeoutError:
+        return f"does not answer within {seconds:.0f} s"
 
 
 def _ask(uri: str, seconds: float) -> str:

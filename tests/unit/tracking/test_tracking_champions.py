@@ -56,7 +56,7 @@ def rolled_back(registry: Registry) -> Rollback:
 
 
 def alias(book: Champions) -> list[int]:
-    return [version.number for version in book.versions if model_versions.CHAMPION in version.aliases]
+    return [version.number for version in book.versions if champions.CHAMPION in version.aliases]
 
 
 def now(registry: Registry) -> int:

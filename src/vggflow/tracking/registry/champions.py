@@ -30,8 +30,8 @@ from mlflow.exceptions import MlflowException
 from vggflow.errors import UsageError
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
+from vggflow.tracking.registry.champion_alias import CHAMPION
 from vggflow.tracking.registry.model_versions import (
-    CHAMPION,
     Version,
     ensure_registered_model,
     tags_of,

@@ -25,10 +25,10 @@ from vggflow.models.files import read_info
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.registry import served_code
+from vggflow.tracking.registry.champion_alias import CHAMPION, GRAPH_SHA256
 from vggflow.tracking.registry.lineage import FOLDER as LINEAGE
 from vggflow.tracking.registry.registry import Registry
 
-CHAMPION = "champion"
 CHALLENGER = "challenger"
 KEY = "vggflow.key"
 # Where in its run a version's evidence lies: several versions may share a run, their evidence they don't.
@@ -37,6 +37,8 @@ EVIDENCE = "vggflow.evidence"
 PAGE = 1_000
 NAMED_AT_MOST = 10
 MODEL_FILE = "data/model.keras"
+# Among its evidence: the exported graph, which answers without Keras.
+GRAPH = "exported/model.onnx"
 
 
 @dataclass(frozen=True)
@@ -229,13 +231,30 @@ def model_file(version: Version) -> Iterator[Path]:
                 f"{version.name} version {version.number} carries no sha256.model: it was not registered by "
                 "`vggflow register`, which does that"
             )
-        found = files.sha256(path) if path.is_file() else "no file"
-        if found != wanted:
-            raise UnfitModel(
-                f"the stored model of {version.name} version {version.number} is damaged: sha256 {found[:16]}, "
-                f"registered with {wanted[:16]}; register it again, or restore the artifact store"
-            )
+        _refuse_other_bytes(version, "model", path, wanted)
         yield path
+
+
+@contextlib.contextmanager
+def graph_file(version: Version) -> Iterator[Path]:
+    """The version's exported graph, downloaded for the time of the block and checked by its SHA-256.
+
+    Raises:
+        UnfitModel: the bytes are not the ones that were registered.
+        VggflowError: it has none, as a version of before there were any.
+    """
+    with _downloaded(version, GRAPH) as path:
+        _refuse_other_bytes(version, "graph", path, version.tags.get(GRAPH_SHA256, "no digest"))
+        yield path
+
+
+def _refuse_other_bytes(version: Version, what: str, path: Path, wanted: str) -> None:
+    found = files.sha256(path) if path.is_file() else "no file"
+    if found != wanted:
+        raise UnfitModel(
+            f"the stored {what} of {version.name} version {version.number} is damaged: sha256 {found[:16]}, "
+            f"registered with {wanted[:16]}; register it again, or restore the artifact store"
+        )
 
 
 def training_manifest(version: Version) -> pd.DataFrame:
