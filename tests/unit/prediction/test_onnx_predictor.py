@@ -14,7 +14,6 @@ from onnx import TensorProto, helper
 
 from vggflow import files
 from vggflow.errors import VggflowError
-from vggflow.models import onnx_files
 from vggflow.models.files import ModelFileError, read_info
 from vggflow.prediction import exported_graph, table
 from vggflow.prediction.onnx_predictor import OnnxPredictor, ready
@@ -103,7 +102,10 @@ def test_a_graph_that_answers_otherwise_is_refused(
     model, graph = exported
     recorded = _recorded(model, images)
     names = [name for name in recorded.columns if name.startswith("p:")]
-    for bent in (recorded.assign(**{names[0]: recorded[names[0]] + 2e-5}), recorded.assign(**{names[1]: np.nan})):
+    for bent in (
+        recorded.assign(**{names[0]: recorded[names[0]] + 2e-5}),
+        recorded.assign(**{names[1]: np.nan}),
+    ):
         with pytest.raises(VggflowError, match="answers otherwise than the model did in its evaluation"):
             exported_graph.compare(graph, bent, images[0].parent)
     loaded = onnx.load(graph)
@@ -115,6 +117,7 @@ def test_a_graph_that_answers_otherwise_is_refused(
         exported_graph.compare(tmp_path / "bent.onnx", recorded, images[0].parent)
 
 
+@pytest.mark.slow
 def test_a_graph_is_kept_for_its_model_and_made_where_none_is(
     model_path: Path, three_class_model_path: Path, images: list[Path], tmp_path: Path
 ) -> None:
@@ -129,9 +132,12 @@ def test_a_graph_is_kept_for_its_model_and_made_where_none_is(
     assert (third, list(folder.iterdir())) == (second, [second])
 
 
+@pytest.mark.slow
 def test_a_model_that_can_t_be_exported_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.keras").write_bytes(b"no model")
-    with pytest.raises(VggflowError, match=r"model\.keras has no exported graph: .*no `\.keras` file") as error:
+    with pytest.raises(
+        VggflowError, match=r"model\.keras has no exported graph: .*no `\.keras` file"
+    ) as error:
         exported_graph.kept(tmp_path / "model.keras", tmp_path)
     assert "\n" not in str(error.value)
 
