@@ -14,6 +14,7 @@ import psutil
 from flows.run_progress import path_of
 from vggflow.environment import DRIVER, FLOW_RUN, PROGRESS
 from vggflow.errors import VggflowError
+from vggflow.git_and_dvc import killed_push
 from vggflow.processes.stage import Outcome, outcome_path, read_outcome
 from vggflow.versioning import verified_pull
 from vggflow.workspace import Workspace, dvc_command
@@ -92,6 +93,10 @@ def run_dvc_stage(
         )
         raise TimeIsUp(stage, Outcome(1, message))
     outcome = read_outcome(workspace, stage)
+    half = outcome is None and any(killed_push.CORRUPTED in line for line in lines)
+    # Left by a push that was killed, maybe on another machine; once they are gone there are none to remove.
+    if code != 0 and half and killed_push.remove_empty(workspace.root):
+        return run_dvc_stage(workspace, stage, say, limits)
     if code != 0:
         # DVC ends with 255 whatever the stage ended with.
         raise StageFailed(stage, outcome if outcome and outcome.exit_code else _of_dvc(lines, code))

@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from tiny import Ran
 
 from vggflow import artifacts, files
 from vggflow.commands import champion_copy, register
 from vggflow.prediction import exported_graph
+from vggflow.processes import servers
 from vggflow.tracking import connection
 from vggflow.tracking.registry import champions, model_versions
 from vggflow.workspace import Workspace, find
@@ -156,6 +159,39 @@ def test_while_the_registry_is_locked_the_copy_answers_and_says_so(
     assert _rows(ran) == rows
     assert len(ran.err.splitlines()) == 1
     assert "is locked by another program: tiny version 1 answers, the champion when last asked" in ran.err
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_and_one_that_is_gone_cost_seconds_and_no_answer(
+    vggflow: Command, here: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = _pictures(here)[0]
+    server = servers.mlflow(here, servers.free_ports(1)[0])
+    with servers.running(here, server):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        rows = _rows(vggflow("-C", here.root, "predict", picture, "--json"))
+        assert vggflow("-C", here.root, "predict", picture).err == "tiny version 1\n"
+        started = [
+            each
+            for each in psutil.Process().children(recursive=True)
+            if "mlflow" in " ".join(each.cmdline()) or "uvicorn" in " ".join(each.cmdline())
+        ]
+        assert started
+        for each in started:
+            each.suspend()
+        try:
+            began = time.monotonic()
+            hanging = vggflow("-C", here.root, "predict", picture, "--json")
+            assert time.monotonic() - began < 10
+        finally:
+            for each in started:
+                each.resume()
+        assert _rows(hanging) == rows
+        assert "does not answer within 5 s: tiny version 1 answers" in hanging.err
+        assert len(hanging.err.splitlines()) == 1
+    gone = vggflow("-C", here.root, "predict", picture, "--json")
+    assert _rows(gone) == rows
+    assert "can't be reached: tiny version 1 answers" in gone.err
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "postgresql+psycopg2://ann:secret@127.0.0.1:9/db"])

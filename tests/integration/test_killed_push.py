@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from forked_programs import COUNTDOWN, Countdown
 
+from flows.dvc_stage import StageLimits, run_dvc_stage
 from vggflow import workspace as workspaces
 from vggflow.errors import VggflowError
 from vggflow.git_and_dvc import killed_push
@@ -91,6 +93,53 @@ def test_another_clone_pushes_a_version_whose_listing_a_killed_push_left_empty(
     clone.dvc("push", "data.dvc")
     assert _remote(clone) == whole
     assert "a killed push left 1 empty file on the DVC remote: removed" in capfd.readouterr().err
+
+
+def test_a_listing_of_a_stage_that_a_killed_push_left_empty_lets_others_run_the_stage(
+    here: Workspace, tmp_path: Path
+) -> None:
+    stage = {
+        "cmd": "mkdir -p out && cp data/train/red/* out/ && echo 1 > out/one",
+        "deps": ["data"],
+        "outs": ["out"],
+    }
+    (here.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"copy": stage}}))
+    run_dvc_stage(here, "copy", lambda _: None, StageLimits())
+    here.git("add", "dvc.lock", "dvc.yaml")
+    here.git("commit", "--quiet", "--all", "--message", "A stage")
+    here.dvc("push", "--run-cache")
+    listing = yaml.safe_load((here.root / "dvc.lock").read_text())["stages"]["copy"]["outs"][0]["md5"]
+    path = tmp_path / "remote/files/md5" / listing[:2] / listing[2:]
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    subprocess.run(["git", "clone", "--quiet", here.root, tmp_path / "clone"], check=True)
+    clone = workspaces.find(tmp_path / "clone")
+    clone.dvc("pull", "--quiet", "data.dvc")
+    run_dvc_stage(clone, "copy", lambda _: None, StageLimits())
+    assert sorted(path.name for path in (clone.root / "out").iterdir()) == sorted(
+        path.name for path in (here.root / "out").iterdir()
+    )
+    clone.dvc("push", "--run-cache")
+    assert path.stat().st_size > 0
+
+
+def test_a_file_that_nobody_here_may_remove_leaves_dvc_s_own_words(
+    here: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.dvc("push", "data.dvc")
+    path = next((tmp_path / "remote/files/md5").glob("??/*.dir"))
+    path.chmod(0o644)
+    path.write_bytes(b"")
+    unlink = Path.unlink
+
+    def refused(self: Path, *, missing_ok: bool = False) -> None:
+        if self == path:
+            raise PermissionError(13, "Permission denied")
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    with pytest.raises(VggflowError, match="is corrupted"):
+        here.dvc("push", "data.dvc")
 
 
 def test_a_file_that_another_push_is_about_to_take_away_is_left_to_it(

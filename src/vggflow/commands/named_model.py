@@ -111,8 +111,8 @@ def _registered(folder: Path, name: str) -> "Version":
     is_number = number.isascii() and number.isdigit()
     if name not in (champion_alias.CHAMPION, model_versions.CHALLENGER) and not is_number:
         raise UsageError(
-            f"no model {name!r}: name a .keras file, champion, challenger, a version such as 3 or candidate:3, "
-            "builder:keras or builder:sequential"
+            f"no model {name!r}: name a .keras or .onnx file, champion, challenger, a version such as 3 or "
+            "candidate:3, builder:keras or builder:sequential"
         )
     of_candidates = name.startswith(CANDIDATE) or name == model_versions.CHALLENGER
     registry = connection.connect(find(folder))

@@ -44,8 +44,12 @@ def start(backend: str | None = None, *, deterministic: bool = True) -> None:
 def _no_garbage() -> Iterator[None]:
     """What is imported stays until the process ends: Python looks for garbage among it neither now nor later.
 
-    Now it would take a tenth of the seconds, and as much of those that follow.
+    Now it would take a tenth of the seconds, and as much of those that follow. Only where something is imported: what
+    came since may be garbage, and would be kept for ever.
     """
+    if "keras" in sys.modules:
+        yield
+        return
     enabled = gc.isenabled()
     gc.disable()
     try:

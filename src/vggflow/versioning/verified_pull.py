@@ -1,9 +1,7 @@
 """What comes from the DVC remote is checked against its name, which is the MD5 of its bytes."""
 
-import configparser
-
 from vggflow.errors import VggflowError
-from vggflow.git_and_dvc import dvc_file
+from vggflow.git_and_dvc import dvc_file, dvc_remotes
 from vggflow.versioning.data_versions import Cache
 from vggflow.versioning.three_way_merge import Listing
 from vggflow.workspace import Workspace
@@ -67,16 +65,7 @@ def refuse_missing(tracked: str, missing: Listing, failed: str = "") -> None:
 
 def verify_remotes(workspace: Workspace) -> None:
     """Tells DVC to check what this workspace's remotes deliver, where nobody decided about that."""
-    # Raw: a `%` in an address means nothing.
-    config = configparser.RawConfigParser(strict=False)
-    folder = workspace.root / ".dvc"
-    try:
-        config.read([folder / "config", folder / "config.local"], encoding="utf-8")
-    except configparser.Error:
-        return  # DVC says in its own words what is wrong with it
-    for section in config.sections():
-        # DVC writes `['remote "name"']`.
-        words = section.strip("'").split('"')
-        if words[0].strip() == "remote" and not config.has_option(section, "verify"):
+    for remote in dvc_remotes.remotes(workspace.root):
+        if not remote.decided:
             # `--local`: the committed configuration is everybody's.
-            workspace.dvc("remote", "modify", "--local", words[1], "verify", "true")
+            workspace.dvc("remote", "modify", "--local", remote.name, "verify", "true")
