@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -562,32 +562,51 @@ def test_the_one_who_promoted_is_the_one_who_was_logged_in(team: Team) -> None:
     assert {tag["value"] for tag in found["tags"] if tag["key"] == "promotion.by"} == {"promoter"}
 
 
-def _stored(team: Team, name: str) -> tuple[str, bytes]:
-    """Where the server keeps the champion's file, and the file: the one of its digest among all that were logged."""
-    version = team.ask("admin", "GET", A + f"registered-models/alias?name={name}&alias=champion").json()[
-        "model_version"
-    ]
-    digest = next(tag["value"] for tag in version["tags"] if tag["key"] == "sha256.model")
+def _version_in_use(team: Team, name: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The champion's entry, and its tags."""
+    asked = team.ask("admin", "GET", A + f"registered-models/alias?name={name}&alias=champion").json()
+    version = asked["model_version"]
+    return version, {tag["key"]: tag["value"] for tag in version["tags"]}
+
+
+def _stored_model(team: Team, name: str) -> str:
+    """Where the server keeps the champion's file: the one of its digest among all that were logged."""
+    _, tags = _version_in_use(team, name)
     found = team.ask("admin", "GET", A + f"experiments/get-by-name?experiment_name={name}").json()[
         "experiment"
     ]
     asked = {"experiment_ids": [found["experiment_id"]]}
     for model in team.ask("admin", "POST", A + "logged-models/search", asked).json()["models"]:
         place = _place(model["info"]["artifact_uri"]) + "/data/model.keras"
-        content = team.ask("reader", "GET", F + place).content
-        if sha256(content).hexdigest() == digest:
-            return place, content
-    raise AssertionError(f"no logged model of {name} has the champion's digest {digest}")
+        if sha256(team.ask("reader", "GET", F + place).content).hexdigest() == tags["sha256.model"]:
+            return place
+    raise AssertionError(f"no logged model of {name} has the champion's digest {tags['sha256.model']}")
 
 
+def _stored_graph(team: Team, name: str) -> str:
+    """Where the server keeps the champion's exported graph: among its evidence, in its run."""
+    version, tags = _version_in_use(team, name)
+    run = team.ask("admin", "GET", A + f"runs/get?run_id={version['run_id']}").json()["run"]
+    place = f"{_place(run['info']['artifact_uri'])}/{tags['vggflow.evidence']}/exported/model.onnx"
+    assert sha256(team.ask("reader", "GET", F + place).content).hexdigest() == tags["sha256.onnx"]
+    return place
+
+
+# What answers `predict` is the graph; Keras' own file is what a heat map is made of.
+@pytest.mark.parametrize(("stored", "command"), [(_stored_graph, "predict"), (_stored_model, "explain")])
 @pytest.mark.usefixtures("acts")
-def test_a_champion_whose_bytes_a_trainer_replaced_is_not_used(team: Team, own: Path) -> None:
+def test_a_champion_whose_bytes_a_trainer_replaced_is_not_used(
+    team: Team, own: Path, stored: Callable[[Team, str], str], command: str
+) -> None:
     """MLflow keeps a version's files where the training put them, and trainers write there: the digest is checked."""
-    place, kept = _stored(team, "own")
+    place = stored(team, "own")
+    kept = team.ask("reader", "GET", F + place).content
+    # Else the workspace's own copy answers, which nobody could replace.
+    shutil.rmtree(own / ".vggflow/champion", ignore_errors=True)
     try:
         assert team.ask("reader", "PUT", F + place, b"another").status_code == 403
         assert team.ask("trainer", "PUT", F + place, b"another").status_code == 200
         image = str(next((own / "data/test").rglob("*.png")))
-        _refused(_vggflow(team, own, "reader", "predict", image), "damaged", "sha256")
+        _refused(_vggflow(team, own, "reader", command, image), "damaged", "sha256")
     finally:
         team.ask("admin", "PUT", F + place, kept)
