@@ -17,6 +17,7 @@ from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
     from vggflow.commands.promotion_acts import Promotion
+    from vggflow.prediction.answer_counts import AnswerCounts
     from vggflow.tracking.gate_pages import Pages
 
 UP_TO_DATE = "up to date"
@@ -43,6 +44,16 @@ def show_decision(workspace: Workspace, promotion: "Promotion") -> None:
             for check in promotion.decision.checks
         ]
         _create(create_table_artifact, rows, workspace, "promote")
+
+
+def show_answers(workspace: Workspace, counts: "AnswerCounts") -> None:
+    """Shows how many images of each class a model saw, and the first that it could not read."""
+    rows = [
+        {"class": name, "images": count, "share": _short(count / counts.images)}
+        for name, count in counts.labels.most_common()
+    ]
+    unread = [{"class": f"unreadable: {path}", "images": 1, "share": why} for path, why in counts.examples]
+    _create(create_table_artifact, [*rows, *unread], workspace, "predict")
 
 
 def decision(promotion: "Promotion") -> str:

@@ -33,13 +33,14 @@ def _step(steps: list[dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
     return getattr(importlib.import_module(module), function), inputs
 
 
-def test_the_deployments_are_the_five_that_the_documentation_names() -> None:
+def test_the_deployments_are_the_six_that_the_documentation_names() -> None:
     assert list(DEPLOYMENTS) == [
         "retrain-nightly",
         "retrain-on-new-data",
         "check-data",
         "promote",
         "rollback",
+        "predict",
     ]
     text = (ROOT / "docs" / "running.md").read_text()
     assert [name for name in DEPLOYMENTS if f"`{name}`" not in text] == []
@@ -70,8 +71,10 @@ def test_the_parameters_of_a_deployment_are_accepted_by_its_flow(name: str) -> N
         if parameter.default is inspect.Parameter.empty
     ]
     asked = dict.fromkeys(required, "because")  # what a person fills in
+    if name == "predict":
+        asked = {"images": "/archive", "output": "/archive.parquet"}
     flow.validate_parameters(given | asked)
-    assert not required or name in ("promote", "rollback"), "nobody is there to fill in a form"
+    assert not required or name in ("promote", "rollback", "predict"), "nobody is there to fill in a form"
     with pytest.raises(Exception, match="nonsense"):
         flow.validate_parameters(given | asked | {"nonsense": 1})
 

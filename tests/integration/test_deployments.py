@@ -39,7 +39,7 @@ def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
     before = deployed.ask("POST", "/automations/count")
     deployed.vggflow("deploy")
     assert deployed.ask("POST", "/automations/count") == before
-    assert deployed.ask("POST", "/deployments/count", {}) == 5
+    assert deployed.ask("POST", "/deployments/count", {}) == 6
 
 
 def test_another_workspace_of_the_same_name_is_refused(deployed: Team, tmp_path: Path) -> None:
