@@ -30,6 +30,7 @@ from vggflow.commands import (
     reproduce,
     retrain,
     rollback,
+    serve,
     status,
     submit,
     summary,
@@ -80,6 +81,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
     "Use": {
         "predict": predict.command,
         "submit": submit.command,
+        "serve": serve.command,
         "explain": explain.command,
         "compare": compare.command,
         "summary": summary.command,

@@ -20,6 +20,7 @@ FEATURES_GB = (
 )
 MLFLOW_URL = "VGGFLOW_MLFLOW_URL"  # MLflow's address for browsers, where it is another than that for programs
 NOTIFY_URL = "VGGFLOW_NOTIFY_URL"  # where `vggflow deploy` lets Prefect tell people what happened
+SERVE_TOKEN = "VGGFLOW_SERVE_TOKEN"  # noqa: S105 (what requests to `vggflow serve` have to bear)
 # Set by vggflow for what it starts.
 DRIVER = "VGGFLOW_DRIVER_PID"  # the process that a stage ends with
 PROGRESS = "VGGFLOW_PROGRESS"  # the file into which a stage writes how far it is

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from champion import another_champion
 from tiny import Ran
 
 from vggflow import artifacts, files
@@ -22,7 +23,7 @@ from vggflow.commands import champion_copy, register
 from vggflow.prediction import exported_graph
 from vggflow.processes import servers
 from vggflow.tracking import connection
-from vggflow.tracking.registry import champions, model_versions
+from vggflow.tracking.registry import model_versions
 from vggflow.workspace import Workspace, find
 
 Command = Callable[..., Ran]
@@ -34,26 +35,6 @@ code = cli.run()
 heavy = [name for name in ("mlflow", "keras", "tensorflow", "pandas", "sqlalchemy") if name in sys.modules]
 print(json.dumps([code, heavy]), file=sys.stderr)
 """
-
-
-@pytest.fixture(scope="module")
-def crowned(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with a champion, which nobody had to judge; copy it."""
-    root = tmp_path_factory.mktemp("crowned") / "tiny"
-    shutil.copytree(evaluated, root, symlinks=True)
-    candidate, _ = register.register(find(root))
-    registry = connection.connect(find(root))
-    champions.claim(registry, candidate, champions.read(registry).state, {})
-    assert champions.settle(registry).champion is not None
-    return root
-
-
-@pytest.fixture
-def here(crowned: Path, tmp_path: Path) -> Workspace:
-    root = tmp_path / "tiny"
-    shutil.copytree(crowned, root, symlinks=True)
-    connection.connect(find(root))  # says that the workspace was copied, once
-    return find(root)
 
 
 def _pictures(here: Workspace) -> list[Path]:
@@ -116,20 +97,10 @@ def test_any_version_answers_by_its_graph_without_keras(
     assert _copies(here) == sorted(["champion.json", _graph(here).name])  # only the champion's is kept
 
 
-def _another_champion(here: Workspace, *, graph: bool) -> None:
-    """The alias moves to a second version; without a graph, as those that were registered before there were any."""
-    registry = connection.connect(here)
-    client, name = registry.client, registry.names.name
-    first = client.get_model_version_by_alias(name, "champion")
-    tags = {key: value for key, value in first.tags.items() if graph or key != "sha256.onnx"}
-    client.create_model_version(name, first.source, run_id=first.run_id, model_id=first.model_id, tags=tags)
-    client.set_registered_model_alias(name, "champion", "2")
-
-
 def test_another_champion_is_seen_at_once(vggflow: Command, here: Workspace) -> None:
     picture = _pictures(here)[0]
     assert "version 1" in vggflow("-C", here.root, "predict", picture).err
-    _another_champion(here, graph=True)
+    another_champion(here, graph=True)
     assert "version 2" in vggflow("-C", here.root, "predict", picture).err
     assert files.read_json(here.path(champion_copy.FOLDER) / "champion.json")["number"] == 2
     registry = connection.connect(here)
@@ -140,7 +111,7 @@ def test_another_champion_is_seen_at_once(vggflow: Command, here: Workspace) -> 
 def test_a_champion_without_a_graph_answers_through_keras(vggflow: Command, here: Workspace) -> None:
     pictures = _pictures(here)
     expected = _rows(vggflow("-C", here.root, "predict", *pictures, "--json"))
-    _another_champion(here, graph=False)
+    another_champion(here, graph=False)
     ran = vggflow("-C", here.root, "predict", *pictures, "--json")
     for row, before in zip(_rows(ran), expected, strict=True):
         assert row["probabilities"] == pytest.approx(before["probabilities"], abs=1e-5)

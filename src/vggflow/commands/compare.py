@@ -47,10 +47,10 @@ def compare(folder: Path, first: str, second: str, data: Path | None) -> "Compar
 
     # Until both networks are in memory: a file from the registry is removed before the comparison.
     with ExitStack() as stack:
-        located_paths = [stack.enter_context(named_model.located(folder, name)) for name in (first, second)]
+        located = [stack.enter_context(named_model.located(folder, name)) for name in (first, second)]
         one, other = (
-            comparing.Contestant(name, *models.load(path))
-            for name, path in zip((first, second), located_paths, strict=True)
+            comparing.Contestant(name, *models.load(file.path))
+            for name, file in zip((first, second), located, strict=True)
         )
     with progress("compare") as advance:
         return comparing.compare(one, other, paths, advance)

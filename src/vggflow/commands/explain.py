@@ -44,8 +44,8 @@ def explain(folder: Path, image: Path, model: str, destination: Path) -> tuple[s
         from vggflow.models.full_precision import full_float32
         from vggflow.report import explain_plot
 
-        with named_model.located(folder, model) as path, full_float32():
-            found = explaining.explain(*models.load(path), picture)
+        with named_model.located(folder, model) as file, full_float32():
+            found = explaining.explain(*models.load(file.path), picture)
         explain_plot.draw(found).savefig(beside, dpi=100, format="png")
     return found.class_names[found.predicted], float(found.probabilities[found.predicted])
 

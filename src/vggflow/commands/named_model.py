@@ -8,6 +8,7 @@ Files need no workspace, everything else does.
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,35 +28,49 @@ CANDIDATE = "candidate:"
 BUILDERS = ("keras", "sequential")
 
 
-@contextmanager
-def located(folder: Path, name: str) -> Iterator[Path]:
-    """The `.keras` file of a model for the time of the block; see `titled`."""
-    with titled(folder, name) as (path, _):
-        yield path
+@dataclass(frozen=True)
+class ModelFile:
+    """The file of a model.
+
+    Attributes:
+        path: A `.keras` or `.onnx` file.
+        name: Of the registered model, or what the user wrote.
+        number: Of its version; None where it is none.
+    """
+
+    path: Path
+    name: str
+    number: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called: `pets version 3`."""
+        return self.name if self.number is None else f"{self.name} version {self.number}"
 
 
 @contextmanager
-def titled(folder: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """The `.keras` file of a model for the time of the block, and what it is called: `pets version 3`.
+def located(folder: Path, name: str) -> Iterator[ModelFile]:
+    """The `.keras` file of a model for the time of the block.
 
     Raises:
         UsageError: nothing goes by this name.
     """
     if name.startswith(BUILDER):
         with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:
-            yield _built(find(folder), name.removeprefix(BUILDER), Path(temporary) / "model.keras"), name
+            built = _built(find(folder), name.removeprefix(BUILDER), Path(temporary) / "model.keras")
+            yield ModelFile(built, name)
     elif _is_file(name):
-        yield Path(name), name
+        yield ModelFile(Path(name), name)
     else:
-        version = _registered(folder, name)
+        version = registered(folder, name)
         from vggflow.tracking.registry import model_versions
 
         with model_versions.model_file(version) as path:
-            yield path, f"{version.name} version {version.number}"
+            yield ModelFile(path, version.name, version.number)
 
 
 @contextmanager
-def answering(folder: Path, name: str, *, graph: bool = True) -> Iterator[tuple[Path, str]]:
+def answering(folder: Path, name: str, *, graph: bool = True) -> Iterator[ModelFile]:
     """The same, of what answers soonest: a version's exported graph, where it has one and one is wanted.
 
     The champion's is kept in the workspace, and while the registry is away that one answers.
@@ -65,27 +80,27 @@ def answering(folder: Path, name: str, *, graph: bool = True) -> Iterator[tuple[
     """
     from vggflow.commands import champion_copy
 
-    registered = not name.startswith(BUILDER) and not _is_file(name)
-    if not graph or not registered:
-        with titled(folder, name) as found:
+    is_registered = not name.startswith(BUILDER) and not _is_file(name)
+    if not graph or not is_registered:
+        with located(folder, name) as found:
             yield found
         return
     workspace = find(folder)
     of_champion = name == champion_alias.CHAMPION
     if of_champion and (copy := champion_copy.current(workspace, workspace.settings().registry.name)):
-        yield copy.path(workspace), copy.title
+        yield ModelFile(copy.path(workspace), copy.name, copy.number)
         return
-    version = _registered(folder, name)
+    version = registered(folder, name)
     from vggflow.tracking.registry import model_versions
 
-    title = f"{version.name} version {version.number}"
     with ExitStack() as held:
         path = None
         if of_champion:
             path = held.enter_context(champion_copy.fetched(workspace, version))
         elif champion_alias.GRAPH_SHA256 in version.tags:
             path = held.enter_context(model_versions.graph_file(version))
-        yield path or held.enter_context(model_versions.model_file(version)), title
+        path = path or held.enter_context(model_versions.model_file(version))
+        yield ModelFile(path, version.name, version.number)
 
 
 def backend(folder: Path) -> str | None:
@@ -102,7 +117,12 @@ def _is_file(name: str) -> bool:
     return name.endswith((".keras", ".onnx")) or Path(name).is_file()
 
 
-def _registered(folder: Path, name: str) -> "Version":
+def registered(folder: Path, name: str) -> "Version":
+    """The version that goes by a name such as `champion` or `candidate:3`.
+
+    Raises:
+        UsageError: there is none.
+    """
     from vggflow.tracking import connection
     from vggflow.tracking.registry import model_versions
 
@@ -126,7 +146,7 @@ def phases(folder: Path, name: str) -> tuple[Phase, ...]:
         return find(folder).settings().train.phases
     if _is_file(name):
         return ()
-    version = _registered(folder, name)
+    version = registered(folder, name)
     from vggflow.tracking.registry import model_versions
 
     with tempfile.TemporaryDirectory(prefix="vggflow-") as temporary:

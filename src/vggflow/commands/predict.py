@@ -166,8 +166,8 @@ def _opened(
     from vggflow.prediction.onnx_predictor import ready
 
     paths = find_images.find_images(list(places))
-    with named_model.answering(folder, model, graph=graph) as (file, title):
-        yield paths, ready(file, partial(named_model.backend, folder)), file, title
+    with named_model.answering(folder, model, graph=graph) as file:
+        yield paths, ready(file.path, partial(named_model.backend, folder)), file.path, file.title
 
 
 def _named(places: Sequence[str]) -> list[Path]:

@@ -51,8 +51,8 @@ def summary(folder: Path, recipe: str | None, model: str | None) -> "Summary":
     from vggflow.models.network_summary import summarise
 
     if model:
-        with named_model.located(folder, model) as path:
-            return summarise(models.load(path)[0], named_model.phases(folder, model))
+        with named_model.located(folder, model) as file:
+            return summarise(models.load(file.path)[0], named_model.phases(folder, model))
     chosen = named_model.settings_of(folder, recipe)
     classes = 2 if recipe else max(2, len(named_model.classes_of(find(folder))))
     return summarise(builder.network(chosen.model, classes, chosen.train.seed), chosen.train.phases)

@@ -38,14 +38,17 @@ MakeHeatMaps = Callable[[Sequence[tuple[Path, str]]], list[HeatMap]]
 
 
 def heat_maps(model_path: Path) -> MakeHeatMaps:
-    """A function that makes the heat maps of a model file; Keras is loaded at its first use."""
+    """A function that makes the heat maps of a model file; Keras and the model are loaded at its first use."""
+    loaded: list[Any] = []
 
     def look(answered: Sequence[tuple[Path, str]]) -> list[HeatMap]:
         from vggflow.evaluation.explain import grad_cam
         from vggflow.models import files
 
-        model, info = files.load(model_path)
-        resize: Resize = info.resize  # type: ignore[assignment]
+        if not loaded:
+            loaded.append(files.load(model_path))
+        model, info = loaded[0]
+        resize: Resize = info.resize
         looked = []
         for path, class_name in answered:
             image = open_image(path)

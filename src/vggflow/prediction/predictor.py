@@ -90,7 +90,7 @@ class Predictor:
         Raises:
             ModelFileError: the model is damaged, or answers with something else than numbers.
         """
-        with closing(_Decoding(self.info)) as decoding:
+        with closing(_Decoding(self.decode)) as decoding:
             waiting = iter(sources)
             following = decoding.start(islice(waiting, batch_size))
             while following:
@@ -99,15 +99,35 @@ class Predictor:
                 following = decoding.start(islice(waiting, batch_size))
                 yield self._answered([future.result() for future in current])
 
-    def _answered(self, decoded: list["_Decoded"]) -> Answers:
+    def _answered(self, decoded: list["Decoded"]) -> Answers:
         answers = np.full((len(decoded), len(self.info.class_names)), np.nan)
         readable = [row for row, each in enumerate(decoded) if each.pixels is not None]
         if readable:
-            answers[readable] = self._ask(np.stack([cast(Any, decoded[row].pixels) for row in readable]))
+            answers[readable] = self.ask(np.stack([cast(Any, decoded[row].pixels) for row in readable]))
         errors, digests = tuple(each.error for each in decoded), tuple(each.sha256 for each in decoded)
         return Answers(answers, errors, digests)
 
-    def _ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def decode(self, source: Source) -> "Decoded":
+        """The pixels that the network takes of an image, or why there are none; threads may do it at once."""
+        digest = ""
+        try:
+            content = images.read(source) if isinstance(source, Path) else source
+            encoded = content.tobytes() if isinstance(content, np.ndarray) else content
+            digest = hashlib.sha256(encoded).hexdigest()
+            image = (
+                Image.fromarray(content) if isinstance(content, np.ndarray) else images.decode(content).image
+            )
+            resize = cast("Resize", self.info.resize)
+            return Decoded(images.pixels(image, self.info.image_size_px, resize), "", digest)
+        except ImageError as error:
+            return Decoded(None, str(error), digest)
+
+    def ask(self, batch: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The probabilities of the classes, shape (N, K), for pixels of `decode`, shape (N, S, S, 3).
+
+        Raises:
+            ModelFileError: the model is damaged, or answers with something else than numbers.
+        """
         answers = probabilities.class_probabilities(self._outputs(batch))
         # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
@@ -147,8 +167,8 @@ def refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int 
 
 
 @dataclass(frozen=True)
-class _Decoded:
-    """Pixels of the size that the network takes, or why there are none."""
+class Decoded:
+    """Pixels of the size that the network takes, or why there are none; the SHA-256 of the image's bytes."""
 
     pixels: NDArray[np.uint8] | None
     error: str
@@ -158,27 +178,13 @@ class _Decoded:
 class _Decoding:
     """Threads that turn sources into pixels."""
 
-    def __init__(self, info: files.ModelInfo) -> None:
-        self._info = info
+    def __init__(self, decode: Callable[[Source], Decoded]) -> None:
+        self._decode = decode
         self._threads = ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
 
-    def start(self, sources: Iterable[Source]) -> list[Future[_Decoded]]:
+    def start(self, sources: Iterable[Source]) -> list[Future[Decoded]]:
         return [self._threads.submit(self._decode, source) for source in sources]
 
     def close(self) -> None:
         # What is not begun is dropped: after an unreadable image the rest of a batch would only take time.
         self._threads.shutdown(cancel_futures=True)
-
-    def _decode(self, source: Source) -> _Decoded:
-        digest = ""
-        try:
-            content = images.read(source) if isinstance(source, Path) else source
-            encoded = content.tobytes() if isinstance(content, np.ndarray) else content
-            digest = hashlib.sha256(encoded).hexdigest()
-            image = (
-                Image.fromarray(content) if isinstance(content, np.ndarray) else images.decode(content).image
-            )
-            resize = cast("Resize", self._info.resize)
-            return _Decoded(images.pixels(image, self._info.image_size_px, resize), "", digest)
-        except ImageError as error:
-            return _Decoded(None, str(error), digest)

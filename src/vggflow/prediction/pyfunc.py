@@ -5,9 +5,6 @@ MLflow's server makes of a request comes here as it is, see `asked`; where an im
 an exception would cost the other rows, and MLflow answers with its traceback.
 """
 
-import base64
-import binascii
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,16 +16,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vggflow.errors import DataError, VggflowError
-from vggflow.prediction.predictor import Predictor, Source
+from vggflow.prediction.predictor import Predictor
+from vggflow.prediction.sent_image import BASE64_KEY, sent_image
 from vggflow.prediction.table import ERROR, LABEL, labels_of, probability_column
 
 IMAGE = "image"
-# What TensorFlow's server calls base64 text.
-BASE64_KEY = "b64"
-# No image file consists of these alone.
-BASE64 = re.compile(rb"[A-Za-z0-9+/]+={0,2}\s*")
-ENCODED = "neither an encoded image nor base64 text: send the bytes of the file"
-PIXELS = "no pixels: expected (height, width, 3) whole numbers from 0 to 255"
 
 
 class ImageModel:
@@ -58,7 +50,7 @@ class ImageModel:
             return self._answer(values).set_axis(index)
 
     def _answer(self, values: Sequence[Any]) -> pd.DataFrame:
-        found = [_source(value) for value in values]
+        found = [sent_image(value) for value in values]
         sources = [each for each in found if not isinstance(each, str)]
         names = list(self.predictor.info.class_names)
         probabilities = np.full((len(found), len(names)), np.nan)
@@ -132,36 +124,3 @@ def _table(names: Sequence[str], probabilities: NDArray[np.float64], errors: Seq
     )
     # In MLflow's answer a NaN would be a word that is no JSON.
     return table.astype(object).where(table.notna(), None) if any(errors) else table
-
-
-def _source(value: Any) -> Source | str:
-    """What the network is asked about, or why it can't be."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:  # as MLflow's server wraps what lies in a record
-        value = value.item()
-    if isinstance(value, Mapping):  # {"b64": …}, as TensorFlow's server takes it
-        value = value.get(BASE64_KEY)
-    if isinstance(value, list | tuple | np.ndarray):
-        return _pixels(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        content = bytes(value)
-        # MLflow's server hands base64 text over as bytes where it is sent as `inputs` or `instances`.
-        if not BASE64.fullmatch(content):
-            return content
-        value = content
-    try:
-        # Without `validate` it skips what is no base64, and a path given by mistake would become some bytes.
-        return base64.b64decode(value, validate=True)
-    except (TypeError, ValueError, binascii.Error):
-        return ENCODED
-
-
-def _pixels(value: Any) -> NDArray[np.uint8] | str:
-    try:
-        pixels = np.asarray(value)
-    except ValueError:  # lists of several lengths
-        return PIXELS
-    right_shape = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
-    if not right_shape or not np.issubdtype(pixels.dtype, np.number) or np.iscomplexobj(pixels):
-        return PIXELS
-    whole = np.issubdtype(pixels.dtype, np.integer) or bool((pixels == np.floor(pixels)).all())
-    return pixels.astype(np.uint8) if whole and pixels.min() >= 0 and pixels.max() <= 255 else PIXELS

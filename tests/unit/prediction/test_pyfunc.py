@@ -78,8 +78,8 @@ def test_a_network_that_overflows_is_told_without_a_path(model_path, images, mon
 
 def test_a_model_has_answered_when_it_is_loaded(model_path, monkeypatch):
     answered = []
-    ask = Predictor._ask
-    monkeypatch.setattr(Predictor, "_ask", lambda *given: answered.append(1) or ask(*given))
+    ask = Predictor.ask
+    monkeypatch.setattr(Predictor, "ask", lambda *given: answered.append(1) or ask(*given))
     _load_pyfunc(str(model_path))
     assert answered == [1]
 
