@@ -55,6 +55,16 @@ def save(network: "keras.Model", info: ModelInfo, path: Path) -> None:
         onnx.save(graph, beside)
 
 
+def copy_info(source: Path, target: Path) -> None:
+    """What a graph was made for, from the one that it was made of: a tool that rewrites graphs leaves it out."""
+    import onnx
+
+    told = {each.key: each.value for each in onnx.load(source).metadata_props}
+    graph = onnx.load(target)
+    onnx.helper.set_model_props(graph, {INFO_MEMBER: told[INFO_MEMBER]})
+    onnx.save(graph, target)
+
+
 def load(path: Path, cores: int) -> tuple[Graph, ModelInfo]:
     """A graph that `save` wrote, and what it was made for.
 
