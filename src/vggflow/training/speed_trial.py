@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow import files
-from vggflow.errors import VggflowError
+from vggflow.errors import DataError, VggflowError
 from vggflow.features import store
 from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Kind, Store, Writer
@@ -35,6 +35,8 @@ MOST_REMEMBERED = 100
 # What is tried of each part: long enough that starting a call is little of it.
 SECONDS = 0.25
 TRIAL_BYTES = 32 * 2**20
+# Where so many at the beginning can't be decoded, there is nothing to say of the time.
+MOST_UNREADABLE = 256
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,25 @@ class Trial:
 
     def _decode(self) -> float:
         """In as many threads or processes as a training decodes in, once they are at work."""
-        count = 0
-        with closing(read_ahead(self.images, range(len(self.images)), self.shape)) as pixels:
+        for first in range(len(self.images)):
+            try:
+                return self._decode_from(first)
+            except DataError:
+                # Before the gate has looked there may be damaged pictures: they are not what takes the time.
+                if first + 1 >= min(len(self.images), MOST_UNREADABLE):
+                    raise
+        return 0.0  # no images: the training itself says so
+
+    def _decode_from(self, first: int) -> float:
+        count, started = 0, time.perf_counter()
+        with closing(read_ahead(self.images, range(first, len(self.images)), self.shape)) as pixels:
             next(pixels)
             started = time.perf_counter()
-            while time.perf_counter() - started < SECONDS and list(islice(pixels, 1)):
-                count += 1
-            return (time.perf_counter() - started) / max(1, count)
+            # One that fails later does not spoil what was measured.
+            with suppress(DataError):
+                while time.perf_counter() - started < SECONDS and list(islice(pixels, 1)):
+                    count += 1
+        return (time.perf_counter() - started) / max(1, count)
 
     def _cut(self, kind: Kind) -> CutSpeed:
         compute = 0.0

@@ -4,13 +4,16 @@ import errno
 import json
 import os
 import re
+import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
 import pytest
 from tiny_training import HEAD, TOP, Listener
 
+from vggflow.data import listing
 from vggflow.features import limit, store
 from vggflow.features.compute import PIXELS
 from vggflow.features.store import FOLDER, StoredRows
@@ -198,6 +201,17 @@ def test_a_training_says_beforehand_what_it_will_take(make_job, monkeypatch, alw
     assert all(layer.trainable for layer in set_up(make_job()).model.layers if layer.weights)
     assert max(map(len, expected.lines())) <= 78
     assert expected.to_dict()["seconds"] == pytest.approx(sum(phase.seconds for phase in expected.phases))
+
+
+def test_damaged_pictures_that_nobody_has_looked_at_yet_leave_an_estimate(
+    make_job, pictures, always_tried, tmp_path
+):
+    data = Path(shutil.copytree(pictures, tmp_path / "data"))
+    first = sorted((data / "train").rglob("*.png"))[:3]
+    for path in first:
+        path.write_bytes(path.read_bytes()[:40])
+    job = make_job(data=data, manifest=listing.listed(data))
+    assert set_up(job).expected.seconds > 0
 
 
 def test_a_short_training_is_begun_without_a_trial(make_job, tmp_path):
