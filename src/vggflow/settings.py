@@ -199,7 +199,8 @@ class TrainSettings(Section):
     `precision: mixed` computes the layers before the output with 16 bits (bfloat16, or float16 on older GPUs)
     and keeps weights in 32. `backend` is what Keras computes with, in training and wherever its model is used.
     `deterministic: false` lets a GPU add up in any order, which takes less time: the same training then ends in
-    slightly other weights each time, and one that was interrupted as well.
+    slightly other weights each time, and one that was interrupted as well. `mirrored` trains on each image and on
+    its mirror image: an epoch has twice as many, and unlike `augmentation` their features can be cached.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -208,6 +209,7 @@ class TrainSettings(Section):
     precision: Literal["float32", "mixed"] = "float32"
     backend: Literal["tensorflow", "jax"] = "tensorflow"
     deterministic: bool = True
+    mirrored: bool = False
     features: FeatureSettings = FeatureSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     # YAML knows lists only, which strict mode does not take for a tuple.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
 from vggflow.errors import DataError
-from vggflow.features.decode import Examples, Shape, changed, read, threads
+from vggflow.features.decode import MIRRORED, Examples, Shape, changed, read, threads
 
 __all__ = ["Batches", "Decoding", "Examples", "Rows", "Shape", "examples", "order"]
 
@@ -33,8 +33,15 @@ class Rows(Protocol):
         """The rows with these numbers, in this order."""
 
 
-def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], data_folder: Path) -> Examples:
-    """The labelled images of a split, in the manifest's order.
+def examples(
+    manifest: pd.DataFrame,
+    split: str,
+    class_names: Sequence[str],
+    data_folder: Path,
+    *,
+    mirrored: bool = False,
+) -> Examples:
+    """The labelled images of a split, in the manifest's order; after them, where asked for, their mirror images.
 
     Raises:
         DataError: there are none, or one is gone or has another size than the manifest says.
@@ -52,8 +59,12 @@ def examples(manifest: pd.DataFrame, split: str, class_names: Sequence[str], dat
         raise DataError(
             f"{split} has {', '.join(unknown)}, which train lacks: expected {', '.join(class_names)}"
         )
-    labels = table["class_name"].map({name: index for index, name in enumerate(class_names)})
-    return Examples(data_folder, tuple(table["path"]), tuple(table["sha256"]), np.asarray(labels, np.int64))
+    labels = np.asarray(table["class_name"].map({name: n for n, name in enumerate(class_names)}), np.int64)
+    names, hashes = tuple(table["path"]), tuple(table["sha256"])
+    if not mirrored:
+        return Examples(data_folder, names, hashes, labels)
+    others = tuple(f"{image}{MIRRORED}" for image in hashes)
+    return Examples(data_folder, names * 2, hashes + others, np.tile(labels, 2))
 
 
 class Decoding:

@@ -80,9 +80,9 @@ def set_up(job: TrainingJob) -> Setup:
     # Before anything computes: memory growth can't be changed once a device has started.
     machine = hardware.prepare(settings.train, job.state_folder, job.devices)
     class_names = manifests.class_names(job.manifest)
-    train, valid = (
-        examples(job.manifest, split, class_names, job.data_folder) for split in ("train", "valid")
-    )
+    mirrored = settings.train.mirrored
+    train = examples(job.manifest, "train", class_names, job.data_folder, mirrored=mirrored)
+    valid = examples(job.manifest, "valid", class_names, job.data_folder)
     keras.utils.set_random_seed(settings.train.seed)
     with machine.scope():
         model = builder.build(settings.model, class_names, job.weights_folder, settings.train.seed)

@@ -40,6 +40,17 @@ def test_pixels_are_those_of_the_one_decoder_in_the_order_asked_for(folder):
         np.testing.assert_array_equal(row, load(images.path(place), 24, "crop"))
 
 
+def test_mirror_images_come_after_the_images_with_the_same_classes(folder):
+    manifest = scan(folder)
+    found = batches.examples(manifest, "train", ("a", "b"), folder, mirrored=True)
+    assert len(found) == 18
+    assert list(found.labels[:9]) == list(found.labels[9:])
+    assert len(set(found.hashes)) == 18
+    rows = Decoding(found, SHAPE).gather(np.array([2, 11]))
+    np.testing.assert_array_equal(rows[1], load(found.path(2), 24, "crop")[:, ::-1])
+    np.testing.assert_array_equal(rows[0], rows[1][:, ::-1])
+
+
 @pytest.mark.parametrize("damage", ["same length", "longer", "gone"])
 def test_a_file_that_changed_since_validate_is_refused_by_name(folder, damage):
     images_before = examples(folder)

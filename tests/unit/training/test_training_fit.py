@@ -61,6 +61,16 @@ def test_one_pass_over_each_image_serves_both_phases(trained):
     assert listener.ends["feature_images"] == 40
 
 
+def test_with_mirror_images_an_epoch_has_twice_as_many_and_only_they_are_computed_anew(make_job):
+    fit(make_job({"phases": [HEAD]}), Listener())
+    mirrored, again = Listener(), Listener()
+    fit(make_job({"phases": [HEAD], "mirrored": True}), mirrored)
+    assert mirrored.ends["feature_images"] == 28, "those of the images were there"
+    assert mirrored.steps[-1]["step"] == 2 * 7
+    fit(make_job({"phases": [HEAD | {"learning_rate": 0.01}], "mirrored": True}), again)
+    assert again.ends["feature_images"] == 0
+
+
 def test_the_model_knows_its_classes_and_its_temperature(trained):
     result, listener, _ = trained
     assert result.info.class_names == ("across", "down")
