@@ -57,6 +57,16 @@ def test_a_rare_class_is_probed_as_fairly_as_the_other():
         assert accuracy > 0.6
 
 
+def test_many_features_of_few_images_are_not_learnt_by_heart():
+    """A ridge of a hundredth, whatever the data, is right on 74 % of these; one of ten on 94 %."""
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 2, 2200)
+    rows = generator.normal(0, 1, (2200, 180)).astype(np.float32)
+    rows[:, :20] += 0.8 * (labels[:, None] - 0.5)
+    train, valid = Held(rows[:200]), Held(rows[200:])
+    assert probe_accuracy(train, labels[:200], valid, labels[200:]) > 0.9
+
+
 def test_a_feature_that_never_varies_does_not_stop_the_probe():
     train, train_labels = clouds(200, 4.0, 1)
     constant = Held(np.concatenate([train._rows, np.ones((200, 3), np.float32)], axis=1))
