@@ -99,6 +99,7 @@ def test_the_champion_answers_as_predict_does_and_whoever_becomes_it_follows(
         assert "tiny version 2 answers from now on" in served.log.read_text()
 
 
+@pytest.mark.slow
 def test_while_the_registry_is_locked_or_broken_the_champion_goes_on_answering(
     here: Workspace, picture: Path, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_while_the_registry_is_locked_or_broken_the_champion_goes_on_answering(
         assert served.version(picture) == "1"
 
 
+@pytest.mark.slow
 def test_a_body_that_never_ends_and_a_client_that_is_silent_cost_others_nothing(
     here: Workspace, picture: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +128,10 @@ def test_a_body_that_never_ends_and_a_client_that_is_silent_cost_others_nothing(
             assert served.version(picture) == "1"
             endless.settimeout(20)
             assert b"503" in endless.recv(100)
+            with closing(socket.create_connection((host, int(port)))) as broken:
+                broken.sendall(
+                    b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n12345"
+                )
             # Told and closed: whoever goes on sending is not read for ever.
             while endless.recv(10_000):
                 pass
@@ -151,6 +157,7 @@ def test_without_a_champion_it_says_so(vggflow: Command, workspace: Path) -> Non
     assert ran.code == 2 and len(ran.err.splitlines()) == 1 and "champion" in ran.err
 
 
+@pytest.mark.slow
 def test_a_model_file_is_served_without_a_registry(here: Workspace, picture: Path, tmp_path: Path) -> None:
     graph = tmp_path / "mine.onnx"
     with serve(here, tmp_path) as served:

@@ -7,6 +7,7 @@ from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from vggflow.service.limits import Held, Limits, RequestRefused, body_too_large
 
@@ -23,9 +24,13 @@ async def read_body(request: Request, held: Held, limits: Limits) -> bytes:
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limits.body_bytes:
         raise body_too_large(limits)
     pieces = []
-    async for piece in request.stream():
-        held.more_bytes(len(piece))
-        pieces.append(piece)
+    try:
+        async for piece in request.stream():
+            held.more_bytes(len(piece))
+            pieces.append(piece)
+    except ClientDisconnect:
+        # Nobody is there to be told; else it would be an error of the server's, with a traceback in its log.
+        raise RequestRefused(HTTPStatus.BAD_REQUEST, "the body broke off") from None
     return b"".join(pieces)
 
 
@@ -42,6 +47,8 @@ async def read_files(request: Request, body: bytes, limits: Limits) -> list[tupl
         yield body
 
     parser = MultiPartParser(request.headers, pieces(), max_files=limits.images, max_fields=limits.images)  # type: ignore[arg-type]
+    # It is in memory already: nothing is written to a disk that may be full or read-only.
+    parser.spool_max_size = limits.body_bytes + 1
     try:
         form = await parser.parse()
     except (MultiPartException, HTTPException, KeyError, ValueError) as error:
