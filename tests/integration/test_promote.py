@@ -177,6 +177,25 @@ def test_a_tie_keeps_the_champion_is_an_error_for_a_person_and_recorded(here: Wo
     assert tags["git.commit"] == candidate.tags["git.commit"]
 
 
+def test_a_candidate_whose_graph_is_another_network_s_is_not_promoted(here: Workspace) -> None:
+    """Whoever registers can put any graph beside a model, with its right digest: that is what would answer people."""
+    change_model(here, opposite)
+    other = register(here)
+    change_model(here, lambda weights: [weight * 1.5 for weight in opposite(weights)])
+    candidate = register(here)
+    registry = connection.connect(here)
+    with model_versions.graph_file(other) as graph:
+        place = f"{candidate.tags[model_versions.EVIDENCE]}/{Path(model_versions.GRAPH).parent}"
+        registry.client.log_artifact(candidate.run_id, str(graph), place)
+    for name in ("sha256.onnx", "onnx.difference"):
+        registry.client.set_model_version_tag(
+            candidate.name, str(candidate.number), name, other.tags.get(name, "")
+        )
+    with pytest.raises(VggflowError, match="the exported graph answers otherwise"):
+        promotion_acts.promote(here, ASKED)
+    assert champion(here) == 1
+
+
 @pytest.mark.slow
 def test_a_flow_is_told_no_without_an_error_and_asks_once(here: Workspace) -> None:
     change_model(here, equal)

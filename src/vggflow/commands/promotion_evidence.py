@@ -17,7 +17,7 @@ from vggflow.evaluation import heat
 from vggflow.gate.near_copies import NearLimits
 from vggflow.git_and_dvc.run import NoRepository
 from vggflow.models.files import read_info
-from vggflow.prediction import table
+from vggflow.prediction import exported_graph, table
 from vggflow.prediction.scoring import UNFIT
 from vggflow.processes.stage import last_error_line, run_module
 from vggflow.promotion import comparison
@@ -29,8 +29,12 @@ from vggflow.report import slices
 from vggflow.report.page import Page
 from vggflow.settings import Settings
 from vggflow.tracking.registry import model_versions
+from vggflow.tracking.registry.champion_alias import GRAPH_SHA256
 from vggflow.tracking.registry.model_versions import Version
 from vggflow.workspace import Workspace
+
+# A graph of another network differs on the first of them, and registration looked at more.
+GRAPH_IMAGES = 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
     """Scores both models on the test images that this workspace's manifest names, and asks every rule.
 
     Raises:
-        UnfitModel: the candidate's file is damaged or needs code.
+        UnfitModel: the candidate's file is damaged or needs code, or its exported graph is another network's.
         VggflowError: the champion can't be scored, so there is nothing to compare with.
     """
     manifest = manifests.read(workspace.path(artifacts.MANIFEST))
@@ -79,6 +83,7 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
     split, backend = manifests.evaluation_split(manifest), settings.train.backend
     scoring = _Scoring(workspace, split, settings.evaluate.batch_size, backend)
     challenger = _side(scoring, case.candidate)
+    _refuse_other_graph(workspace, case.candidate, challenger.predictions)
     champion, unfit = _champion(scoring, case)
     gate = settings.validate_
     limits = NearLimits(gate.near_hash_distance, gate.near_similarity, gate.near_min_detail)
@@ -110,6 +115,17 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
     )
     sides = {"challenger": challenger, "champion": champion}
     return Judged(decision, page, {name: side.predictions for name, side in sides.items() if side})
+
+
+def _refuse_other_graph(workspace: Workspace, version: Version, predictions: pd.DataFrame) -> None:
+    """What answers people is the graph: it has to be that of the model that is judged, whoever registered it."""
+    if GRAPH_SHA256 not in version.tags:
+        return
+    with model_versions.graph_file(version) as graph:
+        try:
+            exported_graph.compare(graph, predictions, workspace.path(artifacts.DATA), GRAPH_IMAGES)
+        except VggflowError as error:
+            raise UnfitModel(f"{version.name} version {version.number}: {error}") from error
 
 
 def _dirty_tree(candidate: Version) -> bool | None:

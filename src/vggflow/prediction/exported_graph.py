@@ -82,19 +82,22 @@ def write(predictor: Predictor, graph: Path) -> None:
     onnx_files.save(predictor.network, predictor.info, graph)
 
 
-def compare(graph: Path, predictions: pd.DataFrame, data_folder: Path) -> Agreement:
+def compare(
+    graph: Path, predictions: pd.DataFrame, data_folder: Path, most_images: int = MOST_IMAGES
+) -> Agreement:
     """Holds a graph against what its model answered in its evaluation.
 
     Args:
         graph: The `.onnx` file.
         predictions: The predictions table of the model.
         data_folder: Where its paths start; an image that is gone or another by now is left out.
+        most_images: How many both answer, at most.
 
     Raises:
         VggflowError: the graph answers otherwise.
     """
     # Spread over all of them, since a table is sorted by class.
-    rows = np.linspace(0, len(predictions) - 1, min(MOST_IMAGES, len(predictions))).astype(int)
+    rows = np.linspace(0, len(predictions) - 1, min(most_images, len(predictions))).astype(int)
     chosen = predictions.iloc[rows]
     predictor = OnnxPredictor(graph)
     answers = list(predictor.answers([data_folder / PurePosixPath(path) for path in chosen["path"]]))
