@@ -125,11 +125,13 @@ def test_ten_nights_stay_small_and_history_knows_who_was_champion(
     assert {version.run_id for version in candidates} == promoted | {v.run_id for v in candidates[-KEEP:]}
     stored = list(workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.keras"))
     assert len(stored) == len({version.run_id for version in candidates})
-    # What grows is what history needs: each second night a promoted model with the code that loads it, its run's
-    # reports and Data Docs, and the pages of three decisions.
-    model = (root / "model/model.keras").stat().st_size / 1e6
+    # What grows is what history needs: each second night a promoted model with the code that loads it and its
+    # exported graph, its run's reports and Data Docs, and the pages of three decisions.
+    graphs = list(workspace.path(artifacts.MLFLOW_ARTIFACTS).rglob("model.onnx"))
+    assert len(graphs) == len(stored)
+    model, graph = ((path.stat().st_size / 1e6) for path in (root / "model/model.keras", graphs[0]))
     grown = sizes[NIGHTS] - sizes[NIGHTS - 4]
-    assert grown < 2 * (model + 3.0), sizes
+    assert grown < 2 * (model + graph + 3.0), sizes
 
     # Checkpoints and features of one kind: as many images more as there were nights.
     assert states[NIGHTS] - states[NIGHTS - 4] < 1.0, states
