@@ -182,7 +182,7 @@ def test_heat_maps_are_drawn_by_a_process_that_ends_with_the_service(
         for _ in range(2):
             said = served.post("/explain", content=picture.read_bytes()).json()
             prefix, encoded = said["picture"].split(",")
-            assert prefix == "data:image/png;base64"
+            assert prefix == "data:image/jpeg;base64"
             assert Image.open(io.BytesIO(base64.b64decode(encoded))).size == (160, 160)
         below = psutil.Process(served.process.pid).children(recursive=True)
         assert len(below) == 1

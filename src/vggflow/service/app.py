@@ -95,7 +95,7 @@ def create(service: Service, token: str | None, follow: Follow | None = None) ->
 
     @app.post("/explain", dependencies=allowed)
     async def explain(request: Request) -> Response:
-        """An image as the body; its heat map for the answer, as a PNG in a `data:` address."""
+        """An image as the body; its heat map for the answer, a picture as a `data:` address."""
         async with _limited(service, under_way, request) as (model, body, held):
             held.more_images(1)
             found = (await model.answers([body]))[0]

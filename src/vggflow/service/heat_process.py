@@ -35,7 +35,7 @@ class HeatProcess:
         self._held = ExitStack()
 
     async def draw(self, loaded: Loaded, image: bytes, label: str) -> str:
-        """The image below the heat map of a class, a PNG as a `data:` address.
+        """The image below the heat map of a class, a picture as a `data:` address.
 
         Raises:
             RequestRefused: the model is an exported graph, which has no gradients.
