@@ -27,6 +27,7 @@ def test_deploy_says_what_runs_when_and_where(deployed: Team) -> None:
     when = {row["deployment"]: (row["when"], row["where"]) for row in found["deployments"]}
     assert when == {
         "check-data@tiny": ("15 * * * * Europe/Berlin", "vggflow / cpu"),
+        "predict@tiny": ("by hand", "vggflow / cpu"),
         "promote@tiny": ("by hand", "vggflow / cpu"),
         "retrain-nightly@tiny": ("0 2 * * * Europe/Berlin", "vggflow / gpu"),
         "retrain-on-new-data@tiny": ("on new data", "vggflow / gpu"),
