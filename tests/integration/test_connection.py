@@ -2,13 +2,16 @@
 
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tiny import write_params
+from tiny import Ran, write_params
 
+from vggflow import artifacts
 from vggflow.environment import tracking_uri
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import connection
@@ -43,3 +46,18 @@ def test_a_command_tells_of_a_server_that_hangs_within_ten_seconds(
         assert time.monotonic() - began < 10
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert f"MLflow at {address} does not answer within 8 s: start it" in ran.err
+
+
+def test_a_database_that_another_program_holds_is_told_in_one_line(
+    workspace: Path, vggflow: Callable[..., Ran]
+) -> None:
+    assert vggflow("-C", workspace, "models").code == 0
+    database = workspace / artifacts.MLFLOW_DATABASE
+    with closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        ran = vggflow("-C", workspace, "models")
+    assert time.monotonic() - began < 10
+    assert (ran.code, ran.out) == (1, "")
+    (line,) = ran.err.splitlines()
+    assert line.endswith("mlflow.db is locked by another program: wait for it")

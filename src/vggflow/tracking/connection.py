@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,16 +48,25 @@ def connect_unchecked(workspace: Workspace, names: RegistrySettings | None = Non
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     uri = tracking_uri(workspace.root)
-    if uri.startswith(SQLITE):
-        workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
-        places.follow_move(Path(uri.removeprefix(SQLITE)).resolve())
     _tell_mlflow(uri)
     if problem := reachable.problem(uri):
-        raise VggflowError(
-            f"MLflow at {without_password(uri)} {problem}: start it, or mend MLFLOW_TRACKING_URI"
-        )
+        todo = "wait for it" if problem == reachable.BY_ANOTHER else "start it, or mend MLFLOW_TRACKING_URI"
+        raise VggflowError(f"MLflow at {without_password(uri)} {problem}: {todo}")
+    if uri.startswith(SQLITE):
+        workspace.path(artifacts.STATE).mkdir(parents=True, exist_ok=True)
+        _follow_move(uri)
     with mlflow_errors_as_one_line():
         return Registry(MlflowClient(tracking_uri=uri, registry_uri=uri), names)
+
+
+def _follow_move(uri: str) -> None:
+    try:
+        places.follow_move(Path(uri.removeprefix(SQLITE)).resolve())
+    except sqlite3.Error as error:
+        said = (
+            f"{reachable.BY_ANOTHER}: wait for it" if reachable.LOCKED in str(error) else f"fails ({error})"
+        )
+        raise VggflowError(f"MLflow at {uri} {said}") from error
 
 
 def _tell_mlflow(uri: str) -> None:

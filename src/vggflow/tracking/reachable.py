@@ -19,6 +19,8 @@ from vggflow.tracking.within import within
 PREFECT_RUN = "PREFECT__FLOW_RUN_ID"
 # People are told within ten seconds; the thread that asks gets one more than this.
 SECONDS = 8
+# What SQLite says, and what it means.
+LOCKED, BY_ANOTHER = "database is locked", "is locked by another program"
 # The cheapest request that needs the server's database.
 QUESTION = "/api/2.0/mlflow/registered-models/search"
 
@@ -48,6 +50,8 @@ def _ask(uri: str, seconds: float) -> str:
         said = str(error)
         if "timed out" in said:
             return f"does not answer within {seconds:.0f} s"
+        if LOCKED in said:
+            return BY_ANOTHER
         return (
             f"can't be reached ({_short(said.rpartition('Caused by ')[2])})"  # requests says the cause last
         )
