@@ -14,12 +14,13 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import DeploymentSort
 
 from flows import automations, deployable, work_pools
-from flows.events import NEW_DATA
+from flows.events import DRIFT, NEW_DATA
 from flows.identity import TAG, Identity, identity
 from vggflow.errors import UsageError, VggflowError
 from vggflow.workspace import Workspace
 
 FILE = "prefect.yaml"
+NEWS = {NEW_DATA: "on new data", DRIFT: "on drift"}
 
 
 @dataclass(frozen=True)
@@ -159,5 +160,5 @@ def _when(deployment: DeploymentResponse, events: set[str]) -> str:
         for each in deployment.schedules
         if each.active
     ]
-    news = ["on new data" if event == NEW_DATA else f"on {event}" for event in sorted(events)]
+    news = [NEWS.get(event, f"on {event}") for event in sorted(events)]
     return "; ".join([*times, *news]) or "by hand"

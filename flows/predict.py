@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -89,8 +90,6 @@ def predict_images(workspace: Workspace, images: str, output: str, model: str, s
 
 def _read(process: "subprocess.Popen[str]") -> tuple[str, str]:
     """What it writes until it ends. `communicate` would close its input at once."""
-    import threading
-
     told: list[str] = []
     stderr, stdout = process.stderr, process.stdout
     reading = threading.Thread(target=lambda: told.append(stderr.read() if stderr else ""), daemon=True)

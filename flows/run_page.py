@@ -16,6 +16,7 @@ from vggflow.processes.stage import Outcome
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
+    from vggflow.commands.drift import Look
     from vggflow.commands.promotion_acts import Promotion
     from vggflow.prediction.answer_counts import AnswerCounts
     from vggflow.tracking.gate_pages import Pages
@@ -54,6 +55,22 @@ def show_answers(workspace: Workspace, counts: "AnswerCounts") -> None:
     ]
     unread = [{"class": f"unreadable: {path}", "images": 1, "share": why} for path, why in counts.examples]
     _create(create_table_artifact, [*rows, *unread], workspace, "predict")
+
+
+def show_drift(workspace: Workspace, found: "Look") -> None:
+    """Shows every test of a look for drift."""
+    if found.drift:
+        rows = [
+            {
+                "test": shift.name,
+                "distance": _short(shift.distance),
+                "p value": _short(shift.p_value),
+                "says": "moved" if shift.moved else "as before",
+                "most": shift.about,
+            }
+            for shift in found.drift.shifts
+        ]
+        _create(create_table_artifact, rows, workspace, "drift")
 
 
 def decision(promotion: "Promotion") -> str:

@@ -11,7 +11,7 @@ import yaml
 from prefect import Flow
 from prefect.automations import AutomationCore
 
-from flows import automations
+from flows import automations, events
 from flows.identity import Identity, identify
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def _step(steps: list[dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
     return getattr(importlib.import_module(module), function), inputs
 
 
-def test_the_deployments_are_the_six_that_the_documentation_names() -> None:
+def test_the_deployments_are_the_eight_that_the_documentation_names() -> None:
     assert list(DEPLOYMENTS) == [
         "retrain-nightly",
         "retrain-on-new-data",
@@ -41,6 +41,8 @@ def test_the_deployments_are_the_six_that_the_documentation_names() -> None:
         "promote",
         "rollback",
         "predict",
+        "check-drift",
+        "retrain-on-drift",
     ]
     text = (ROOT / "docs" / "running.md").read_text()
     assert [name for name in DEPLOYMENTS if f"`{name}`" not in text] == []
@@ -64,7 +66,7 @@ def test_the_parameters_of_a_deployment_are_accepted_by_its_flow(name: str) -> N
     flow = _flow(deployment)
     given = dict(deployment["parameters"])
     for trigger in deployment.get("triggers", []):
-        given |= dict.fromkeys(trigger["parameters"], "0a1b2c")
+        given |= dict.fromkeys(trigger.get("parameters", ()), "0a1b2c")
     required = [
         key
         for key, parameter in inspect.signature(flow.fn).parameters.items()
@@ -90,9 +92,15 @@ def test_forms_ask_for_a_reason_and_for_the_name_of_a_person(name: str) -> None:
             flow.validate_parameters(given | {key: " "})
 
 
+def test_nothing_retrains_on_drift_until_somebody_says_so() -> None:
+    (trigger,) = DEPLOYMENTS["retrain-on-drift"]["triggers"]
+    assert trigger["enabled"] is False
+    assert trigger["expect"] == [events.DRIFT]
+
+
 def test_every_schedule_names_its_time_zone() -> None:
     schedules = [each for entry in DEPLOYMENTS.values() for each in entry["schedules"]]
-    assert len(schedules) == 2
+    assert len(schedules) == 3
     assert all(each["timezone"] and each["cron"] for each in schedules)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from tiny import COLOURS, Ran, draw
 
 from vggflow import artifacts
@@ -74,6 +75,21 @@ def test_json_has_the_probabilities_of_all_classes_and_top_names_several(
     assert top[1].split()[1::2] == ["red", "blue"]
 
 
+def test_heat_maps_lie_in_a_folder_one_for_each_image_that_can_be_read(
+    vggflow: Run, model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    heat = tmp_path / "heat"
+    ran = vggflow("predict", pictures, "--model", model, "--explain", heat)
+    assert ran.code == 0, ran.err
+    assert ran.out == vggflow("predict", pictures, "--model", model).out
+    assert f"where it looked: {heat}" in ran.err
+    assert sorted(path.name for path in heat.iterdir()) == ["0001-1.jpg", "0002-2.jpg"]
+    with Image.open(heat / "0001-1.jpg") as picture:
+        assert (picture.format, picture.size) == ("JPEG", (160, 160))
+    rows = json.loads(vggflow("predict", pictures, "--model", model, "--explain", heat, "--json").out)
+    assert [row.get("heat_map") for row in rows] == [str(heat / "0001-1.jpg"), str(heat / "0002-2.jpg"), None]
+
+
 def test_where_no_image_can_be_read_that_is_an_error(vggflow: Run, model: Path, pictures: Path) -> None:
     ran = vggflow("predict", pictures / "10.png", "--model", model)
     assert (ran.code, ran.out) == (2, "")
@@ -90,6 +106,9 @@ def test_where_no_image_can_be_read_that_is_an_error(vggflow: Run, model: Path, 
         (["{model}", "-o", "{model}/out.csv"], "can't be written to"),
         (["{model}", "--model", "nobody"], "no model 'nobody'"),
         (["{model}", "-o", "out.csv", "--json"], "leave them out"),
+        (["{model}", "-o", "out.csv", "--explain", "heat"], "leave them out"),
+        (["{model}", "--explain", "{model}"], "which is a file: name a folder"),
+        (["{model}", "--model", "a.onnx", "--explain", "heat"], "has no gradients, name the .keras file"),
     ],
 )
 def test_what_is_mistyped_is_told_before_anything_is_loaded(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,9 @@ from vggflow.git_and_dvc.run import NowhereToBeFound
 from vggflow.processes import servers
 from vggflow.processes.locks import exclusive
 from vggflow.workspace import Workspace
+
+# `vggflow drift` looks at the last days; nobody asks what was asked for in spring.
+ANSWERS_STAY = timedelta(days=90)
 
 
 def command(
@@ -73,7 +77,7 @@ def clean(workspace: Workspace, keep: int, *, dry_run: bool = False) -> list[Rem
 
 
 def _mlflow(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal]:
-    from vggflow.tracking import connection, retention
+    from vggflow.tracking import connection, observed_answers, retention
 
     registry = connection.connect(workspace)
     found = retention.old(registry, keep)
@@ -83,6 +87,12 @@ def _mlflow(workspace: Workspace, keep: int, dry_run: bool) -> Iterator[Removal]
     stays = f"{keep} newest, aliases, every version of {registry.names.name}"
     yield Removal("candidate versions", len(found.versions), None, stays)
     yield Removal("MLflow runs", len(found.runs), size, "runs of versions that stay, decisions")
+    days = observed_answers.days_before(registry, datetime.now(UTC).date() - ANSWERS_STAY)
+    if not dry_run:
+        observed_answers.remove(registry, days)
+    yield Removal(
+        "days of kept answers", len(days), None, f"the last {ANSWERS_STAY.days} days, looks for drift"
+    )
 
 
 def _dvc_cache(workspace: Workspace, dry_run: bool) -> Iterator[Removal]:

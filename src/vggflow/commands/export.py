@@ -105,15 +105,13 @@ def export(
 def _write(
     file: named_model.ModelFile, form: str, target: Path, images: Sequence[Path], ranges: Sequence[Path]
 ) -> "ExportCheck":
-    import numpy as np
-
     from vggflow.prediction import export_check
     from vggflow.prediction.export_formats import FORMATS, Exported
     from vggflow.prediction.predictor import Predictor
 
     predictor = Predictor(file.path)
+    predictor.answer_once()  # Keras exports none that has not answered yet
     size = predictor.info.image_size_px
-    predictor.predict([np.zeros((size, size, 3), np.uint8)])  # Keras exports none that has not answered yet
     calibration = export_check.decode(predictor, ranges) if ranges else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.absolute().parent) as beside:
         made = Path(beside) / target.name
@@ -177,7 +175,11 @@ def _replace(made: Path, target: Path) -> None:
     if target.is_dir():
         before = made.with_name("before")
         target.rename(before)
-        made.rename(target)
+        try:
+            made.rename(target)
+        except BaseException:  # Ctrl-C too: the folder that it lies in now goes away
+            before.rename(target)
+            raise
         shutil.rmtree(before)
     else:
         made.replace(target)

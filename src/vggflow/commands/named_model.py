@@ -103,6 +103,14 @@ def answering(folder: Path, name: str, *, graph: bool = True) -> Iterator[ModelF
         yield ModelFile(path, version.name, version.number)
 
 
+def pinned(name: str, file: ModelFile) -> str:
+    """A name of the same model later on: by then `champion` may be another version."""
+    if file.number is None:
+        return name
+    of_candidates = name.startswith(CANDIDATE) or name == "challenger"
+    return f"{CANDIDATE}{file.number}" if of_candidates else str(file.number)
+
+
 def backend(folder: Path) -> str | None:
     """What the workspace at `folder` computes with; None where there is none: files need no workspace."""
     try:

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vggflow import console, files
-from vggflow.commands import named_model, options
+from vggflow.commands import keep_answers, named_model, options
 from vggflow.console import out, say, table, tell
 from vggflow.errors import DataError, Refused, UsageError, VggflowError
 from vggflow.processes import nvidia_smi
@@ -44,21 +44,28 @@ def command(
         typer.Option(help="champion, challenger, a version such as 3 or candidate:3, or a model file."),
     ] = CHAMPION,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name for an image.")] = 1,
+    explain: Annotated[
+        Path | None, typer.Option(help="Write into this folder where the model looked in each image.")
+    ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit code 3 where an image can't be read.")
     ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep/--no-keep", help="With -o: keep for `drift` what the answers were like.")
+    ] = True,
     as_json: options.AsJson = False,
 ) -> None:
     """Says what a model, the champion unless told otherwise, sees in images."""
-    if output is not None and (as_json or top > 1):
+    if output is not None and (as_json or top > 1 or explain):
         raise UsageError(
-            "--json and --top are for what is printed, a file has all probabilities: leave them out"
+            "--json, --top and --explain are for what is printed, a file has all probabilities: leave them out"
         )
+    _refuse_explain(explain, model)
     named = _named(places)
     if output is not None:
-        unreadable, images = predict_to_file(context.obj, named, output, model)
+        unreadable, images = predict_to_file(context.obj, named, output, model, keep=keep)
     else:
-        predictions = predict(context.obj, named, model)
+        predictions = predict(context.obj, named, model, explain)
         _show(predictions, top, as_json=as_json)
         unreadable, images = sum(map(bool, predictions.errors)), len(predictions.paths)
     if strict and unreadable:
@@ -73,6 +80,7 @@ class Predictions:
         model: What it is called.
         probabilities: Of the K classes, shape (N, K); NaN in rows of images that can't be read.
         errors: Why, for these; empty for the others.
+        heat_maps: Image to the picture of where the model looked, where that was asked for.
     """
 
     model: str
@@ -80,33 +88,40 @@ class Predictions:
     class_names: tuple[str, ...]
     probabilities: Any
     errors: tuple[str, ...]
+    heat_maps: Mapping[Path, Path] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per image: path, label, its probability and those of all classes; or path and error."""
+        from vggflow.prediction import answer
+
         return [
-            {"path": str(path), "error": error} if error else {"path": str(path), **self._answer(row)}
+            {"path": str(path), "error": error}
+            if error
+            else {"path": str(path)} | answer.told(self.class_names, row) | self._heat(path)
             for path, error, row in zip(self.paths, self.errors, self.probabilities, strict=True)
         ]
 
-    def _answer(self, row: Any) -> dict[str, Any]:
-        best = int(row.argmax())
-        every = {name: float(value) for name, value in zip(self.class_names, row, strict=True)}
-        return {"label": self.class_names[best], "probability": float(row[best]), "probabilities": every}
+    def _heat(self, path: Path) -> dict[str, Any]:
+        return {"heat_map": str(self.heat_maps[path])} if path in self.heat_maps else {}
 
 
-def predict(folder: Path, places: Sequence[Path], model: str = CHAMPION) -> Predictions:
+def predict(
+    folder: Path, places: Sequence[Path], model: str = CHAMPION, explain: Path | None = None
+) -> Predictions:
     """What a model says about images.
 
     Args:
         folder: The workspace, where the model is one of its models.
         places: Images, and folders of images.
+        model: Which one.
+        explain: The folder to write heat maps to.
 
     Raises:
         UsageError: nothing goes by the model's name.
         DataError: there is no image, or none that can be read.
     """
     with (
-        _opened(folder, places, model) as (paths, predictor, _, title),
+        _opened(folder, places, model) as (paths, predictor, file),
         console.progress("predict") as advance,
     ):
         import numpy as np
@@ -122,11 +137,31 @@ def predict(folder: Path, places: Sequence[Path], model: str = CHAMPION) -> Pred
         if all(errors):
             refuse_unread(paths, errors)
         probabilities = np.concatenate([part.probabilities for part in parts])
-        return Predictions(title, paths, predictor.info.class_names, probabilities, errors)
+        found = Predictions(file.title, paths, predictor.info.class_names, probabilities, errors)
+        if explain is None:
+            return found
+        return replace(found, heat_maps=_heat_maps(folder, named_model.pinned(model, file), found, explain))
+
+
+def _heat_maps(folder: Path, model: str, found: Predictions, destination: Path) -> dict[Path, Path]:
+    """Where the model looked for the answers that it gave: a JPEG for each image that could be read."""
+    from vggflow.evaluation.heat import heat_maps_in_process
+    from vggflow.report import pictures
+
+    answered = [(Path(row["path"]), row["label"]) for row in found.rows() if "label" in row]
+    with named_model.located(folder, model) as file:
+        looked = heat_maps_in_process(file.path, named_model.backend(folder))(answered)
+    made = {}
+    for number, ((path, _), seen) in enumerate(zip(answered, looked, strict=True), start=1):
+        # Numbered: images of several folders may have one name.
+        made[path] = destination / f"{number:04}-{path.stem}.jpg"
+        with files.replacing(made[path]) as beside:
+            pictures.below_heat(seen).save(beside, "JPEG", quality=90)
+    return made
 
 
 def predict_to_file(
-    folder: Path, places: Sequence[Path], output: Path, model: str = CHAMPION
+    folder: Path, places: Sequence[Path], output: Path, model: str = CHAMPION, *, keep: bool = False
 ) -> tuple[int, int]:
     """Writes a row per image, going on where a run before was killed; how many can't be read, and how many there are.
 
@@ -136,17 +171,22 @@ def predict_to_file(
     """
     _refuse_output(output)
     # A GPU is faster than a processor by more than Keras takes to start.
-    with _opened(folder, places, model, graph=not _has_gpu()) as (paths, predictor, file, title):
+    with _opened(folder, places, model, graph=not _has_gpu()) as (paths, predictor, file):
         from vggflow.prediction.batch import Batch
 
         with console.progress("predict") as advance:
-            summary = Batch(predictor, title, files.sha256(file), paths, output).run(advance)
+            summary = Batch(predictor, file.title, files.sha256(file.path), paths, output).run(advance)
     before = f", {summary.done_before:,} of them from a run before" if summary.done_before else ""
-    say(f"{output}: {summary.images:,} rows by {title}{before}")
+    say(f"{output}: {summary.images:,} rows by {file.title}{before}")
     if summary.unreadable:
         tell(
             f"{summary.unreadable:,} image{'s' * (summary.unreadable > 1)} can't be read: see the column error"
         )
+    if keep and summary.observations and keep_answers.is_kept(file):
+        try:
+            keep_answers.keep(folder, file.title, summary.observations)
+        except VggflowError as error:  # the rows are there, and are what was asked for
+            tell(f"not kept for `vggflow drift`: {error}")
     return summary.unreadable, summary.images
 
 
@@ -160,14 +200,14 @@ def _has_gpu() -> bool:
 @contextmanager
 def _opened(
     folder: Path, places: Sequence[Path], model: str, *, graph: bool = True
-) -> "Iterator[tuple[Sequence[Path], Predictor, Path, str]]":
-    """The images, and the model: ready to be asked, its file, what it is called."""
+) -> "Iterator[tuple[Sequence[Path], Predictor, named_model.ModelFile]]":
+    """The images, and the model: ready to be asked, and its file."""
     from vggflow.prediction import find_images
     from vggflow.prediction.onnx_predictor import ready
 
     paths = find_images.find_images(list(places))
     with named_model.answering(folder, model, graph=graph) as file:
-        yield paths, ready(file.path, partial(named_model.backend, folder)), file.path, file.title
+        yield paths, ready(file.path, partial(named_model.backend, folder)), file
 
 
 def _named(places: Sequence[str]) -> list[Path]:
@@ -188,6 +228,15 @@ def _listed() -> list[str]:
     return [os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line]
 
 
+def _refuse_explain(destination: Path | None, model: str) -> None:
+    if destination is None:
+        return
+    if destination.exists() and not destination.is_dir():
+        raise UsageError(f"can't write heat maps to {destination}, which is a file: name a folder")
+    if model.lower().endswith(".onnx"):
+        raise UsageError(f"no heat maps of {model}: an exported graph has no gradients, name the .keras file")
+
+
 def _refuse_output(output: Path) -> None:
     if output.suffix.lower() not in FORMATS or output.is_dir():
         raise UsageError(f"can't write {output}: name a file that ends in {', '.join(FORMATS)}")
@@ -205,6 +254,8 @@ def _show(predictions: Predictions, top: int, *, as_json: bool) -> None:
         return
     tell(predictions.model)
     out.print(table("", *_cells(rows, top)))
+    if predictions.heat_maps:
+        tell(f"where it looked: {next(iter(predictions.heat_maps.values())).parent}")
 
 
 def _cells(rows: Sequence[dict[str, Any]], top: int) -> tuple[list[str], list[list[str]]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vggflow.commands import named_model
+from vggflow.commands import keep_answers, named_model
 from vggflow.console import say
 from vggflow.credentials import without_password
 from vggflow.environment import SERVE_TOKEN, tracking_uri
@@ -20,6 +20,8 @@ from vggflow.tracking.registry import champion_alias
 from vggflow.workspace import find
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from vggflow.service.served_model import Loaded, Service
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -27,7 +29,6 @@ LIMITS = "Limits"
 # A request's head: names, tokens; a browser's cookies of other programs on this machine too.
 HEAD_BYTES = 64 * 1024
 CONNECTIONS = 1000
-MEGA = 1_000_000
 
 
 def command(
@@ -50,6 +51,10 @@ def command(
         int, typer.Option(min=1, rich_help_panel=LIMITS, help="Images that wait; more are refused (429).")
     ] = 256,
     seconds: Annotated[float, typer.Option(min=0.1, rich_help_panel=LIMITS, help="For a request.")] = 30.0,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep/--no-keep", help="Keep for `drift`, every hour, what the answers were like."),
+    ] = True,
 ) -> None:
     """Answers over HTTP: a page, POST /predict, the Open Inference Protocol (/v2), /metrics."""
     token = os.environ.get(SERVE_TOKEN) or None
@@ -59,12 +64,17 @@ def command(
         )
     with _listening(host, port) as listener:
         loaded = _load(context.obj, model)
-        from vggflow.service.limits import Limits
+        from vggflow.service import app
+        from vggflow.service.follow import follow as follow_registry
+        from vggflow.service.keep import Keeping
+        from vggflow.service.limits import MEGA, Limits
         from vggflow.service.served_model import Service
 
         service = Service(loaded, Limits(megabytes * MEGA, megapixels * MEGA, images, waiting, seconds))
         look = partial(_another, context.obj) if model == champion_alias.CHAMPION else None
-        _run(service, listener, token, look, follow)
+        following = partial(follow_registry, look=look, seconds=follow) if look else None
+        keeping = Keeping(service, partial(keep_answers.keep, context.obj)) if keep else None
+        _run(service, listener, app.create(service, token, following, keeping))
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -80,19 +90,9 @@ def _listening(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _run(
-    service: "Service",
-    listener: socket.socket,
-    token: str | None,
-    look: "Callable[[int | None], Loaded | None] | None",
-    seconds: float,
-) -> None:
+def _run(service: "Service", listener: socket.socket, made: "FastAPI") -> None:
     import uvicorn
 
-    from vggflow.service import app
-    from vggflow.service.follow import follow
-
-    made = app.create(service, token, partial(follow, look=look, seconds=seconds) if look else None)
     config = uvicorn.Config(
         made,
         log_level="warning",
@@ -118,17 +118,15 @@ def _run(
 def _load(folder: Path, model: str) -> "Loaded":
     """The model, after it has answered once."""
     from vggflow.prediction.onnx_predictor import is_graph, ready
-    from vggflow.service.served_model import Loaded, answered_once
+    from vggflow.service.served_model import Loaded
 
     with named_model.answering(folder, model) as file:
-        predictor = answered_once(ready(file.path, partial(named_model.backend, folder)))
+        predictor = ready(file.path, partial(named_model.backend, folder))
+        predictor.answer_once()
         if file.number is None:
             keras_file = None if is_graph(file.path) else _file(folder, model)
             return Loaded(predictor, file.path.stem, None, keras_file)
-        # By its number: the champion of now may be another one when a heat map is asked for.
-        of_candidates = model.startswith(named_model.CANDIDATE) or model == "challenger"
-        named = f"{named_model.CANDIDATE}{file.number}" if of_candidates else str(file.number)
-        return Loaded(predictor, file.name, file.number, _file(folder, named))
+        return Loaded(predictor, file.name, file.number, _file(folder, named_model.pinned(model, file)))
 
 
 def _file(folder: Path, model: str) -> "Callable[[], AbstractContextManager[Path]]":

@@ -5,6 +5,11 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from vggflow.models.onnx_files import FEATURES, PROBABILITIES
+
+# What every network has last of its convolutions, whatever stands on it.
+LAST_POOLING = "block5_pool"
+
 
 def cheapest_cut(model: keras.Model, frozen: Sequence[keras.layers.Layer]) -> str | None:
     """The layer after which to cut: the last frozen one, or one that follows, computes alike and gives less.
@@ -75,3 +80,15 @@ def uncut(model: keras.Model, cut: str | None, before: Sequence[keras.layers.Lay
     if cut is not None:
         features = prefix(model, [cut])(features)
     return keras.Model(images, suffix(model, cut)(features))
+
+
+def with_features(model: keras.Model) -> keras.Model | None:
+    """The same network with a second output: the average of its last convolutions over the picture, shape (N, F).
+
+    Its outputs have the names that an exported graph gives them. None where the network is none of ours.
+    """
+    if LAST_POOLING not in [layer.name for layer in model.layers]:
+        return None
+    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES, dtype="float32")
+    features = pooled(model.get_layer(LAST_POOLING).output)
+    return keras.Model(model.inputs[0], {PROBABILITIES: model.outputs[0], FEATURES: features})

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import keras
 
 SUFFIX = ".onnx"
+# Of a graph's two outputs; one of before there were features has the first alone, under whatever name.
+PROBABILITIES, FEATURES = "probabilities", "features"
 # Of ONNX Runtime's levels: errors, which come as exceptions as well, and nothing that is only worth a look.
 ONLY_FATAL = 4
 
@@ -31,10 +33,21 @@ class Graph:
     def __init__(self, session: Any) -> None:
         self._session = session
         self._input = session.get_inputs()[0].name
+        names = [output.name for output in session.get_outputs()]
+        self._probabilities = PROBABILITIES if PROBABILITIES in names else names[0]
+        self.has_features = FEATURES in names
 
     def predict_on_batch(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What the Keras network of this name gives, shape (N, K), for pixels of shape (N, S, S, 3)."""
-        found: NDArray[np.float32] = self._session.run(None, {self._input: pixels.astype(np.float32)})[0]
+        return self._run([self._probabilities], pixels)[0]
+
+    def with_features(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The same, and the pooled features of its last convolutions, shape (N, F); where `has_features` alone."""
+        probabilities, features = self._run([self._probabilities, FEATURES], pixels)
+        return probabilities, features
+
+    def _run(self, names: list[str], pixels: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        found: list[NDArray[np.float32]] = self._session.run(names, {self._input: pixels.astype(np.float32)})
         return found
 
 

@@ -12,15 +12,19 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from vggflow import files
-from vggflow.errors import UsageError
+from vggflow.errors import DataError, UsageError
+from vggflow.prediction import observations
+from vggflow.prediction.observations import MOST_IMAGES, Observations
 from vggflow.prediction.predictor import BATCH_SIZE, Answers, Predictor
 from vggflow.prediction.table import ERROR, LABEL, labels_of, probability_column
 from vggflow.processes import locks
@@ -29,7 +33,7 @@ PATH, SHA256, MODEL = "path", "sha256", "model"
 # Whole batches, so that where a part begins changes no batch, and with it no last digit of an answer.
 PART_ROWS = 32 * BATCH_SIZE
 # Of how parts are written: others are begun anew.
-FORMAT = 1
+FORMAT = 2
 JOB, LOCK = "job.json", "lock"
 
 Progress = Callable[[int, int, str], None]
@@ -37,11 +41,19 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """How many images were answered for, how many of these can't be read, and how many a run before had done."""
+    """What was done.
+
+    Attributes:
+        images: How many were answered for.
+        unreadable: How many of these can't be read.
+        done_before: How many a run before had done.
+        observations: What is worth keeping of the answers; None where there are none.
+    """
 
     images: int
     unreadable: int
     done_before: int
+    observations: Observations | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +89,8 @@ class Batch:
             unreadable = self._predict(folder, before, progress)
             with files.replacing(self.destination) as beside:
                 _WRITERS[self.destination.suffix.lower()](beside, self._tables(folder), self._schema())
-            return Summary(len(self.paths), unreadable, min(before * PART_ROWS, len(self.paths)))
+            done_before = min(before * PART_ROWS, len(self.paths))
+            return Summary(len(self.paths), unreadable, done_before, self._observations(folder))
 
     @contextmanager
     def _parts(self) -> Iterator[Path]:
@@ -122,7 +135,8 @@ class Batch:
         """Also after a disk lost some bytes of it: then it is predicted again."""
         try:
             table = pq.read_table(_part(folder, number), page_checksum_verification=True)
-        except (OSError, pa.ArrowException):
+            observations.read(_observed(folder, number))
+        except (OSError, pa.ArrowException, DataError):
             return False
         return bool(table.num_rows == len(self._of_part(number)))
 
@@ -135,19 +149,40 @@ class Batch:
         unreadable = sum(
             _part_errors(pq.read_table(_part(folder, number), columns=[ERROR])) for number in range(before)
         )
-        rest = self.paths[done:]
+        rest, chosen = self.paths[done:], self._chosen()
         with closing(self.predictor.answers(rest, BATCH_SIZE)) as answers:
             for number in range(before, self._count):
-                tables, rows = [], 0
+                tables, observed, rows = [], [], 0
                 while rows < len(self._of_part(number)):
                     found = next(answers)
-                    tables.append(self._table(self.paths[done : done + len(found.errors)], found))
-                    rows, done = rows + len(found.errors), done + len(found.errors)
+                    until = done + len(found.errors)
+                    tables.append(self._table(self.paths[done:until], found))
+                    observed.append(self._observed(found, chosen[done:until]))
+                    rows, done = rows + len(found.errors), until
                     unreadable += sum(map(bool, found.errors))
                     progress(done, len(self.paths), f"{unreadable} unreadable" if unreadable else "")
+                # Before the rows, by which a part counts as done.
+                observations.write(observations.merge(observed), _observed(folder, number))
                 with files.replacing(_part(folder, number)) as beside:
                     pq.write_table(pa.concat_tables(tables), beside, write_page_checksum=True)
         return unreadable
+
+    def _chosen(self) -> NDArray[np.bool_]:
+        """Of which images confidence and features are kept: the same ones in a run that goes on."""
+        count = len(self.paths)
+        chosen = np.zeros(count, bool)
+        chosen[np.random.default_rng(0).choice(count, min(count, MOST_IMAGES), replace=False)] = True
+        return chosen
+
+    def _observed(self, answers: Answers, chosen: NDArray[np.bool_]) -> Observations:
+        names, now = self.predictor.info.class_names, datetime.now(UTC)
+        return observations.of(names, answers.probabilities, answers.features, now, chosen)
+
+    def _observations(self, folder: Path) -> Observations | None:
+        found = observations.merge(
+            [observations.read(_observed(folder, number)) for number in range(self._count)]
+        )
+        return found if found.images else None
 
     def _schema(self) -> pa.Schema:
         columns = [probability_column(name) for name in self.predictor.info.class_names]
@@ -184,6 +219,10 @@ def _state(path: Path) -> str:
 
 def _part(folder: Path, number: int) -> Path:
     return folder / f"{number:08}.parquet"
+
+
+def _observed(folder: Path, number: int) -> Path:
+    return folder / f"{number:08}.observed"
 
 
 def _part_errors(table: pa.Table) -> int:

@@ -71,19 +71,30 @@ def write_onnx(model: Exported, path: Path) -> None:
 def _quantise(plain: Path, prepared: Path, made: Path, calibration: Pixels) -> None:
     from onnxruntime import quantization
 
-    # It advises what is done here, at a level that is for trouble.
-    logging.getLogger().setLevel(logging.ERROR)
-    quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
-    quantization.quantize_static(
-        prepared,
-        made,
-        _Calibration(prepared, calibration),
-        # Pairs of operators that every runtime understands; OpenVINO reads them too.
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-    )
+    with _only_errors():
+        quantization.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            made,
+            _Calibration(prepared, calibration),
+            # Pairs of operators that every runtime understands; OpenVINO reads them too.
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+        )
+
+
+@contextmanager
+def _only_errors() -> Iterator[None]:
+    """ONNX Runtime advises by the root logger what is done here, at a level that is for trouble."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
 
 
 class _Calibration:

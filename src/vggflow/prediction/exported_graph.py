@@ -76,10 +76,14 @@ def write(predictor: Predictor, graph: Path) -> None:
     Raises:
         ModelFileError: the model is damaged, or answers with something else than numbers.
     """
+    from vggflow.models import cut
+
+    # Keras exports no network that has not answered yet, neither this one nor the one with two outputs.
+    predictor.answer_once()
+    network = cut.with_features(predictor.network) or predictor.network
     size = predictor.info.image_size_px
-    # Keras exports no network that has not answered yet.
-    predictor.predict([np.zeros((size, size, 3), np.uint8)])
-    onnx_files.save(predictor.network, predictor.info, graph)
+    network.predict_on_batch(np.zeros((1, size, size, 3), np.uint8))
+    onnx_files.save(network, predictor.info, graph)
 
 
 def compare(

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vggflow.data.parallel import usable_cores
 from vggflow.models import onnx_files, start_keras
+from vggflow.prediction.keras_features import FeaturePredictor
 from vggflow.prediction.predictor import Predictor
 
 
@@ -18,9 +19,9 @@ class OnnxPredictor(Predictor):
         self._model_path = path
         self._network, self.info = onnx_files.load(path, usable_cores())
 
-    def _outputs(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        found: NDArray[np.float32] = self._network.predict_on_batch(batch)
-        return found
+    def _outputs(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        graph: onnx_files.Graph = self._network
+        return graph.with_features(batch) if graph.has_features else (graph.predict_on_batch(batch), None)
 
 
 def is_graph(path: Path) -> bool:
@@ -40,7 +41,7 @@ def ready(path: Path, backend: Callable[[], str | None]) -> Predictor:
     """
     if is_graph(path):
         return OnnxPredictor(path)
-    predictor = Predictor(path)
+    predictor = FeaturePredictor(path)
     # Only now: a file that is no model is told before the seconds that this takes.
     start_keras.start(backend())
     return predictor

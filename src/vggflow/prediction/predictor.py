@@ -36,11 +36,13 @@ class Answers:
         probabilities: Of the K classes, shape (N, K); rows add up to 1, and are NaN where there is no answer.
         errors: Why there is none, in words about the file; empty where there is one.
         sha256: Of the images' bytes, in hexadecimal; empty where a file could not be read at all.
+        features: Pooled ones of the network, shape (N, F), NaN where there is no answer; None where it has none.
     """
 
     probabilities: NDArray[np.float64]
     errors: tuple[str, ...]
     sha256: tuple[str, ...]
+    features: NDArray[np.float32] | None = None
 
 
 class Predictor:
@@ -51,6 +53,15 @@ class Predictor:
         self.info = files.read_info(model_path)
         self._model_path = model_path
         self._network: Any = None
+
+    def answer_once(self) -> None:
+        """Asks about a black picture: the next one need not wait for the network, and Keras can export it then.
+
+        Raises:
+            ModelFileError: the model is damaged, or answers with something else than numbers.
+        """
+        size = self.info.image_size_px
+        self.ask(np.zeros((1, size, size, 3), np.uint8))
 
     def predict(
         self, sources: Sequence[Source], batch_size: int = BATCH_SIZE, progress: Progress | None = None
@@ -101,11 +112,16 @@ class Predictor:
 
     def _answered(self, decoded: list["Decoded"]) -> Answers:
         answers = np.full((len(decoded), len(self.info.class_names)), np.nan)
+        features = None
         readable = [row for row, each in enumerate(decoded) if each.pixels is not None]
         if readable:
-            answers[readable] = self.ask(np.stack([cast(Any, decoded[row].pixels) for row in readable]))
+            pixels = np.stack([cast(Any, decoded[row].pixels) for row in readable])
+            answers[readable], found = self.ask_with_features(pixels)
+            if found is not None:
+                features = np.full((len(decoded), found.shape[1]), np.nan, np.float32)
+                features[readable] = found
         errors, digests = tuple(each.error for each in decoded), tuple(each.sha256 for each in decoded)
-        return Answers(answers, errors, digests)
+        return Answers(answers, errors, digests, features)
 
     def decode(self, source: Source) -> "Decoded":
         """The pixels that the network takes of an image, or why there are none; threads may do it at once."""
@@ -128,14 +144,25 @@ class Predictor:
         Raises:
             ModelFileError: the model is damaged, or answers with something else than numbers.
         """
-        answers = probabilities.class_probabilities(self._outputs(batch))
+        return self.ask_with_features(batch)[0]
+
+    def ask_with_features(
+        self, batch: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """The same, and the pooled features of the network, shape (N, F); None where it does not give them.
+
+        Raises:
+            ModelFileError: the model is damaged, or answers with something else than numbers.
+        """
+        outputs, features = self._outputs(batch)
+        answers = probabilities.class_probabilities(outputs)
         # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
             raise files.ModelFileError(
                 f"{self._model_path.name} answers with numbers that are not finite; "
                 "train again with a lower train.phases learning_rate"
             )
-        return answers
+        return answers, features
 
     @property
     def network(self) -> Any:
@@ -148,10 +175,10 @@ class Predictor:
             self._network, self.info = files.load(self._model_path)
         return self._network
 
-    def _outputs(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _outputs(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         network = self.network
         with full_float32():
-            return np.asarray(network.predict_on_batch(batch))
+            return np.asarray(network.predict_on_batch(batch)), None
 
 
 def refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int = 0) -> None:

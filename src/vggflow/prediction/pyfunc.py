@@ -29,8 +29,7 @@ class ImageModel:
     def __init__(self, model_path: Path) -> None:
         self.predictor = Predictor(model_path)
         # A server says that it is well when this is done: then the first to ask need not wait for the network.
-        size = self.predictor.info.image_size_px
-        self.predictor.predict([np.zeros((size, size, 3), np.uint8)])
+        self.predictor.answer_once()
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """One row per image: `label`, the probability `p:<class>` of each class, and `error` where there is none.

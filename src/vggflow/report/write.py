@@ -8,7 +8,7 @@ from vggflow import files
 from vggflow.promotion.decision import Decision
 from vggflow.report.page import Page, content
 
-__all__ = ["Page", "decision_html", "render", "write"]
+__all__ = ["Page", "decision_html", "environment", "render", "write"]
 
 
 def write(page: Page, path: Path) -> None:
@@ -18,14 +18,15 @@ def write(page: Page, path: Path) -> None:
 
 def render(page: Page) -> str:
     """The page as one HTML document without scripts or outside addresses."""
-    return _environment().get_template("report.html.j2").render(content(page))
+    return environment().get_template("report.html.j2").render(content(page))
 
 
 def decision_html(decision: Decision) -> str:
     """The decision alone, as a piece of HTML."""
-    return _environment().get_template("decision.html.j2").render(decision=decision)
+    return environment().get_template("decision.html.j2").render(decision=decision)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Of this package's templates."""
     # Names of files, classes and columns, and reasons, are whatever somebody wrote: no HTML may come of them.
     return Environment(loader=PackageLoader("vggflow.report"), autoescape=True, trim_blocks=False)

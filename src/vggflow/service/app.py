@@ -18,10 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vggflow import __version__
 from vggflow.errors import VggflowError
+from vggflow.prediction import answer
 from vggflow.prediction.predictor import Source
 from vggflow.service import open_inference
 from vggflow.service.bodies import read_body, read_files
 from vggflow.service.heat_process import HeatProcess
+from vggflow.service.keep import Keeping
 from vggflow.service.limits import RequestRefused, UnderWay
 from vggflow.service.metrics import Metrics
 from vggflow.service.served_model import Answer, Loaded, ServedModel, Service
@@ -39,13 +41,16 @@ BEARER = "Bearer "
 Follow = Callable[[Service], Coroutine[Any, Any, None]]
 
 
-def create(service: Service, token: str | None, follow: Follow | None = None) -> FastAPI:
+def create(
+    service: Service, token: str | None, follow: Follow | None = None, keeping: Keeping | None = None
+) -> FastAPI:
     """The application.
 
     Args:
         service: The model that answers.
         token: What a request has to bear; without one, only requests to this machine's own names are answered.
         follow: Replaces the model while the service runs.
+        keeping: Writes down what the answers were like.
     """
     under_way = UnderWay(service.limits)
     heat = HeatProcess()
@@ -53,12 +58,16 @@ def create(service: Service, token: str | None, follow: Follow | None = None) ->
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.begin()
-        following = asyncio.create_task(follow(service)) if follow else None
+        beside = [follow(service)] if follow else []
+        beside += [keeping.run()] if keeping else []
+        tasks = [asyncio.create_task(each) for each in beside]
         yield
-        if following:
-            following.cancel()
+        for task in tasks:
+            task.cancel()
         heat.close()
         await service.end()
+        if keeping:
+            await keeping.end()
 
     # Its pages of documentation load scripts from elsewhere.
     app = FastAPI(title="vggflow", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
@@ -192,14 +201,10 @@ def _named(service: Service, name: str, version: str | None) -> ServedModel:
     return model
 
 
-def _row(loaded: Loaded, answer: Answer) -> dict[str, Any]:
-    """As `vggflow predict --json` has it."""
-    if answer.probabilities is None:
-        return {"error": answer.error}
-    names = loaded.predictor.info.class_names
-    best = int(answer.probabilities.argmax())
-    every = {name: float(value) for name, value in zip(names, answer.probabilities, strict=True)}
-    return {"label": names[best], "probability": float(answer.probabilities[best]), "probabilities": every}
+def _row(loaded: Loaded, found: Answer) -> dict[str, Any]:
+    if found.probabilities is None:
+        return {"error": found.error}
+    return answer.told(loaded.predictor.info.class_names, found.probabilities)
 
 
 def _told(loaded: Loaded) -> dict[str, Any]:

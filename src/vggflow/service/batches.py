@@ -15,31 +15,34 @@ SECONDS_TO_GATHER = 0.003
 
 Pixels = NDArray[np.uint8]
 Probabilities = NDArray[np.float64]
-_Waiting = tuple[Pixels, "asyncio.Future[Probabilities]"]
+Features = NDArray[np.float32] | None
+Found = tuple[Probabilities, Features]
+_Waiting = tuple[Pixels, "asyncio.Future[Found]"]
 
 
 class Batches:
     """Within a running event loop.
 
     Args:
-        ask: The network: pixels of shape (N, S, S, 3) to probabilities (N, K), in a thread.
+        ask: The network: pixels of shape (N, S, S, 3) to probabilities (N, K) and features (N, F), where it has
+            any, in a thread.
         seen: Called with the size of each batch.
     """
 
-    def __init__(self, ask: Callable[[Pixels], Probabilities], seen: Callable[[int], None]) -> None:
+    def __init__(self, ask: Callable[[Pixels], Found], seen: Callable[[int], None]) -> None:
         self._ask = ask
         self._seen = seen
         self._waiting: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="network")
         self._work = asyncio.create_task(self._run())
 
-    async def probabilities(self, pixels: Pixels) -> Probabilities:
-        """Of the classes, shape (K,), for one image of shape (S, S, 3).
+    async def answer(self, pixels: Pixels) -> Found:
+        """Probabilities of shape (K,) and features of shape (F,) for one image of shape (S, S, 3).
 
         Raises:
             VggflowError: the network answers with something else than numbers.
         """
-        answer: asyncio.Future[Probabilities] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
         self._waiting.put_nowait((pixels, answer))
         return await answer
 
@@ -58,7 +61,7 @@ class Batches:
                 continue
             self._seen(len(batch))
             try:
-                found = await loop.run_in_executor(
+                found, features = await loop.run_in_executor(
                     self._thread, self._ask, np.stack([pixels for pixels, _ in batch])
                 )
             except Exception as error:  # noqa: BLE001 - raised where it is waited for; the next batch goes on
@@ -66,9 +69,9 @@ class Batches:
                     if not answer.done():
                         answer.set_exception(error)
                 continue
-            for (_, answer), row in zip(batch, found, strict=True):
+            for row, (_, answer) in enumerate(batch):
                 if not answer.done():
-                    answer.set_result(row)
+                    answer.set_result((found[row], None if features is None else features[row]))
 
     async def _gather(self) -> list[_Waiting]:
         batch = [await self._waiting.get()]

@@ -51,6 +51,9 @@ class Metrics:
         self.follow_errors = Counter(
             "vggflow_follow_errors", "Looks at the registry that failed.", registry=self._registry
         )
+        self.keep_errors = Counter(
+            "vggflow_keep_errors", "Times that answers could not be kept for drift.", registry=self._registry
+        )
 
     def answered(self, class_names: Sequence[str], probabilities: NDArray[np.float64]) -> None:
         """Counts an answer of shape (K,)."""

@@ -7,11 +7,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from vggflow.data.parallel import usable_cores
+from vggflow.prediction.observations import Observations
 from vggflow.prediction.predictor import Predictor, Source
 from vggflow.service.batches import Batches, Pixels, Probabilities
+from vggflow.service.collect import Collector
 from vggflow.service.limits import Limits, refusal_of_size
 from vggflow.service.metrics import Metrics
 
@@ -43,17 +43,6 @@ class Loaded:
         return "" if self.number is None else str(self.number)
 
 
-def answered_once(predictor: Predictor) -> Predictor:
-    """The same, after its network has answered.
-
-    Raises:
-        ModelFileError: it is damaged, or answers with something else than numbers.
-    """
-    size = predictor.info.image_size_px
-    predictor.predict([np.zeros((size, size, 3), np.uint8)])
-    return predictor
-
-
 @dataclass(frozen=True)
 class Answer:
     """Of one image: probabilities of the K classes, or why there are none."""
@@ -70,7 +59,8 @@ class ServedModel:
         self._limits = limits
         self._metrics = metrics
         self._requests = 0
-        self._batches = Batches(loaded.predictor.ask, metrics.batch_images.observe)
+        self.collector = Collector(loaded.predictor.info.class_names)
+        self._batches = Batches(loaded.predictor.ask_with_features, metrics.batch_images.observe)
         # A picture at its full size takes a hundred times the memory of what the network sees of it.
         self._decoders = ThreadPoolExecutor(usable_cores(), thread_name_prefix="decode")
 
@@ -99,8 +89,9 @@ class ServedModel:
         decoded = await asyncio.get_running_loop().run_in_executor(self._decoders, self._decode, sent)
         if isinstance(decoded, str):
             return Answer(None, decoded)
-        found = await self._batches.probabilities(decoded)
+        found, features = await self._batches.answer(decoded)
         self._metrics.answered(self.loaded.predictor.info.class_names, found)
+        self.collector.add(found, features)
         return Answer(found)
 
     def _decode(self, source: Source) -> Pixels | str:
@@ -121,6 +112,8 @@ class Service:
         self._current: ServedModel | None = None
         # Else a task that nobody names may be collected before it ends.
         self._closing: set[asyncio.Task[None]] = set()
+        # Of models that answer no more.
+        self._left: list[tuple[str, Observations]] = []
 
     def begin(self) -> None:
         """Within the event loop."""
@@ -143,7 +136,7 @@ class Service:
         before, self._current = self._current, ServedModel(loaded, self.limits, self.metrics)
         self.metrics.model_version(loaded)
         if before is not None:
-            closing = asyncio.create_task(before.close_when_idle())
+            closing = asyncio.create_task(self._close(before))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
@@ -151,4 +144,20 @@ class Service:
         """After the last request."""
         current, self._current = self._current, None
         if current is not None:
-            await current.close_when_idle()
+            await self._close(current)
+
+    def take(self) -> list[tuple[str, Observations]]:
+        """What answers were like since the last time, by the title of the model that gave them."""
+        found, self._left = self._left, []
+        if self._current is not None:
+            found += _collected(self._current)
+        return found
+
+    async def _close(self, model: ServedModel) -> None:
+        await model.close_when_idle()
+        self._left += _collected(model)
+
+
+def _collected(model: ServedModel) -> list[tuple[str, Observations]]:
+    taken = model.collector.take() if model.loaded.number is not None else None
+    return [(model.loaded.title, taken)] if taken else []

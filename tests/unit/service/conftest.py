@@ -6,7 +6,7 @@ import pytest
 from coloured_model import Start, write_graph
 
 from vggflow.prediction.onnx_predictor import OnnxPredictor
-from vggflow.service.served_model import Loaded, answered_once
+from vggflow.service.served_model import Loaded
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Loaded]:
 
     def made(version: int) -> Loaded:
         path = write_graph(folder / f"{version}.onnx", version)
-        return Loaded(answered_once(OnnxPredictor(path)), "pets", version)
+        return Loaded(OnnxPredictor(path), "pets", version)
 
     return made
 

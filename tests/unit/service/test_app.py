@@ -182,7 +182,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(start: Start) -> None:
 def test_a_network_of_nans_is_told_in_one_line(start: Start) -> None:
     class Broken(OnnxPredictor):
         def _outputs(self, batch):
-            return np.full((len(batch), 3), np.nan, np.float32)
+            return np.full((len(batch), 3), np.nan, np.float32), None
 
     loaded = start.load(1)
     client = start(loaded=Loaded(Broken(loaded.predictor._model_path), "pets", 1)).client
