@@ -103,21 +103,21 @@ def measure(
     truth = np.array([path.parent.name for path in unseen])
     plain = observed(predictor, unseen, None)
 
-    def found(now: "Observations", count: int, share: float | None = None) -> tuple[int, float]:
+    def found(now: "Observations", count: int, share: float | None = None) -> tuple[int, list[float]]:
         looks = [compare.compare(before, subset(now, rows)) for rows in draws(truth, count, 0, share)]
-        return sum(look.found for look in looks), min(s.p_value for look in looks for s in look.shifts)
+        smallest = sorted(min(shift.p_value for shift in look.shifts) for look in looks)
+        return sum(look.found for look in looks), [float(f"{p:.2g}") for p in smallest]
 
     accuracy = float((np.array(plain.class_names)[plain.classes] == truth).mean())
     yield row("accuracy on images that no training saw", accuracy, None, least=True)
-    alarms, smallest = found(plain, UNSHIFTED)
-    yield row(f"alarms in {UNSHIFTED} unshifted draws", alarms, 0, least=False) | {
-        "smallest p": round(smallest, 5)
-    }
+    alarms, p_values = found(plain, UNSHIFTED)
+    yield row(f"alarms in {UNSHIFTED} unshifted draws", alarms, 0, least=False) | {"smallest p": p_values[0]}
     for name, change in CHANGES.items():
-        count, _ = found(observed(predictor, unseen, change), SHIFTED)
-        yield row(f"found of {SHIFTED}: {name}", count, SHIFTED, least=True)
-    count, _ = found(plain, SHIFTED, SHARE)
-    yield row(f"found of {SHIFTED}: {SHARE:.0%} of one class", count, SHIFTED, least=True)
+        count, p_values = found(observed(predictor, unseen, change), SHIFTED)
+        yield row(f"found of {SHIFTED}: {name}", count, SHIFTED, least=True) | {"largest p": p_values[-1]}
+    count, p_values = found(plain, SHIFTED, SHARE)
+    told = f"found of {SHIFTED}: {SHARE:.0%} of one class"
+    yield row(told, count, SHIFTED, least=True) | {"largest p": p_values[-1]}
 
 
 def trained(given: argparse.Namespace, manifest: pd.DataFrame, folder: Path) -> "Predictor":
