@@ -18,6 +18,7 @@ from vggflow.report.plots import BLUE, ORANGE
 from vggflow.report.write import environment
 
 EXAMPLES = 8
+BINS = 30
 CLASSES_SHOWN = 20
 THUMBNAIL_PX = 160
 TEMPLATE = "drift.html.j2"
@@ -83,9 +84,12 @@ def _figures(page: DriftPage, found: Projected | None) -> Iterator[dict[str, Any
     if found is not None:
         number = _most_moved(page.drift)
         caption = f"Component {number + 1} of the features: held out and now"
-        drawn = _histogram(found.held_out[:, number], found.now[:, number], "value")
+        before, now = found.held_out[:, number], found.now[:, number]
+        edges = np.histogram_bin_edges(np.concatenate([before, now]), BINS)
+        drawn = _histogram(before, now, edges, "value")
         yield {"caption": caption, "picture": pictures.figure(drawn)}
-    drawn = _histogram(page.held_out.confidence, page.now.confidence, "confidence")
+    edges = np.linspace(0, 1, BINS + 1)
+    drawn = _histogram(page.held_out.confidence, page.now.confidence, edges, "confidence")
     yield {"caption": "Confidence of the answers: held out and now", "picture": pictures.figure(drawn)}
 
 
@@ -94,10 +98,11 @@ def _most_moved(drift: Drift) -> int:
     return int(np.argmin([shift.p_value - shift.distance * 1e-12 for shift in components]))
 
 
-def _histogram(before: NDArray[np.float64], now: NDArray[np.float64], name: str) -> Figure:
+def _histogram(
+    before: NDArray[np.float64], now: NDArray[np.float64], edges: NDArray[np.float64], name: str
+) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()
-    edges = np.histogram_bin_edges(np.concatenate([before, now]), bins=30)
     for values, colour, label in ((before, BLUE, "held out"), (now, ORANGE, "now")):
         # Shares: the sides have different numbers of images.
         weights = np.full(len(values), 1 / max(1, len(values)))
