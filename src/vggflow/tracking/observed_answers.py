@@ -113,8 +113,7 @@ def _runs(registry: Registry, version: str) -> list[Run]:
     place = registry.client.get_experiment_by_name(experiment(registry.names))
     if place is None or place.lifecycle_stage == "deleted":
         return []
-    quoted = version.replace("'", "\\'")
-    wanted = f"tags.`{VERSION}` = '{quoted}'"
+    wanted = f"tags.`{VERSION}` = '{version}'"  # names hold letters, digits, dashes
     order = ["attributes.start_time ASC"]
     return list(
         registry.client.search_runs([place.experiment_id], wanted, max_results=RUNS_AT_MOST, order_by=order)
