@@ -77,6 +77,7 @@ def test_dark_pictures_are_drift_and_are_written_down(vggflow: Run, here: Worksp
     ]
 
 
+@pytest.mark.slow
 def test_more_of_one_class_than_was_held_out_is_drift(vggflow: Run, here: Workspace, tmp_path: Path) -> None:
     red = pictures(tmp_path / "new", 60, only="red")
     assert vggflow("-C", here.root, "predict", red, "-o", tmp_path / "out.csv").code == 0
@@ -149,6 +150,7 @@ def test_a_file_that_is_damaged_in_the_store_is_said_and_left_out(
     assert "holds no observations" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_where_answers_can_t_be_kept_the_rows_are_there_all_the_same(
     vggflow: Run, here: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +164,7 @@ def test_where_answers_can_t_be_kept_the_rows_are_there_all_the_same(
     assert "not kept for `vggflow drift`: MLflow at" in ran.err
 
 
+@pytest.mark.slow
 def test_too_few_held_out_images_are_said_with_what_to_do(
     vggflow: Run, here: Workspace, tmp_path: Path
 ) -> None:
@@ -173,10 +176,3 @@ def test_too_few_held_out_images_are_said_with_what_to_do(
     found = vggflow("-C", here.root, "drift")
     assert found.code == 2
     assert "holds 8 of the 20 images of valid and test" in found.err
-
-
-@pytest.mark.parametrize("text", ["seven days", "0d", "-1d", "", "nan"])
-def test_a_time_that_is_none_is_refused(vggflow: Run, here: Workspace, text: str) -> None:
-    ran = vggflow("-C", here.root, "drift", f"--since={text}")
-    assert (ran.code, ran.out) == (2, "")
-    assert "no time span: expected one such as 7d, 12h or 90min" in ran.err
