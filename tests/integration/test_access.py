@@ -131,7 +131,11 @@ def _furnish(team: Team) -> None:
         assert answer.status_code == 200, (path, answer.text)
         return answer.json()
 
-    for key, name in (("experiment", "tiny"), ("promotions", "tiny-promotions")):
+    for key, name in (
+        ("experiment", "tiny"),
+        ("promotions", "tiny-promotions"),
+        ("answers", "tiny-answers"),
+    ):
         path = f"/api/2.0/mlflow/experiments/get-by-name?experiment_name={name}"
         found = team.ask("admin", "GET", path).json()["experiment"]
         team.ids[key] = found["experiment_id"]
@@ -191,6 +195,8 @@ TABLE: dict[str, tuple[str, str, Any, tuple[str, ...]]] = {
     "log a model": ("POST", A + "logged-models", {"experiment_id": "{experiment}", "name": "m"}, WORK),
     "tag a logged model": ("PATCH", A + "logged-models/{model}/tags", {"tags": [TAG]}, WORK),
     "record a decision": ("POST", A + "runs/create", {"experiment_id": "{promotions}"}, WORK),
+    # Using
+    "keep what answers were like": ("POST", A + "runs/create", {"experiment_id": "{answers}"}, LOOK),
     # Candidates
     "register a candidate": (
         "POST",

@@ -18,6 +18,7 @@ from vggflow.workspace import Workspace
 if TYPE_CHECKING:
     from vggflow.drift.compare import Drift
     from vggflow.prediction.observations import Observations
+    from vggflow.tracking.registry.model_versions import Version
 
 PAGE = artifacts.STATE / "drift" / "report.html"
 SINCE = "7d"
@@ -124,7 +125,7 @@ def look(workspace: Workspace, since: timedelta) -> Look:
     return Look(title, now.images, found, f"{'drift' if found.found else 'no drift'}: {verdict}", page)
 
 
-def _compare(workspace: Workspace, champion: Any, now: "Observations") -> "tuple[Drift, Path]":
+def _compare(workspace: Workspace, champion: "Version", now: "Observations") -> "tuple[Drift, Path]":
     from vggflow.drift import compare, held_out
     from vggflow.prediction.onnx_predictor import ready
     from vggflow.report import drift_page

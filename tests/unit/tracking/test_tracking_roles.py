@@ -14,8 +14,10 @@ def _levels(role: Role) -> dict[tuple[str, str], str]:
     return {(grant.kind, grant.name): grant.level for grant in roles.grants(role, HELD)}
 
 
-def test_a_reader_changes_nothing() -> None:
-    assert set(_levels("reader").values()) == {"READ"}
+def test_a_reader_changes_nothing_and_keeps_what_answers_were_like() -> None:
+    levels = _levels("reader")
+    assert levels.pop((EXPERIMENT, "pets-answers")) == "EDIT"
+    assert set(levels.values()) == {"READ"}
 
 
 @pytest.mark.parametrize("role", ["reader", "trainer"])
@@ -41,7 +43,11 @@ def test_every_grant_is_for_something_that_is_made_beforehand() -> None:
     """Who makes a model may do everything with it, so none is left to be made."""
     for role in roles.ROLES:
         for grant in roles.grants(role, HELD):
-            made = HELD.models if grant.kind == MODEL else (*HELD.experiments, *HELD.rehearsal_experiments)
+            made = (
+                HELD.models
+                if grant.kind == MODEL
+                else (*HELD.experiments, HELD.answers, *HELD.rehearsal_experiments)
+            )
             assert grant.name in made
 
 

@@ -30,7 +30,7 @@ class Server:
             ensure_registered_model(self._client, name)
         ids = {
             name: connection.experiment_id(self._client, name)
-            for name in (*held.experiments, *held.rehearsal_experiments)
+            for name in (*held.experiments, held.answers, *held.rehearsal_experiments)
         }
         there = self._role_numbers()
         for role in ROLES:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vggflow.settings import RegistrySettings
+from vggflow.tracking import observed_answers
 from vggflow.tracking.registry import decision_runs
 
 Role = Literal["reader", "trainer", "promoter"]
@@ -28,6 +29,7 @@ class ModelsAndExperiments:
     production: str
     candidates: str
     experiments: tuple[str, ...]
+    answers: str
     rehearsal_models: tuple[str, ...]
     rehearsal_experiments: tuple[str, ...]
 
@@ -46,6 +48,7 @@ def models_and_experiments(registry: RegistrySettings) -> ModelsAndExperiments:
         registry.name,
         registry.candidates,
         (registry.experiment, decision_runs.experiment(registry)),
+        observed_answers.experiment(registry),
         (rehearsal.name, rehearsal.candidates),
         (rehearsal.experiment, decision_runs.experiment(rehearsal)),
     )
@@ -56,6 +59,7 @@ def grants(role: Role, held: ModelsAndExperiments) -> list[Grant]:
 
     A trainer edits, but deletes nothing: what a champion was made from stays. Decisions are recorded in an experiment
     that trainers write to, since their flows ask; the act itself stands in the production model, which they only read.
+    Whoever may ask a model may write down what its answers were like: a service is a reader.
     """
     level: dict[Role, Literal["READ", "EDIT", "MANAGE"]] = {
         "reader": "READ",
@@ -65,6 +69,7 @@ def grants(role: Role, held: ModelsAndExperiments) -> list[Grant]:
     production: Literal["READ", "MANAGE"] = "MANAGE" if role == "promoter" else "READ"
     found = [Grant(MODEL, held.production, production), Grant(MODEL, held.candidates, level[role])]
     found += [Grant(EXPERIMENT, name, level[role]) for name in held.experiments]
+    found += [Grant(EXPERIMENT, held.answers, "EDIT" if role == "reader" else level[role])]
     if role != "reader":
         found += [Grant(MODEL, name, level[role]) for name in held.rehearsal_models]
         found += [Grant(EXPERIMENT, name, level[role]) for name in held.rehearsal_experiments]
