@@ -126,7 +126,7 @@ def test_an_image_that_is_gone_is_shown_by_its_path(page, document, tmp_path):
     gone = content(Page(**{**vars(page), "data_folder": tmp_path}))
     assert gone["mistakes"] and not any(shown.pictures for shown in gone["mistakes"])
     assert "not here any more" not in document
-    assert "not here any more" in write._environment().get_template("report.html.j2").render(gone)
+    assert "not here any more" in write.environment().get_template("report.html.j2").render(gone)
 
 
 def test_a_page_is_made_even_where_every_image_was_seen_in_training(page):
