@@ -27,9 +27,11 @@ def test_deploy_says_what_runs_when_and_where(deployed: Team) -> None:
     when = {row["deployment"]: (row["when"], row["where"]) for row in found["deployments"]}
     assert when == {
         "check-data@tiny": ("15 * * * * Europe/Berlin", "vggflow / cpu"),
+        "check-drift@tiny": ("30 7 * * * Europe/Berlin", "vggflow / cpu"),
         "predict@tiny": ("by hand", "vggflow / cpu"),
         "promote@tiny": ("by hand", "vggflow / cpu"),
         "retrain-nightly@tiny": ("0 2 * * * Europe/Berlin", "vggflow / gpu"),
+        "retrain-on-drift@tiny": ("by hand", "vggflow / gpu"),  # until its trigger is switched on
         "retrain-on-new-data@tiny": ("on new data", "vggflow / gpu"),
         "rollback@tiny": ("by hand", "vggflow / cpu"),
     }
@@ -40,7 +42,7 @@ def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
     before = deployed.ask("POST", "/automations/count")
     deployed.vggflow("deploy")
     assert deployed.ask("POST", "/automations/count") == before
-    assert deployed.ask("POST", "/deployments/count", {}) == 6
+    assert deployed.ask("POST", "/deployments/count", {}) == 8
 
 
 def test_another_workspace_of_the_same_name_is_refused(deployed: Team, tmp_path: Path) -> None:
