@@ -22,7 +22,15 @@ from typing import Any
 from benchmarks.training import Options, Row, row, show_all, take
 from vggflow.models import start_keras
 
-DEFAULTS = {"images": 1000, "size": 224, "width": 0.0625, "precision": "float32", "backend": "tensorflow"}
+DEFAULTS = {
+    "images": 1000,
+    "size": 224,
+    "width": 0.0625,
+    "precision": "float32",
+    "backend": "tensorflow",
+    "batch_size": 32,
+    "deterministic": True,
+}
 ROUNDS = 3
 SHARE = 0.8
 
@@ -36,7 +44,13 @@ class Work:
         from vggflow.training.job import TrainingJob
 
         phase = {"name": "top", "freeze_through": "block3_conv3", "learning_rate": 1e-5, "epochs": 8}
-        train = {"precision": given.precision, "backend": given.backend, "phases": [phase]}
+        train: dict[str, Any] = {
+            "precision": given.precision,
+            "backend": given.backend,
+            "deterministic": given.deterministic,
+            "batch_size": given.batch_size,
+            "phases": [phase],
+        }
         model = {"image_size_px": given.size, "width": given.width, "weights": "none", "head": "pooling"}
         model["builder"] = "keras" if given.width == 1.0 else "sequential"
         others: dict[str, Any] = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
@@ -202,6 +216,12 @@ def _epoch(work: Work) -> Iterator[Row]:
         SHARE,
         least=True,
     )
+    from benchmarks import training_ours as ours
+
+    peak = ours.matrix_peak(keras.DTypePolicy(work.setup.hardware.policy).compute_dtype)
+    share = statistics.median(measured) * ours.step_multiply_adds(network) / peak
+    yield row("large matrix products: T multiply-adds a second", peak / 1e12, None, least=True)
+    yield row("epoch from features: share of that", share, None, least=True)
 
 
 def _wait(array: Any) -> None:
@@ -219,12 +239,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=float, help="share of VGG16's filters")
     parser.add_argument("--precision", choices=["float32", "mixed"])
     parser.add_argument("--backend", choices=["tensorflow", "jax"])
+    parser.add_argument("--batch-size", type=int, help="images in a step")
+    parser.add_argument(
+        "--any-order",
+        dest="deterministic",
+        action="store_false",
+        help="without repeatability (train.deterministic: false)",
+    )
     parser.set_defaults(**DEFAULTS)
     given = parser.parse_args(arguments)
     if given.photos is None:
         parser.error("no photographs: set VGGFLOW_PHOTOS or give --photos FOLDER with {train,valid}/<class>/")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    start_keras.start(given.backend)
+    start_keras.start(given.backend, deterministic=given.deterministic)
     judged = all(getattr(given, name) == value for name, value in DEFAULTS.items())
     with tempfile.TemporaryDirectory() as folder:
         options = Options(

@@ -159,6 +159,11 @@ def passes(options: Options) -> Iterator[Row]:
     yield row(
         "first feature pass: share of the speed of model.predict", statistics.median(shares), 0.85, least=True
     ) | {"pass images/s": _rounded(speeds), "predict images/s": _rounded(predicting)}
+    kept = ours.pass_from_kept_pixels(ours.job(data, options.folder / "pixels", chosen)).speed
+    share = kept / statistics.median(predicting)
+    yield row("pass from kept pixels: share of the speed of model.predict", share, None, least=True) | {
+        "pass images/s": _rounded([kept])
+    }
     costs = [second.seconds / first.seconds for first, second in zip(firsts, seconds, strict=True)]
     yield row(
         "5 % more images: share of the first feature pass", statistics.median(costs), 0.10, least=False

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from benchmarks.training_plain import Plan, Timed
+from vggflow.features.compute import PIXELS
 from vggflow.gate.scan import scan
 from vggflow.models.network_summary import summarise
 from vggflow.settings import Settings, parse
@@ -85,6 +86,15 @@ def feature_pass(work: TrainingJob) -> Pass:
     return Pass(setup.inputs.work.images, time.perf_counter() - started)
 
 
+def pass_from_kept_pixels(work: TrainingJob) -> Pass:
+    """The same pass where pixels were kept before, so that no image is decoded."""
+    shutil.rmtree(work.state_folder / "features", ignore_errors=True)
+    keeping = set_up(work)
+    keeping.inputs.kept = [PIXELS]
+    keeping.inputs.of_phase(0, lambda _done, _total: None)
+    return feature_pass(work)
+
+
 def predict_rate(work: TrainingJob, images: int) -> float:
     """Images per second of `model.predict` through the frozen layers; pixels in memory, no first call."""
     setup = set_up(work)
@@ -103,6 +113,15 @@ def multiply_adds(work: TrainingJob) -> int:
     """Of one image through the frozen layers."""
     setup = set_up(work)
     return summarise(_frozen_layers(setup.model, setup.plans[0].cut)).multiply_adds
+
+
+def step_multiply_adds(network: keras.Model) -> int:
+    """Of one image in a step in which all of a network learns: forward, and for the gradients of weights and inputs.
+
+    Nobody asks for the gradient of the first layer's input.
+    """
+    layers = [layer.multiply_adds for layer in summarise(network).layers if layer.multiply_adds]
+    return 3 * sum(layers) - layers[0]
 
 
 def _frozen_layers(model: keras.Model, cut: str | None) -> keras.Model:

@@ -1,7 +1,8 @@
 """The feature pass: each image once through the frozen layers, into all stores that lack it.
 
-Its stages overlap, so that the slowest one sets the pace: threads decode, the network computes, a thread for each store
-digests and writes. Between them lie few batches, so memory is the same for any number of images.
+Its stages overlap, so that the slowest one sets the pace: threads or processes decode, the network computes, a thread
+fetches, and for each store one digests and one writes. Between them lie few batches, so memory is the same for any
+number of images.
 """
 
 from collections import deque
@@ -13,11 +14,13 @@ from itertools import islice
 from typing import Any
 
 import keras
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from vggflow.data.images import Pixels
 from vggflow.errors import WeightsError
+from vggflow.features.batches import Rows
 from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Store, Writer, WritingThread
 from vggflow.models import cut as prefix
@@ -25,6 +28,11 @@ from vggflow.models import cut as prefix
 Report = Callable[[int, int], None]
 
 PIXELS = "pixels"
+# Between decoding and writing: one that is computed, one that is fetched, one that waits for its writer.
+BATCHES_UNDER_WAY = 3
+
+Compute = Callable[[Pixels], list[Any]]
+Fetch = Callable[[Future[list[Any]], Pixels], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Extraction:
         shape: What images are brought into.
         batch_size: How many of them the network takes at once.
         xla: Whether the network is compiled by XLA.
+        pixels: Those of all images, in their order, where they are kept: then no image is decoded.
     """
 
     model: keras.Model
@@ -44,6 +53,7 @@ class Extraction:
     shape: Shape
     batch_size: int
     xla: bool
+    pixels: Rows | None = None
 
     def fill(self, stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]], report: Report) -> int:
         """Adds to each store, by cut, the images that it misses; returns how many images that took.
@@ -79,42 +89,96 @@ class Extraction:
     def _batches(
         self, indices: Sequence[int], cuts: Sequence[str]
     ) -> Generator[tuple[list[str], dict[str, NDArray[Any]]]]:
-        """Images by their hashes, with their features by cut, in order; the device is a batch ahead."""
-        compute = self._compute([cut for cut in cuts if cut != PIXELS])
+        """Images by their hashes, with their features by cut, in order; the device is some batches ahead."""
+        compute, fetch = self._compute([cut for cut in cuts if cut != PIXELS])
         waiting: deque[tuple[list[str], Future[dict[str, NDArray[Any]]]]] = deque()
         with (
-            closing(read_ahead(self.images, indices, self.shape)) as pixels,
-            # One thread: under JAX, Keras gives a network's variables away for the time of a call, and two calls at
-            # once end in "buffer has been deleted or donated".
+            closing(self._pixels(indices)) as batches,
+            # A thread for each of the two: a batch is fetched while the device computes the next one.
+            ThreadPoolExecutor(1, thread_name_prefix="fetch") as fetching,
             ThreadPoolExecutor(1, thread_name_prefix="forward") as device,
         ):
-            for start in range(0, len(indices), self.batch_size):
-                images = [self.images.hashes[index] for index in indices[start : start + self.batch_size]]
-                batch = np.stack(list(islice(pixels, self.batch_size)))
-                waiting.append((images, device.submit(compute, batch)))
-                if len(waiting) == 2:
-                    done, computed = waiting.popleft()
-                    yield done, computed.result()
-            for done, computed in waiting:
-                yield done, computed.result()
+            for chosen, batch in batches:
+                computed = device.submit(compute, batch)
+                images = [self.images.hashes[index] for index in chosen]
+                waiting.append((images, fetching.submit(fetch, computed, batch)))
+                if len(waiting) > BATCHES_UNDER_WAY:
+                    done, fetched = waiting.popleft()
+                    yield done, fetched.result()
+            for done, fetched in waiting:
+                yield done, fetched.result()
 
-    def _compute(self, cuts: list[str]) -> Callable[[Pixels], dict[str, NDArray[Any]]]:
-        """Pixels to features by cut; always for a full batch, so that each image meets the same code."""
+    def _pixels(self, indices: Sequence[int]) -> Generator[tuple[Sequence[int], Pixels]]:
+        """Batches of images, by their indices, with their pixels (n, S, S, 3)."""
+        parts = [
+            indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)
+        ]
+        if self.pixels is not None:
+            for part in parts:
+                yield part, self.pixels.gather(np.asarray(part))
+            return
+        with closing(read_ahead(self.images, indices, self.shape)) as decoded:
+            for part in parts:
+                yield part, np.stack(list(islice(decoded, len(part))))
+
+    def _compute(self, cuts: list[str]) -> tuple[Compute, Fetch]:
+        """Pixels to features on the device, and those to features in memory, by cut.
+
+        Always for a full batch, so that each image meets the same code.
+        """
         if not cuts:
-            return lambda pixels: {PIXELS: pixels}
-        network = prefix.prefix(self.model, cuts)
-        network.jit_compile = self.xla
+            return lambda _: [], lambda _, pixels: {PIXELS: pixels}
+        run = forward(self.model, cuts, xla=self.xla)
 
-        def compute(pixels: Pixels) -> dict[str, NDArray[Any]]:
-            padding = np.repeat(pixels[-1:], self.batch_size - len(pixels), axis=0)
-            outputs = keras.tree.flatten(network.predict_on_batch(np.concatenate([pixels, padding])))
+        def compute(pixels: Pixels) -> list[Any]:
+            missing = self.batch_size - len(pixels)
+            return run(
+                np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)]) if missing else pixels
+            )
+
+        def fetch(computed: Future[list[Any]], pixels: Pixels) -> dict[str, NDArray[Any]]:
             # Under several devices each computes the whole batch; the first one's rows come first.
-            features = {cut: rows[: len(pixels)] for cut, rows in zip(cuts, outputs, strict=True)}
-            if not all(np.isfinite(rows).all() for rows in features.values()):
+            features = {
+                cut: np.asarray(rows)[: len(pixels)]
+                for cut, rows in zip(cuts, computed.result(), strict=True)
+            }
+            if not all(map(_are_finite, features.values())):
                 raise WeightsError(
                     "the frozen layers give numbers that are not finite: take other start weights, or set "
                     "train.precision to float32"
                 )
             return features | {PIXELS: pixels}
 
-        return compute
+        return compute, fetch
+
+
+def forward(model: keras.Model, cuts: Sequence[str], *, xla: bool) -> Callable[[Pixels], list[Any]]:
+    """A function from pixels (n, S, S, 3) to the features of each cut, as arrays of the backend.
+
+    Under JAX it does not wait for the device; `np.asarray` of what it returns does.
+    """
+    network = prefix.prefix(model, list(cuts))
+    if keras.backend.backend() != "jax":
+        network.jit_compile = xla
+        return lambda pixels: keras.tree.flatten(network.predict_on_batch(pixels))
+    import jax
+
+    # Not `predict_on_batch`, which waits, and gives the network's variables away for the time of a call.
+    variables = [
+        [variable.value for variable in some]
+        for some in (network.trainable_variables, network.non_trainable_variables)
+    ]
+
+    def compute(variables: list[list[Any]], pixels: Any) -> list[Any]:
+        return list(keras.tree.flatten(network.stateless_call(*variables, pixels, training=False)[0]))
+
+    compiled = jax.jit(compute)
+    return lambda pixels: compiled(variables, jax.device_put(pixels))
+
+
+def _are_finite(rows: NDArray[Any]) -> bool:
+    if rows.dtype != ml_dtypes.bfloat16:
+        return bool(np.isfinite(rows).all())
+    # By its bits, in a tenth of the time: infinity and NaN have all bits of the exponent.
+    exponent = np.uint16(0x7F80)
+    return not len(rows) or bool((rows.view(np.uint16) & np.uint16(0x7FFF)).max() < exponent)

@@ -33,6 +33,9 @@ BFLOAT16 = "bfloat16"
 SHARD_BYTES = 64 * 2**20
 # What a kill loses of a pass, at most; small shards are merged after it.
 MOST_ROWS_WRITTEN = 256
+# Calls of a writer that its digest may be behind; bytes from which on it is worth another thread.
+MOST_DIGESTS_WAITING = 3
+LEAST_FOR_A_THREAD = 2**18
 # Each takes a file descriptor, of which a process often has 1,024.
 MOST_SHARDS = 128
 
@@ -255,7 +258,8 @@ class StoredRows:
 class Writer:
     """Writes rows of a store as they come, shard after shard, so they never pile up in memory.
 
-    Leaving the block early drops the shard that is not full yet.
+    They are digested, and full shards put on disk for good, in threads of their own meanwhile. Leaving the block early
+    drops the shard that is not full yet.
     """
 
     def __init__(self, store: Store, images: Sequence[str], rows_per_shard: int) -> None:
@@ -264,13 +268,23 @@ class Writer:
         self._chunks = iter([tuple(images[start : start + rows_per_shard]) for start in starts])
         self._shard: Shard | None = None
         self._stack = ExitStack()
+        self._digesting = ThreadPoolExecutor(1, thread_name_prefix="digest")
+        self._ending = ThreadPoolExecutor(1, thread_name_prefix="end of shard")
+        self._digested: deque[Future[None]] = deque()
+        self._ended: Future[None] | None = None
 
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-        self._store.remember()
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        try:
+            self._digesting.shutdown(cancel_futures=kind is not None)
+            if self._ended and kind is None:
+                self._ended.result()
+        finally:
+            self._ending.shutdown()
+            self._stack.__exit__(kind, *error)
+            self._store.remember()
 
     def add(self, rows: NDArray[Any]) -> None:
         """Takes the features of the next images, shape (n, …)."""
@@ -299,15 +313,33 @@ class Writer:
         self._append(header.getvalue())
 
     def _append(self, content: bytes | memoryview) -> None:
+        # On the way, so that the file is not read once more for it; of little, at once.
+        if memoryview(content).nbytes < LEAST_FOR_A_THREAD:
+            self._wait_for_digests(0)
+            self._digest.update(content)
+        else:
+            self._wait_for_digests(MOST_DIGESTS_WAITING)
+            self._digested.append(self._digesting.submit(self._digest.update, content))
         self._file.write(content)
-        # On the way, so that the file is not read once more for it.
-        self._digest.update(content)
+
+    def _wait_for_digests(self, left: int) -> None:
+        while len(self._digested) > left:
+            self._digested.popleft().result()
 
     def _end(self) -> None:
-        self._stack.close()
+        # One at a time, so that shards come into being in their order.
+        if self._ended:
+            self._ended.result()
+        self._wait_for_digests(0)
         if self._shard:
-            self._store.add(self._shard, self._digest.hexdigest())
+            self._ended = self._ending.submit(
+                self._put_down, self._stack.pop_all(), self._shard, self._digest.hexdigest()
+            )
         self._shard = None
+
+    def _put_down(self, stack: ExitStack, shard: Shard, checksum: str) -> None:
+        stack.close()
+        self._store.add(shard, checksum)
 
 
 class WritingThread:

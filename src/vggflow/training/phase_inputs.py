@@ -164,6 +164,7 @@ class Inputs:
             self._cache.state_folder,
             hardware.xla,
             len(hardware.devices),
+            hardware.kind != "CPU",
         )
         train, valid = map(len, self._splits)
         sizes = {cut: self._bytes(cut) for cut in cuts}
@@ -245,6 +246,11 @@ class Inputs:
             self._compute(stores, missing, report)
         self.work.seconds += time.perf_counter() - started
 
+    def _kept_pixels(self) -> Rows | None:
+        """The pixels of all images, where an earlier training kept them: a pass need not decode them again."""
+        store = self._store(PIXELS)
+        return None if store.missing(self._all.hashes) else store.rows(self._all.hashes)
+
     def _tell_why_not(self, kind: Kind) -> None:
         """Where the same features are there, but computed otherwise, by name what differs."""
         held = [entry.kind for entry in contents(self._cache.state_folder)]
@@ -261,7 +267,8 @@ class Inputs:
         # What this training has read stays: it may read it again.
         evict(self._cache.state_folder, _room(self._cache) - needed, unused_since=self._started)
         size = self._cache.features.batch_size
-        extraction = Extraction(self._model, self._all, self.shape, size, self._cache.hardware.xla)
+        pixels = None if missing.get(PIXELS) else self._kept_pixels()
+        extraction = Extraction(self._model, self._all, self.shape, size, self._cache.hardware.xla, pixels)
         try:
             with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
                 self.work.images += extraction.fill(stores, missing, report)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from vggflow import files
 from vggflow.errors import DataError, VggflowError
 from vggflow.features import store
+from vggflow.features.compute import PIXELS, forward
 from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Kind, Store, Writer
 from vggflow.models import cut as prefix
@@ -77,6 +78,7 @@ class Trial:
 
     Args:
         kinds: By cut, in what form its features are kept, `pixels` among them.
+        accelerated: Whether something else than the processor computes.
         machine: All that is known of what computes: on another machine the speeds are others.
     """
 
@@ -90,6 +92,7 @@ class Trial:
     state_folder: Path
     xla: bool
     devices: int
+    accelerated: bool
 
     def speeds(self) -> Speeds:
         """What was measured here before, else what a trial shows.
@@ -161,10 +164,9 @@ class Trial:
     def _cut(self, kind: Kind) -> CutSpeed:
         compute = 0.0
         if kind.cut in {layer.name for layer in self.model.layers}:
-            network = prefix.prefix(self.model, [kind.cut])
-            network.jit_compile = self.xla
+            network = forward(self.model, [kind.cut], xla=self.xla)
             pixels = np.zeros((self.batch_size, self.shape.size_px, self.shape.size_px, 3), np.uint8)
-            compute = self._timed(network.predict_on_batch, pixels)
+            compute = self._timed(lambda some: _wait(network(some)), pixels)
         try:
             disk = _disk(self.state_folder / store.FOLDER, kind)
         except (OSError, VggflowError):  # full: then nothing will be kept there either
@@ -178,14 +180,18 @@ class Trial:
         units = int(network.outputs[0].shape[-1])
         loss = "binary_crossentropy" if units == 1 else "categorical_crossentropy"
         network.compile(phases.optimizer(plan.phase, 0.0), loss, jit_compile=self.xla)
-        inputs = np.zeros((self.batch_size, *network.inputs[0].shape[1:]), np.float32)
+        shape = (self.batch_size, *network.inputs[0].shape[1:])
+        dtype = self.kinds[plan.cut or PIXELS].dtype
+        # On the device, as the rows of a training are where there is room for them.
+        inputs = keras.ops.zeros(shape, dtype) if self.accelerated else np.zeros(shape, np.float32)
         targets = np.eye(max(2, units), dtype=np.float32)[np.zeros(self.batch_size, np.int64)][:, :units]
 
-        few = self.devices
+        # Each number of rows is compiled anew, which a GPU takes seconds for: there, one will do.
+        few = self.batch_size if self.accelerated else self.devices
 
         def once() -> None:
-            network.fit(inputs[:few], targets[:few], epochs=1, verbose=0)
-            network.predict(inputs[:few], verbose=0)
+            network.fit(inputs[:few], targets[:few], batch_size=few, epochs=1, verbose=0)
+            network.predict(inputs[:few], batch_size=few, verbose=0)
 
         start, again = _seconds(once), _seconds(once)
         step = self._timed(lambda rows: network.train_on_batch(rows, targets[: len(rows)]), inputs)
@@ -194,15 +200,25 @@ class Trial:
 
     def _timed(self, call: Callable[[NDArray[Any]], Any], rows: NDArray[Any]) -> float:
         """Seconds a row, of as many at a time as fit into the time for a trial."""
-        count = min(2, len(rows))
-        call(rows[:count])  # compiles
-        took = _seconds(lambda: call(rows[:count]))
-        more = min(len(rows), int(count * SECONDS / max(took, 1e-9)))
-        if more < 2 * count:
-            return took / count
+        if self.accelerated:
+            more = len(rows)
+        else:
+            count = min(2, len(rows))
+            call(rows[:count])  # compiles
+            took = _seconds(lambda: call(rows[:count]))
+            more = min(len(rows), int(count * SECONDS / max(took, 1e-9)))
+            if more < 2 * count:
+                return took / count
         call(rows[:more])  # another size may be compiled anew
         times = [_seconds(lambda: call(rows[:more])) for _ in range(3)]
         return min(times) / more
+
+
+def _wait(outputs: list[Any]) -> None:
+    """Until the device has computed them; what they are need not be fetched for that."""
+    for output in outputs:
+        if hasattr(output, "block_until_ready"):
+            output.block_until_ready()
 
 
 def _disk(features: Path, kind: Kind) -> tuple[float, float, float]:

@@ -9,7 +9,8 @@ import pytest
 from tiny_training import HEAD, TOP, Listener, draw, settings
 
 from vggflow.errors import VggflowError
-from vggflow.features import limit, store
+from vggflow.features import compute, limit, store
+from vggflow.features.compute import PIXELS
 from vggflow.training import phase_inputs
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
@@ -90,6 +91,19 @@ def rows_of(job) -> np.ndarray:
     setup = set_up(job)
     _, data = setup.learner_parts(0, lambda _done, _total: None)
     return data.train.gather(np.arange(len(data.train)))
+
+
+def test_kept_pixels_are_not_decoded_again_and_give_the_same_features(make_job, monkeypatch):
+    job = make_job()
+    setup = set_up(job)
+    setup.inputs.kept = [PIXELS]
+    setup.inputs.of_phase(0, lambda _done, _total: None)
+    with monkeypatch.context() as patched:
+        patched.setattr(compute, "read_ahead", lambda *_: pytest.fail("an image is decoded"))
+        from_pixels = rows_of(job)
+    for entry in (job.state_folder / "features").iterdir():
+        shutil.rmtree(entry)
+    np.testing.assert_array_equal(from_pixels, rows_of(job))
 
 
 @pytest.mark.slow
