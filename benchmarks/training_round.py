@@ -38,9 +38,11 @@ def ours(given: dict[str, Any]) -> dict[str, Any]:
     training_ours.train(training_ours.job(Path(given["few"]), state / "few", settings))
     if given["backend"] == "jax":
         import jax
+        from jax.experimental.compilation_cache import compilation_cache
 
-        # Else it would find there what the few images let it compile, as plain Keras does not.
-        jax.config.update("jax_compilation_cache_dir", None)
+        # A new one, as a first training has: else it would find there what the few images let it compile.
+        jax.config.update("jax_compilation_cache_dir", str(state / "compiled"))
+        compilation_cache.reset_cache()
     return asdict(training_ours.train(training_ours.job(Path(given["data"]), state / "all", settings)))
 
 

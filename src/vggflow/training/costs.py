@@ -62,6 +62,8 @@ class Costs:
         epochs = [plan.phase.epochs for plan in plans]
         epochs[-1] += 1
         computed = sum(count * self.epoch(plan, pixels) for count, plan in zip(epochs, plans, strict=True))
+        if pixels_kept:
+            computed += self.feature_pass([PIXELS], self.train + self.valid)
         kept = sum(count * self.epoch(plan, {cut}) for count, plan in zip(epochs, plans, strict=True))
         return self.feature_pass([cut], self.train + self.valid) + kept < computed
 

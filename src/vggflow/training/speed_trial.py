@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from vggflow.features.compute import PIXELS, forward
 from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Kind, Store, Writer
 from vggflow.models import cut as prefix
+from vggflow.models.network_summary import summarise
 from vggflow.training import phases
 from vggflow.training.phases import Plan
 
@@ -36,6 +38,8 @@ MOST_REMEMBERED = 100
 # What is tried of each part: long enough that starting a call is little of it.
 SECONDS = 0.25
 TRIAL_BYTES = 32 * 2**20
+# Steps on a device that are tried: so many take longer than to begin and to end an epoch does.
+FEW_STEPS = 16
 # Where so many at the beginning can't be decoded, there is nothing to say of the time.
 MOST_UNREADABLE = 256
 
@@ -131,7 +135,8 @@ class Trial:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
     def _measure(self) -> Speeds:
-        cuts = {cut: self._cut(kind) for cut, kind in self.kinds.items()}
+        computing = self._computing()
+        cuts = {cut: CutSpeed(computing.get(cut, 0.0), *self._disk(kind)) for cut, kind in self.kinds.items()}
         learning = {layer.name: layer.trainable for layer in self.model.layers}
         try:
             behind = {plan.phase.name: self._phase(plan) for plan in self.plans}
@@ -161,17 +166,29 @@ class Trial:
                     count += 1
         return (time.perf_counter() - started) / max(1, count)
 
-    def _cut(self, kind: Kind) -> CutSpeed:
-        compute = 0.0
-        if kind.cut in {layer.name for layer in self.model.layers}:
-            network = forward(self.model, [kind.cut], xla=self.xla)
-            pixels = np.zeros((self.batch_size, self.shape.size_px, self.shape.size_px, 3), np.uint8)
-            compute = self._timed(lambda some: _wait(network(some)), pixels)
+    def _computing(self) -> dict[str, float]:
+        """Seconds until an image's features are computed, by cut; they need not be fetched for that."""
+        layers = {layer.name for layer in self.model.layers}
+        cuts = [cut for cut in self.kinds if cut in layers]
+        pixels = np.zeros((self.batch_size, self.shape.size_px, self.shape.size_px, 3), np.uint8)
+        if not self.accelerated or not cuts:
+            return {cut: self._timed(self._forward([cut]), pixels) for cut in cuts}
+        # All in one program, which takes seconds to compile and is the one of the feature pass; what each takes of it
+        # goes by its multiply-adds.
+        seconds = self._timed(self._forward(cuts), pixels)
+        costs = {cut: summarise(prefix.prefix(self.model, [cut])).multiply_adds for cut in cuts}
+        most = max(1, *costs.values())
+        return {cut: seconds * cost / most for cut, cost in costs.items()}
+
+    def _forward(self, cuts: list[str]) -> Callable[[NDArray[Any]], Any]:
+        network = forward(self.model, cuts, xla=self.xla)
+        return lambda pixels: _wait(network(pixels))
+
+    def _disk(self, kind: Kind) -> tuple[float, float, float]:
         try:
-            disk = _disk(self.state_folder / store.FOLDER, kind)
+            return _disk(self.state_folder / store.FOLDER, kind)
         except (OSError, VggflowError):  # full: then nothing will be kept there either
-            disk = (math.inf, math.inf, math.inf)
-        return CutSpeed(compute, *disk)
+            return (math.inf, math.inf, math.inf)
 
     def _phase(self, plan: Plan) -> PhaseSpeed:
         """On a copy with other weights: a step changes them."""
@@ -180,23 +197,45 @@ class Trial:
         units = int(network.outputs[0].shape[-1])
         loss = "binary_crossentropy" if units == 1 else "categorical_crossentropy"
         network.compile(phases.optimizer(plan.phase, 0.0), loss, jit_compile=self.xla)
-        shape = (self.batch_size, *network.inputs[0].shape[1:])
-        dtype = self.kinds[plan.cut or PIXELS].dtype
-        # On the device, as the rows of a training are where there is room for them.
-        inputs = keras.ops.zeros(shape, dtype) if self.accelerated else np.zeros(shape, np.float32)
-        targets = np.eye(max(2, units), dtype=np.float32)[np.zeros(self.batch_size, np.int64)][:, :units]
+        if self.accelerated:
+            return self._phase_on_device(plan, network)
+        inputs = np.zeros((self.batch_size, *network.inputs[0].shape[1:]), np.float32)
+        targets = _targets(units, self.batch_size)
 
-        # Each number of rows is compiled anew, which a GPU takes seconds for: there, one will do.
-        few = self.batch_size if self.accelerated else self.devices
+        few = self.devices
 
         def once() -> None:
-            network.fit(inputs[:few], targets[:few], batch_size=few, epochs=1, verbose=0)
-            network.predict(inputs[:few], batch_size=few, verbose=0)
+            network.fit(inputs[:few], targets[:few], epochs=1, verbose=0)
+            network.predict(inputs[:few], verbose=0)
 
         start, again = _seconds(once), _seconds(once)
         step = self._timed(lambda rows: network.train_on_batch(rows, targets[: len(rows)]), inputs)
         measure = self._timed(network.predict_on_batch, inputs)
         return PhaseSpeed(step, measure, start, max(0.0, again - few * (step + measure)))
+
+    def _phase_on_device(self, plan: Plan, network: keras.Model) -> PhaseSpeed:
+        """Each program is compiled once, which takes seconds: whole batches, few and many in the same way."""
+        size = self.batch_size
+        shape = (FEW_STEPS * size, *network.inputs[0].shape[1:])
+        # There, as the rows of a training are where there is room for them.
+        inputs = keras.ops.zeros(shape, self.kinds[plan.cut or PIXELS].dtype)
+        targets = _targets(int(network.outputs[0].shape[-1]), FEW_STEPS * size)
+
+        def learn(steps: int) -> None:
+            rows = steps * size
+            network.fit(inputs[:rows], targets[:rows], batch_size=size, epochs=1, verbose=0, shuffle=False)
+
+        def answer(steps: int) -> None:
+            network.predict(inputs[: steps * size], batch_size=size, verbose=0)
+
+        start = sum(_seconds(partial(call, 1)) for call in (learn, answer))
+        found = []
+        for call in (learn, answer):
+            one, few = _seconds(partial(call, 1)), _seconds(partial(call, FEW_STEPS))
+            each = max(0.0, few - one) / (FEW_STEPS - 1)
+            found.append((each / size, max(0.0, one - each)))
+        (step, learning), (measure, measuring) = found
+        return PhaseSpeed(step, measure, start, learning + measuring)
 
     def _timed(self, call: Callable[[NDArray[Any]], Any], rows: NDArray[Any]) -> float:
         """Seconds a row, of as many at a time as fit into the time for a trial."""
@@ -209,9 +248,13 @@ class Trial:
             more = min(len(rows), int(count * SECONDS / max(took, 1e-9)))
             if more < 2 * count:
                 return took / count
-        call(rows[:more])  # another size may be compiled anew
+        call(rows[:more])  # another number of rows may be compiled anew
         times = [_seconds(lambda: call(rows[:more])) for _ in range(3)]
         return min(times) / more
+
+
+def _targets(units: int, count: int) -> NDArray[np.float32]:
+    return np.eye(max(2, units), dtype=np.float32)[np.zeros(count, np.int64)][:, :units]
 
 
 def _wait(outputs: list[Any]) -> None:

@@ -1,5 +1,6 @@
 """What is tried of a machine, what follows from it for the cache, and what is said beforehand."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -93,6 +94,31 @@ def test_two_phases_share_what_one_of_them_writes():
     assert slow_disk.pays("block4_pool", [plan(2), plan(2)], pixels_kept=True)
 
 
+def test_the_pixels_would_be_read_and_written_too_where_features_are_not_kept():
+    # Either way all images are decoded once.
+    assert machine(compute=0.0015).pays("block4_pool", [plan(4)], pixels_kept=True)
+
+
+@pytest.mark.slow
+def test_a_trial_on_another_device_finds_the_same_parts(make_job, monkeypatch, always_tried):
+    """Whole batches, each program once: what a GPU is asked; here the processor answers."""
+    job = make_job()
+    here = set_up(job).inputs.costs().speeds
+    monkeypatch.setattr(speed_trial.Trial, "_key", lambda self: "another device")
+    measure = speed_trial.Trial._measure
+    monkeypatch.setattr(
+        speed_trial.Trial, "_measure", lambda self: measure(dataclasses.replace(self, accelerated=True))
+    )
+    there = set_up(job).inputs.costs().speeds
+    assert there.cuts.keys() == here.cuts.keys()
+    assert there.phases.keys() == here.phases.keys()
+    assert 0 < there.cuts["block3_pool"].compute < there.cuts["block5_pool"].compute
+    for name, phase in there.phases.items():
+        assert phase.step > 0
+        assert phase.step < 20 * here.phases[name].step
+        assert phase.start > phase.step
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
@@ -111,12 +137,12 @@ def test_times_are_said_with_as_many_digits_as_they_are_worth(seconds, said):
     assert duration(seconds) == said
 
 
-def slowed(monkeypatch, owner, name, seconds_a_row):
-    """Lets a method take that much longer for each of the rows it is given."""
+def slowed(monkeypatch, owner, name, seconds):
+    """Lets a method take longer, by as many seconds as `seconds` says of the object and the rows it is given."""
     quick = getattr(owner, name)
 
     def slow(self, rows, *more, **named):
-        time.sleep(seconds_a_row * len(rows))
+        time.sleep(seconds(self, rows))
         return quick(self, rows, *more, **named)
 
     monkeypatch.setattr(owner, name, slow)
@@ -126,14 +152,14 @@ def slowed(monkeypatch, owner, name, seconds_a_row):
 def test_a_machine_that_reads_slowly_computes_and_one_that_computes_slowly_reads(
     make_job, monkeypatch, always_tried, tmp_path
 ):
-    slowed(monkeypatch, StoredRows, "gather", 0.03)
-    inputs = set_up(make_job()).inputs
-    assert inputs.kept == [PIXELS]
-    assert set(inputs.reasons) == {"block5_pool", "block3_pool"}
-    assert all(reason.startswith("not kept: ") for reason in inputs.reasons.values())
-    assert min(_told(reason)[1] for reason in inputs.reasons.values()) >= 30
-    slowed(monkeypatch, keras.Model, "predict_on_batch", 0.15)
-    inputs = set_up(make_job(state_folder=tmp_path / "other")).inputs
+    # 100 KB a second: features of block3_pool are larger than the pixels that they come from, others smaller.
+    slowed(monkeypatch, StoredRows, "gather", lambda stored, rows: len(rows) * stored._kind.row_bytes * 1e-5)
+    inputs = set_up(make_job(model={"width": 0.25})).inputs
+    assert inputs.kept == ["block5_pool", PIXELS]
+    assert inputs.reasons["block3_pool"].startswith("not kept: ")
+    assert _told(inputs.reasons["block3_pool"])[1] >= 40
+    slowed(monkeypatch, keras.Model, "predict_on_batch", lambda _, rows: 0.15 * len(rows))
+    inputs = set_up(make_job(model={"width": 0.25}, state_folder=tmp_path / "other")).inputs
     assert inputs.kept == ["block5_pool", "block3_pool"]
     assert all(reason.startswith("kept: ") for reason in inputs.reasons.values())
     assert min(_told(reason)[0] for reason in inputs.reasons.values()) >= 150
