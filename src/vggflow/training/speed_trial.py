@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from vggflow import files
 from vggflow.errors import DataError, VggflowError
 from vggflow.features import store
+from vggflow.features.batches import Batches
 from vggflow.features.compute import PIXELS, forward
 from vggflow.features.decode import Examples, Shape, read_ahead
 from vggflow.features.store import Kind, Store, Writer
@@ -216,17 +217,16 @@ class Trial:
     def _phase_on_device(self, plan: Plan, network: keras.Model) -> PhaseSpeed:
         """Each program is compiled once, which takes seconds: whole batches, few and many in the same way."""
         size = self.batch_size
-        shape = (FEW_STEPS * size, *network.inputs[0].shape[1:])
-        # There, as the rows of a training are where there is room for them.
-        inputs = keras.ops.zeros(shape, self.kinds[plan.cut or PIXELS].dtype)
-        targets = _targets(int(network.outputs[0].shape[-1]), FEW_STEPS * size)
+        # There already, as the rows of a training are where there is room for them.
+        rows = keras.ops.zeros((size, *network.inputs[0].shape[1:]), self.kinds[plan.cut or PIXELS].dtype)
+        targets = _targets(int(network.outputs[0].shape[-1]), size)
 
         def learn(steps: int) -> None:
-            rows = steps * size
-            network.fit(inputs[:rows], targets[:rows], batch_size=size, epochs=1, verbose=0, shuffle=False)
+            batches = Batches(_Same(rows, steps * size), size, targets=lambda _: targets)
+            network.fit(batches, epochs=1, verbose=0, shuffle=False)
 
         def answer(steps: int) -> None:
-            network.predict(inputs[: steps * size], batch_size=size, verbose=0)
+            network.predict(Batches(_Same(rows, steps * size), size), verbose=0)
 
         start = sum(_seconds(partial(call, 1)) for call in (learn, answer))
         found = []
@@ -251,6 +251,20 @@ class Trial:
         call(rows[:more])  # another number of rows may be compiled anew
         times = [_seconds(lambda: call(rows[:more])) for _ in range(3)]
         return min(times) / more
+
+
+class _Same:
+    """The same rows for each batch: they cost nothing to gather."""
+
+    def __init__(self, rows: Any, count: int) -> None:
+        self._rows, self._count = rows, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def gather(self, indices: NDArray[np.int64]) -> Any:  # noqa: ARG002
+        """All of them, whichever are asked for."""
+        return self._rows
 
 
 def _targets(units: int, count: int) -> NDArray[np.float32]:
