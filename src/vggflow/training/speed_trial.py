@@ -286,8 +286,13 @@ def _disk(features: Path, kind: Kind) -> tuple[float, float, float]:
     features.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=features, prefix=store.TRIAL) as folder:
         tried = Store(Path(folder), kind)
-        with Writer(tried, names, count) as writer:
-            write = _seconds(lambda: writer.add(rows))
+
+        def write_all() -> None:
+            # The end of the block waits for the disk.
+            with Writer(tried, names, count) as writer:
+                writer.add(rows)
+
+        write = _seconds(write_all)
         tried.missing(names)
         _forget_pages(tried.folder)
         stored = tried.rows(names)
