@@ -4,6 +4,7 @@ import resource
 import shutil
 from types import SimpleNamespace
 
+import ml_dtypes
 import numpy as np
 import pytest
 from tiny_training import HEAD, TOP, Listener, draw, settings
@@ -104,6 +105,19 @@ def test_kept_pixels_are_not_decoded_again_and_give_the_same_features(make_job, 
     for entry in (job.state_folder / "features").iterdir():
         shutil.rmtree(entry)
     np.testing.assert_array_equal(from_pixels, rows_of(job))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_one_number_that_is_none_is_found_in_each_kind_of_features(dtype):
+    largest = ml_dtypes.finfo(dtype).max
+    rows = np.full((2, 3), largest, dtype)
+    rows[0, 0] = -largest
+    assert compute._are_finite(rows)
+    assert compute._are_finite(rows[:0])
+    for bad in (np.nan, np.inf, -np.inf):
+        spoilt = rows.copy()
+        spoilt[1, 2] = bad
+        assert not compute._are_finite(spoilt)
 
 
 @pytest.mark.slow
