@@ -1,5 +1,6 @@
 """The feature cache on disk, without a network."""
 
+import errno
 import os
 import random
 import subprocess
@@ -255,6 +256,40 @@ def test_a_listing_that_names_other_images_is_no_shard_however_its_file_looks(st
 def test_a_file_is_what_numpy_would_have_written(store):
     shard = next(shard for shard in features.shards(store.folder) if "hash0" in shard.images)
     assert np.load(shard.path).tobytes() == rows(4).tobytes()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["of the first shard", "of the last shard"])
+def test_a_disk_that_is_full_at_the_end_of_a_shard_is_told_and_leaves_no_half(tmp_path, monkeypatch, last):
+    store, sync, due = Store(tmp_path, KIND), files._sync, 2 if last else 1
+    synced: list[Path] = []
+
+    def full(path: Path) -> None:
+        if path.suffix == ".npy":
+            synced.append(path)
+            if len(synced) == due:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        sync(path)
+
+    monkeypatch.setattr(files, "_sync", full)
+    with pytest.raises(VggflowError, match="no room on the disk"), Writer(store, names(4), 2) as writer:
+        writer.add(rows(4))
+    assert len(list(store.folder.glob("*.npy"))) == due - 1
+    assert not list(store.folder.glob(".*.npy"))
+    assert Store(tmp_path, KIND).missing(names(4)) == names(4)[2 * (due - 1) :]
+
+
+def test_rows_that_are_digested_beside_the_writing_have_the_checksum_of_their_file(tmp_path):
+    kind = replace(KIND, shape=(64, 1024))
+    content = np.random.default_rng(0).normal(size=(12, *kind.shape)).astype(np.float32)
+    assert content[0].nbytes >= features.LEAST_FOR_A_THREAD
+    store = Store(tmp_path, kind)
+    with Writer(store, names(12), 5) as writer:
+        for start in range(0, 12, 3):
+            writer.add(content[start : start + 3])
+    (store.folder / features.CHECKED).unlink()  # so that they are read
+    again = Store(tmp_path, kind)
+    assert again.missing(names(12)) == []
+    np.testing.assert_array_equal(again.rows(names(12)).gather(np.arange(12)), content)
 
 
 def test_a_shard_that_was_not_finished_leaves_nothing(tmp_path):
