@@ -5,7 +5,7 @@ for each, and a correction for their number. What it can't find: a new class, at
 tests tried there or here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,16 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
 from vggflow.prediction.observations import Observations
 from vggflow.promotion.statistics import holm
 
 COMPONENTS = 10
-# How often an alarm may be false: one look in a thousand, or about one night in three years.
-SIGNIFICANCE = 0.001
+# How often an alarm may be false: one look in a hundred at most.
+SIGNIFICANCE = 0.01
 # With fewer nothing but the coarsest change is found, and no alarm would say little.
 FEWEST_IMAGES = 50
 CLASS_SHARES = "class shares"
+# A test before any correction: its name, distance and p value, and which class it speaks of.
+_Raw = tuple[str, float, float, str]
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Shift:
     Attributes:
         name: `component 1` of the features, the one that varies most; or `class shares`.
         distance: Kolmogorov and Smirnov's, or the difference of the shares of the class that moved most, 0 to 1.
-        p_value: That of equal distributions, Holm-corrected for all tests of the comparison.
+        p_value: That of equal distributions, corrected for all tests of the comparison.
         moved: Whether that is too small for chance.
         about: Which class moved most; empty for a component.
     """
@@ -90,35 +93,48 @@ class Projected:
 def compare(held_out: Observations, now: Observations) -> Drift:
     """Compares answers on held-out images with those of now.
 
+    Two questions share the false alarms: whether images look otherwise, with Holm's correction for its tests, and
+    whether the answers do. Ten tests of the one would leave the other, which has a single one, too little to find.
+
     Raises:
         ValueError: they are of different classes.
     """
     if held_out.class_names != now.class_names:
         raise ValueError("expected answers of one model")
     found = project(held_out, now)
-    raw = [*_of_features(found), _of_classes(held_out, now)]
-    corrected = holm([p for _, _, p, _ in raw])
-    shifts = tuple(
-        Shift(name, distance, float(p), bool(p < SIGNIFICANCE), about)
-        for (name, distance, _, about), p in zip(raw, corrected, strict=True)
-    )
+    questions = [[*_of_features(found)], [_of_classes(held_out, now)]]
+    asked = [raw for raw in questions if raw]
+    shifts = tuple(shift for raw in asked for shift in _shifts(raw, len(asked)))
     before, after = _shares(held_out), _shares(now)
     shares = {name: (float(before[place]), float(after[place])) for place, name in enumerate(now.class_names)}
     confidence = float(held_out.confidence.mean()), float(now.confidence.mean())
     return Drift(now.chosen, held_out.chosen, found is not None, shifts, shares, confidence)
 
 
+def _shifts(raw: Sequence[_Raw], questions: int) -> Iterator[Shift]:
+    """The tests of one question, of so many."""
+    corrected = np.minimum(1.0, questions * np.asarray(holm([p for _, _, p, _ in raw])))
+    for (name, distance, _, about), p in zip(raw, corrected, strict=True):
+        yield Shift(name, distance, float(p), bool(p < SIGNIFICANCE), about)
+
+
 def project(held_out: Observations, now: Observations) -> Projected | None:
-    """Both sides' features on the principal components of the held-out ones; None where one side has none."""
+    """Both sides' features on the principal components of the held-out ones.
+
+    Each feature counts alike: a block's are as large as its weights make them. None where one side has none, or others.
+    """
     if held_out.features is None or now.features is None:
         return None
-    before, after = held_out.features.astype(np.float64), now.features.astype(np.float64)
+    if held_out.features.shape[1] != now.features.shape[1]:
+        return None
+    scale = StandardScaler().fit(held_out.features.astype(np.float64))
+    before, after = (scale.transform(found.astype(np.float64)) for found in (held_out.features, now.features))
     components = min(COMPONENTS, *before.shape)
     pca = PCA(components, svd_solver="full").fit(before)
     return Projected(pca.transform(before), pca.transform(after))
 
 
-def _of_features(found: Projected | None) -> Iterator[tuple[str, float, float, str]]:
+def _of_features(found: Projected | None) -> Iterator[_Raw]:
     if found is None:
         return
     for number in range(found.now.shape[1]):
@@ -126,7 +142,7 @@ def _of_features(found: Projected | None) -> Iterator[tuple[str, float, float, s
         yield f"component {number + 1}", float(test.statistic), float(test.pvalue), ""
 
 
-def _of_classes(held_out: Observations, now: Observations) -> tuple[str, float, float, str]:
+def _of_classes(held_out: Observations, now: Observations) -> _Raw:
     """Fisher's exact test of each class against the rest, the least likely one times their number (Bonferroni).
 
     Of the chosen images alone: of a million every difference is certain, also one that means nothing.

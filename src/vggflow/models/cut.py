@@ -7,8 +7,8 @@ import numpy as np
 
 from vggflow.models.onnx_files import FEATURES, PROBABILITIES
 
-# What every network has last of its convolutions, whatever stands on it.
-LAST_POOLING = "block5_pool"
+# How VGG16's blocks end, whatever stands on them.
+BLOCK_ENDS = tuple(f"block{block}_pool" for block in range(1, 6))
 
 
 def cheapest_cut(model: keras.Model, frozen: Sequence[keras.layers.Layer]) -> str | None:
@@ -83,12 +83,19 @@ def uncut(model: keras.Model, cut: str | None, before: Sequence[keras.layers.Lay
 
 
 def with_features(model: keras.Model) -> keras.Model | None:
-    """The same network with a second output: the average of its last convolutions over the picture, shape (N, F).
+    """The same network with a second output: what each block gives, averaged over the picture, shape (N, F).
 
-    Its outputs have the names that an exported graph gives them. None where the network is none of ours.
+    Of all blocks, since they see different things: the first ones light, colour and sharpness, the last one what is in
+    the picture, and a fine-tuned one cares little for the rest. Its outputs have the names that an exported graph
+    gives them. None where the network is none of ours.
     """
-    if LAST_POOLING not in [layer.name for layer in model.layers]:
+    if not {layer.name for layer in model.layers}.issuperset(BLOCK_ENDS):
         return None
-    pooled = keras.layers.GlobalAveragePooling2D(name=FEATURES, dtype="float32")
-    features = pooled(model.get_layer(LAST_POOLING).output)
+    averages = [
+        keras.layers.GlobalAveragePooling2D(name=f"{end}_average", dtype="float32")(
+            model.get_layer(end).output
+        )
+        for end in BLOCK_ENDS
+    ]
+    features = keras.layers.Concatenate(name=FEATURES, dtype="float32")(averages)
     return keras.Model(model.inputs[0], {PROBABILITIES: model.outputs[0], FEATURES: features})

@@ -20,6 +20,8 @@ from vggflow.errors import DataError
 
 # Of so many images confidence and features are kept: more would tell apart what nobody needs to know.
 MOST_IMAGES = 1_000
+# Beyond it a 16-bit float is infinite.
+LARGEST = float(np.finfo(np.float16).max)
 CLASS, CONFIDENCE, FEATURES = "class", "confidence", "features"
 FACTS = b"vggflow"
 FORMAT = 1
@@ -81,10 +83,15 @@ def of(
         np.bincount(probabilities[answered].argmax(axis=1), minlength=len(class_names)),
         probabilities[kept].argmax(axis=1),
         probabilities[kept].max(axis=1, initial=0.0),
-        None if features is None else features[kept].astype(np.float16),
+        None if features is None else in_16_bits(features[kept]),
         when,
         when,
     )
+
+
+def in_16_bits(features: NDArray[np.float32]) -> NDArray[np.float16]:
+    """As they are kept: half the space, three digits, and what is too large the largest that there is."""
+    return np.clip(features, -LARGEST, LARGEST).astype(np.float16)
 
 
 def merge(parts: Sequence[Observations], most: int = MOST_IMAGES, seed: int = 0) -> Observations:
@@ -101,7 +108,9 @@ def merge(parts: Sequence[Observations], most: int = MOST_IMAGES, seed: int = 0)
     rows = _proportional(parts, most, seed)
     # Where no image could be read there are none either.
     given = [part.features for part in parts if part.features is not None and part.chosen]
-    complete = sum(map(len, given)) == sum(part.chosen for part in parts) > 0
+    # One network may have given others when it was asked by another vggflow: these can't be put together.
+    alike = len({part.shape[1] for part in given}) == 1
+    complete = alike and sum(map(len, given)) == sum(part.chosen for part in parts)
     features = np.concatenate(given)[rows] if complete else None
     return Observations(
         first.class_names,
@@ -117,7 +126,7 @@ def merge(parts: Sequence[Observations], most: int = MOST_IMAGES, seed: int = 0)
 def _proportional(parts: Sequence[Observations], most: int, seed: int) -> NDArray[np.int64]:
     """Rows of all parts one behind the other: of each as large a share as it has of all images.
 
-    As many as that allows: of a part that kept 400 of a million no more than 400 can speak for it.
+    As many as that allows: of a part that kept 200 of a million no more than 200 can speak for it.
     """
     images = np.array([part.images for part in parts], np.int64)
     chosen = np.array([part.chosen for part in parts], np.int64)

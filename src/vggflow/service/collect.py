@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from vggflow.prediction.observations import Observations
+from vggflow.prediction.observations import Observations, in_16_bits
 
-# A service writes them down every hour; a day's are enough for a night's look, and a megabyte or ten.
-MOST_IMAGES = 400
+# A service writes them down every hour, 600 KB; a few hours' are enough for a night's look.
+MOST_IMAGES = 200
 
 
 class Collector:
@@ -46,7 +46,7 @@ class Collector:
                 place = int(self._random.integers(self._counts.sum()))
                 if place >= self._most:
                     return
-            kept = None if features is None else features.astype(np.float16)
+            kept = None if features is None else in_16_bits(features)
             self._rows[place : place + 1] = [(best, float(probabilities[best]), kept)]
 
     def take(self) -> Observations | None:

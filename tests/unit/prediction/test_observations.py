@@ -94,6 +94,7 @@ def test_of_a_part_that_stands_for_more_images_more_are_chosen():
 
 def test_parts_of_which_one_has_no_features_have_none_and_an_empty_one_does_no_harm():
     assert observations.merge([some(5), some(5, features=0)]).features is None
+    assert observations.merge([some(5), some(5, features=7)]).features is None
     nothing = observations.of(NAMES, np.full((2, 3), np.nan), None, NOON)
     found = observations.merge([some(5), nothing])
     assert found.features is not None
@@ -114,3 +115,9 @@ def test_a_part_of_which_little_was_kept_is_not_outweighed_by_a_small_one():
     assert hour.chosen == 400
     assert found.chosen == pytest.approx(400, abs=5)
     assert (found.confidence == 2.0).sum() in (3, 4)
+
+
+def test_a_feature_too_large_for_16_bits_is_the_largest_and_not_infinite():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
+    found = observations.of(NAMES, probabilities, np.array([[1e9, 1.0], [-np.inf, 2.0]], np.float32), NOON)
+    assert found.features.tolist() == [[65504.0, 1.0], [-65504.0, 2.0]]

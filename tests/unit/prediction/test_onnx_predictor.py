@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import pandas as pd
@@ -16,6 +17,7 @@ from vggflow import files
 from vggflow.errors import VggflowError
 from vggflow.models.files import ModelFileError, read_info
 from vggflow.prediction import exported_graph, table
+from vggflow.prediction.keras_features import FeaturePredictor
 from vggflow.prediction.onnx_predictor import OnnxPredictor, ready
 from vggflow.prediction.predictor import Predictor
 
@@ -69,6 +71,27 @@ def test_a_graph_answers_as_its_model_does_and_knows_what_that_knows(
     # One at a time, and in batches of another size.
     for size in (1, 2, 5):
         np.testing.assert_allclose(OnnxPredictor(graph).predict(images, size), expected, atol=1e-6)
+
+
+def test_a_graph_and_a_model_that_gives_features_give_what_each_block_gives_on_average(
+    exported: tuple[Path, Path], images: list[Path]
+) -> None:
+    model, graph = exported
+    network = Predictor(model).network
+    ends = [
+        layer.output for layer in network.layers if layer.name.endswith("_pool") and "block" in layer.name
+    ]
+    pixels = [Predictor(model).decode(path).pixels for path in images]
+    maps = keras.Model(network.inputs[0], ends).predict_on_batch(
+        np.stack([each for each in pixels if each is not None])
+    )
+    expected = np.concatenate([np.asarray(found).mean(axis=(1, 2)) for found in maps], axis=1)
+    assert len(maps) == 5
+    for asked in (OnnxPredictor(graph), FeaturePredictor(model)):
+        (answers,) = asked.answers(images)
+        assert answers.features is not None
+        np.testing.assert_allclose(answers.features, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(answers.probabilities, Predictor(model).predict(images), atol=1e-6)
 
 
 def test_a_graph_is_asked_without_keras_tensorflow_and_mlflow(
