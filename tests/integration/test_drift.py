@@ -102,6 +102,18 @@ def test_what_is_printed_and_what_is_not_to_be_kept_is_not(
     assert drift.look(here, timedelta(days=1)).answers == 0
 
 
+def test_rows_are_there_where_a_disk_does_not_take_what_answers_were_like(
+    vggflow: Run, here: Workspace, tmp_path: Path
+) -> None:
+    no_folder = tmp_path / "file"
+    no_folder.write_text("so that nothing can be written below it")
+    connection.connect(here).client.create_experiment("tiny-answers", artifact_location=str(no_folder))
+    ran = vggflow("-C", here.root, "predict", pictures(tmp_path / "new", 4), "-o", tmp_path / "out.csv")
+    assert ran.code == 0, ran.err
+    assert "not kept for `vggflow drift`: " in ran.err
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 5
+
+
 def test_only_answers_since_then_count(here: Workspace) -> None:
     registry = connection.connect(here)
     now = datetime.now(UTC)

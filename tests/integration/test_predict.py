@@ -76,9 +76,10 @@ def test_json_has_the_probabilities_of_all_classes_and_top_names_several(
 
 
 def test_heat_maps_lie_in_a_folder_one_for_each_image_that_can_be_read(
-    vggflow: Run, model: Path, pictures: Path, tmp_path: Path
+    vggflow: Run, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heat = tmp_path / "heat"
+    monkeypatch.setattr("vggflow.commands.predict.MAPS_AT_ONCE", 1)
     ran = vggflow("predict", pictures, "--model", model, "--explain", heat)
     assert ran.code == 0, ran.err
     assert ran.out == vggflow("predict", pictures, "--model", model).out

@@ -25,6 +25,8 @@ CHAMPION = "champion"
 LIST = "-"
 FORMATS = (".parquet", ".csv", ".jsonl")
 NOTHING = "–"
+# Heat maps lie in memory before they are written, 80 KB each; a process of its own makes so many.
+MAPS_AT_ONCE = 500
 
 
 def command(
@@ -120,19 +122,17 @@ def predict(
         UsageError: nothing goes by the model's name.
         DataError: there is no image, or none that can be read.
     """
-    with (
-        _opened(folder, places, model) as (paths, predictor, file),
-        console.progress("predict") as advance,
-    ):
+    with _opened(folder, places, model) as (paths, predictor, file):
         import numpy as np
 
         from vggflow.prediction.predictor import refuse_unread
 
         parts, done = [], 0
-        for part in predictor.answers(paths):
-            parts.append(part)
-            done += len(part.errors)
-            advance(done, len(paths))
+        with console.progress("predict") as advance:
+            for part in predictor.answers(paths):
+                parts.append(part)
+                done += len(part.errors)
+                advance(done, len(paths))
         errors = tuple(error for part in parts for error in part.errors)
         if all(errors):
             refuse_unread(paths, errors)
@@ -149,14 +149,17 @@ def _heat_maps(folder: Path, model: str, found: Predictions, destination: Path) 
     from vggflow.report import pictures
 
     answered = [(Path(row["path"]), row["label"]) for row in found.rows() if "label" in row]
-    with named_model.located(folder, model) as file:
-        looked = heat_maps_in_process(file.path, named_model.backend(folder))(answered)
-    made = {}
-    for number, ((path, _), seen) in enumerate(zip(answered, looked, strict=True), start=1):
-        # Numbered: images of several folders may have one name.
-        made[path] = destination / f"{number:04}-{path.stem}.jpg"
-        with files.replacing(made[path]) as beside:
-            pictures.below_heat(seen).save(beside, "JPEG", quality=90)
+    made: dict[Path, Path] = {}
+    with named_model.located(folder, model) as file, console.progress("explain") as advance:
+        look = heat_maps_in_process(file.path, named_model.backend(folder))
+        for first in range(0, len(answered), MAPS_AT_ONCE):
+            asked = answered[first : first + MAPS_AT_ONCE]
+            for number, ((path, _), seen) in enumerate(zip(asked, look(asked), strict=True), start=first + 1):
+                # Numbered: images of several folders may have one name.
+                made[path] = destination / f"{number:04}-{path.stem}.jpg"
+                with files.replacing(made[path]) as beside:
+                    pictures.below_heat(seen).save(beside, "JPEG", quality=90)
+            advance(len(made), len(answered))
     return made
 
 
@@ -185,7 +188,7 @@ def predict_to_file(
     if keep and summary.observations and keep_answers.is_kept(file):
         try:
             keep_answers.keep(folder, file.title, summary.observations)
-        except VggflowError as error:  # the rows are there, and are what was asked for
+        except (VggflowError, OSError) as error:  # the rows are there, and are what was asked for
             tell(f"not kept for `vggflow drift`: {error}")
     return summary.unreadable, summary.images
 

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from vggflow.console import table
 from vggflow.data import images
+from vggflow.data.parallel import DECODING_THREADS
 from vggflow.errors import DataError, UsageError
 from vggflow.models.files import ModelInfo
 from vggflow.models.full_precision import full_float32
 from vggflow.models.probabilities import class_probabilities
 
 BATCH_SIZE = 32
-DECODING_THREADS = 8
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow.data.images import ImageError, Pixels, Resize, open_image, pixels
-from vggflow.data.parallel import FEW, for_each, usable_cores
+from vggflow.data.parallel import DECODING_THREADS, FEW, MOST_THREADS, for_each, usable_cores
 from vggflow.errors import DataError
 
-# On 16 cores Pillow decodes 2,004 images a second in 8 threads and 1,600 in 16: beyond these, processes do better.
-MOST_THREADS = 8
-THREADS = min(MOST_THREADS, usable_cores())
 # After the hash of an image: its mirror image, whose features are others.
 MIRRORED = ":mirrored"
 # Before the message of an error, where a process answers with bytes.
@@ -85,7 +82,7 @@ def read(path: Path, sha256: str, shape: Shape) -> Pixels:
 
 def threads() -> ThreadPoolExecutor:
     """Threads that decode."""
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="decode")
+    return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
 
 
 def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
@@ -145,7 +142,7 @@ def _in_threads(images: Examples, indices: Sequence[int], shape: Shape) -> Gener
     try:
         while True:
             # At 224 px and in 8 threads these are 256 images, 39 MB.
-            for index in islice(remaining, max(0, 32 * THREADS - len(waiting))):
+            for index in islice(remaining, max(0, 32 * DECODING_THREADS - len(waiting))):
                 waiting.append(pool.submit(read, images.path(index), images.hashes[index], shape))
             if not waiting:
                 return

@@ -74,7 +74,7 @@ def found(folder: Path, with_top: bool) -> Path | None:
 
 def _download(published: Published, folder: Path) -> Path:
     """Into Keras' cache, not into the workspace: a stage does not change what it depends on."""
-    start_keras.import_keras()
+    start_keras.start()
     import keras
 
     cache = start_keras.keras_folder()
@@ -88,8 +88,10 @@ def _download(published: Published, folder: Path) -> Path:
                 keras.utils.get_file(name, url, cache_dir=str(cache), cache_subdir="models", file_hash=md5)
             )
     except Exception as error:  # Keras raises a plain Exception when there is no network
+        # Of Keras' message, which names the address as well, the reason alone.
+        reason = " ".join(str(error).rpartition(" -- ")[2].split())
         raise WeightsUnreachable(
-            f"can't fetch ImageNet's weights ({' '.join(str(error).split())}): put {name} from {url} "
+            f"can't fetch ImageNet's weights ({reason}): put {name} from {url} "
             f"into {folder} (md5 {md5}) and version it with `dvc add {folder.name}`"
         ) from error
 

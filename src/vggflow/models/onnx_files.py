@@ -111,6 +111,8 @@ def _session(content: bytes, path: Path, cores: int) -> Any:
     options.log_severity_level = ONLY_FATAL
     # Its own choice is all that the machine has, which may be more than this process may use.
     options.intra_op_num_threads = cores
+    # Its threads would go on asking for work between two batches, on the cores that decode the next one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of its C++ code, which has no class in common but this one

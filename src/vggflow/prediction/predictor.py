@@ -15,6 +15,7 @@ from PIL import Image
 
 from vggflow.data import images
 from vggflow.data.images import ImageError, Resize
+from vggflow.data.parallel import DECODING_THREADS
 from vggflow.errors import DataError
 from vggflow.models import files, probabilities
 from vggflow.models.full_precision import full_float32
@@ -23,8 +24,6 @@ from vggflow.models.full_precision import full_float32
 Source = Path | bytes | NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-# Pillow decodes outside the interpreter lock; beyond eight threads the network is always the slower part.
-DECODING_THREADS = 8
 BATCH_SIZE = 32
 
 

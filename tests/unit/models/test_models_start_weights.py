@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import socket
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 
-from vggflow.errors import WeightsError
+from vggflow.errors import WeightsError, WeightsUnreachable
 from vggflow.models import builder, files, imagenet_weights, start_weights, vgg16, weight_files
 from vggflow.models.files import ModelInfo
 from vggflow.models.imagenet_weights import Published
@@ -339,7 +340,7 @@ def test_a_flipped_bit_in_start_weights_is_one_line_or_changes_a_number(tmp_path
 FLIPS = """
 import random, sys
 from pathlib import Path
-from vggflow.errors import WeightsError
+from vggflow.errors import WeightsError, WeightsUnreachable
 from vggflow.models import weight_files
 path = Path(sys.argv[1]) / "start.h5"
 whole, generator, refused = path.read_bytes(), random.Random(0), 0
@@ -392,6 +393,17 @@ def test_fetching_puts_the_verified_file_into_the_folder_and_nothing_else(tmp_pa
     assert path.read_bytes() == b"weights" * 1000
     assert [file.name for file in path.parent.iterdir()] == ["vgg16.h5"]
     assert imagenet_weights.fetch(served, tmp_path / "weights") == path
+
+
+def test_an_address_that_does_not_answer_is_told_once_with_the_reason(tmp_path):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}/vgg16.h5"
+        with pytest.raises(WeightsUnreachable) as raised:
+            imagenet_weights.fetch(Published(address, "0" * 32), tmp_path / "weights")
+    said = str(raised.value)
+    assert said.count(address) == 1
+    assert "(Connection refused): put vgg16.h5 from" in said.replace("[Errno 111] ", "")
 
 
 def test_a_file_with_another_hash_is_refused_whether_fetched_or_found(tmp_path, served):
