@@ -123,9 +123,7 @@ def predict(
         DataError: there is no image, or none that can be read.
     """
     with _opened(folder, places, model) as (paths, predictor, file):
-        import numpy as np
-
-        from vggflow.prediction.predictor import refuse_unread
+        from vggflow.prediction.predictor import joined, refuse_unread
 
         parts, done = [], 0
         with console.progress("predict") as advance:
@@ -133,11 +131,11 @@ def predict(
                 parts.append(part)
                 done += len(part.errors)
                 advance(done, len(paths))
-        errors = tuple(error for part in parts for error in part.errors)
-        if all(errors):
-            refuse_unread(paths, errors)
-        probabilities = np.concatenate([part.probabilities for part in parts])
-        found = Predictions(file.title, paths, predictor.info.class_names, probabilities, errors)
+        answers = joined(parts)
+        if all(answers.errors):
+            refuse_unread(paths, answers.errors)
+        names = predictor.info.class_names
+        found = Predictions(file.title, paths, names, answers.probabilities, answers.errors)
         if explain is None:
             return found
         return replace(found, heat_maps=_heat_maps(folder, named_model.pinned(model, file), found, explain))

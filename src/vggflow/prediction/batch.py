@@ -25,7 +25,7 @@ from vggflow import files
 from vggflow.errors import DataError, UsageError
 from vggflow.prediction import observations
 from vggflow.prediction.observations import MOST_IMAGES, Observations
-from vggflow.prediction.predictor import BATCH_SIZE, Answers, Predictor
+from vggflow.prediction.predictor import BATCH_SIZE, Answers, Predictor, joined
 from vggflow.prediction.table import ERROR, LABEL, labels_of, probability_column
 from vggflow.processes import locks
 
@@ -152,20 +152,20 @@ class Batch:
         rest, chosen = self.paths[done:], self._chosen()
         with closing(self.predictor.answers(rest, BATCH_SIZE)) as answers:
             for number in range(before, self._count):
-                tables, observed, rows = [], [], 0
-                while rows < len(self._of_part(number)):
-                    found = next(answers)
-                    until = done + len(found.errors)
-                    tables.append(self._table(self.paths[done:until], found))
-                    observed.append(self._observed(found, chosen[done:until]))
-                    rows, done = rows + len(found.errors), until
-                    unreadable += sum(map(bool, found.errors))
+                images, found = self._of_part(number), list[Answers]()
+                while sum(len(batch.errors) for batch in found) < len(images):
+                    found.append(next(answers))
+                    done += len(found[-1].errors)
+                    unreadable += sum(map(bool, found[-1].errors))
                     progress(done, len(self.paths), f"{unreadable} unreadable" if unreadable else "")
-                # Before the rows, by which a part counts as done.
-                observations.write(observations.merge(observed), _observed(folder, number))
-                with files.replacing(_part(folder, number)) as beside:
-                    pq.write_table(pa.concat_tables(tables), beside, write_page_checksum=True)
+                self._write_part(folder, number, joined(found), chosen[done - len(images) : done])
         return unreadable
+
+    def _write_part(self, folder: Path, number: int, found: Answers, chosen: NDArray[np.bool_]) -> None:
+        # Before the rows, by which a part counts as done.
+        observations.write(self._observed(found, chosen), _observed(folder, number))
+        with files.replacing(_part(folder, number)) as beside:
+            pq.write_table(self._table(self._of_part(number), found), beside, write_page_checksum=True)
 
     def _chosen(self) -> NDArray[np.bool_]:
         """Of which images confidence and features are kept: the same ones in a run that goes on."""

@@ -19,7 +19,7 @@ from vggflow.errors import VggflowError
 from vggflow.models import onnx_files, start_keras
 from vggflow.prediction import table
 from vggflow.prediction.onnx_predictor import OnnxPredictor
-from vggflow.prediction.predictor import Predictor
+from vggflow.prediction.predictor import Predictor, joined
 from vggflow.processes.stage import ending_with_parents, exit_fast, last_error_line, run_module
 
 # Rounding in another order moves probabilities by less than 1e-6; a layer that is computed otherwise, by much more.
@@ -104,10 +104,9 @@ def compare(
     rows = np.linspace(0, len(predictions) - 1, min(most_images, len(predictions))).astype(int)
     chosen = predictions.iloc[rows]
     predictor = OnnxPredictor(graph)
-    answers = list(predictor.answers([data_folder / PurePosixPath(path) for path in chosen["path"]]))
-    digests = [digest for part in answers for digest in part.sha256]
-    same = np.array(digests, dtype=object) == chosen["sha256"].to_numpy(dtype=object)
-    found = np.concatenate([part.probabilities for part in answers])[same]
+    answers = joined(list(predictor.answers([data_folder / PurePosixPath(path) for path in chosen["path"]])))
+    same = np.array(answers.sha256, dtype=object) == chosen["sha256"].to_numpy(dtype=object)
+    found = answers.probabilities[same]
     expected = table.probabilities(chosen, predictor.info.class_names)[same]
     difference = float(np.abs(found - expected).max(initial=0.0))
     # What is no number is no agreement either.

@@ -1,6 +1,7 @@
 """A model file, and the probabilities it gives for images."""
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -25,6 +26,7 @@ Source = Path | bytes | NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 BATCH_SIZE = 32
+BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,27 @@ class Answers:
     errors: tuple[str, ...]
     sha256: tuple[str, ...]
     features: NDArray[np.float32] | None = None
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """Answers to several batches, one or more, as one."""
+    given = [part.features for part in parts if part.features is not None]
+    features = None
+    if given:
+        # Where no image of a batch could be read, nothing gave features.
+        missing = [np.full((len(part.errors), given[0].shape[1]), np.nan, np.float32) for part in parts]
+        features = np.concatenate(
+            [
+                none if part.features is None else part.features
+                for none, part in zip(missing, parts, strict=True)
+            ]
+        )
+    return Answers(
+        np.concatenate([part.probabilities for part in parts]),
+        tuple(error for part in parts for error in part.errors),
+        tuple(digest for part in parts for digest in part.sha256),
+        features,
+    )
 
 
 class Predictor:
@@ -95,19 +118,21 @@ class Predictor:
     ) -> Generator[Answers, None, None]:
         """The same a batch at a time, with a reason in place of an answer where an image can't be read.
 
-        However many there are, two batches are in memory.
+        However many there are, three batches are in memory.
 
         Raises:
             ModelFileError: the model is damaged, or answers with something else than numbers.
         """
         with closing(_Decoding(self.decode)) as decoding:
             waiting = iter(sources)
-            following = decoding.start(islice(waiting, batch_size))
-            while following:
-                current = following
-                # The next one is decoded while the network works on this one.
-                following = decoding.start(islice(waiting, batch_size))
-                yield self._answered([future.result() for future in current])
+            ahead: deque[list[Future[Decoded]]] = deque()
+            # Decoding goes on while the network works on a batch, and while the caller writes it down.
+            while started := decoding.start(islice(waiting, batch_size)):
+                ahead.append(started)
+                if len(ahead) > BATCHES_AHEAD:
+                    yield self._answered([future.result() for future in ahead.popleft()])
+            while ahead:
+                yield self._answered([future.result() for future in ahead.popleft()])
 
     def _answered(self, decoded: list["Decoded"]) -> Answers:
         answers = np.full((len(decoded), len(self.info.class_names)), np.nan)
