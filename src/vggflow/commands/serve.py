@@ -79,7 +79,9 @@ def command(
 
 def _listening(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # Named, since asyncio lets only connections of this protocol send at once what is written in two pieces. Else the
+    # second one, an answer's body, waits 40 ms until the other side says that the first came.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
