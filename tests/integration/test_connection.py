@@ -45,7 +45,7 @@ def test_a_command_tells_of_a_server_that_hangs_within_ten_seconds(
         ran = vggflow("-C", workspace, "models")
         assert time.monotonic() - began < 10
     assert (ran.code, ran.err.count("\n")) == (1, 1)
-    assert f"MLflow at {address} does not answer within 8 s: start it" in ran.err
+    assert f"MLflow at {address} does not answer within 6 s: start it" in ran.err
 
 
 def test_a_database_that_another_program_holds_is_told_in_one_line(
