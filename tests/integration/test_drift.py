@@ -15,7 +15,7 @@ from tiny import COLOURS, Ran, draw
 
 from vggflow import artifacts
 from vggflow.commands import clean, drift
-from vggflow.drift import compare, held_out
+from vggflow.drift import compare
 from vggflow.prediction import observations
 from vggflow.tracking import connection, observed_answers
 from vggflow.workspace import Workspace
@@ -27,7 +27,6 @@ Run = Callable[..., Ran]
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tiny workspace holds out twenty pictures."""
     monkeypatch.setattr(compare, "FEWEST_IMAGES", 20)
-    monkeypatch.setattr(held_out, "FEWEST_IMAGES", 20)
 
 
 def pictures(folder: Path, count: int, *, dark: bool = False, only: str = "") -> Path:

@@ -15,13 +15,13 @@ import pandas as pd
 
 from vggflow import files
 from vggflow.data import manifest as manifests
+from vggflow.drift import compare
 from vggflow.errors import DataError, VggflowError
 from vggflow.prediction import observations
 from vggflow.prediction.observations import MOST_IMAGES, Observations
 from vggflow.prediction.predictor import Predictor, refuse_unread
 
 SPLITS = ("valid", "test")
-FEWEST_IMAGES = 50
 # Of several workspaces on a machine; a megabyte each.
 MODELS_KEPT = 20
 
@@ -48,10 +48,10 @@ def images(manifest: pd.DataFrame, data_folder: Path) -> HeldOut:
     # Spread over all of them, since a manifest is sorted by class.
     chosen = np.linspace(0, len(there) - 1, min(MOST_IMAGES, len(there))).astype(int)
     same = [there[row] for row in chosen if files.sha256(there[row][0]) == there[row][1]]
-    if len(same) < FEWEST_IMAGES:
+    if len(same) < compare.FEWEST_IMAGES:
         raise DataError(
             f"{data_folder} holds {len(same)} of the {len(rows)} images of valid and test that the champion was "
-            f"measured on, at least {FEWEST_IMAGES} are needed: `vggflow data restore`, or deliver more"
+            f"measured on, at least {compare.FEWEST_IMAGES} are needed: `vggflow data restore`, or deliver more"
         )
     return HeldOut(tuple(path for path, _ in same), tuple(digest for _, digest in same))
 
