@@ -40,6 +40,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """As on a machine with few cores and with many; two processes are enough here."""
     if request.param == "processes":
         monkeypatch.setattr(decode, "usable_cores", lambda: 16)
+        monkeypatch.setattr(decode, "FEWEST_FOR_PROCESSES", parallel.FEW)
         monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     return request.param
 
@@ -74,7 +75,8 @@ def test_few_images_are_decoded_before_processes_would_have_started(
     images: Examples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decode, "usable_cores", lambda: 16)
-    with closing(read_ahead(images, range(parallel.FEW - 1), SHAPE)) as pixels:
+    assert COUNT < decode.FEWEST_FOR_PROCESSES
+    with closing(read_ahead(images, range(COUNT), SHAPE)) as pixels:
         next(pixels)
         assert _workers() == []
 
