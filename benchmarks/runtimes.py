@@ -7,7 +7,6 @@ through Keras. Of three processes each the quickest counts; memory is the most t
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.training import Row, row, show_all
+from vggflow.commands import named_model
 from vggflow.commands.export import REPORT, SUFFIXES
 
 PROCESSES = 3
@@ -56,9 +56,10 @@ KERAS = (
 def measure(workspace: Path, python: str, folder: Path) -> Iterator[Row]:
     """Wall and CPU seconds and memory of each."""
     export = [sys.executable, "-m", "vggflow.cli", "-C", str(workspace), "export", "champion", "--format"]
-    size, model = 0, shutil.copy(workspace / "model" / "model.keras", folder)
+    size, missing = 0, list[str]()
     for form, (module, answer) in RUNTIMES.items():
         if subprocess.run([python, "-c", f"import {module}"], check=False, capture_output=True).returncode:
+            missing.append(form)
             continue
         path = folder / f"model{SUFFIXES.get(form, '')}"
         subprocess.run([*export, form, "-o", str(path)], check=True, capture_output=True)
@@ -66,9 +67,12 @@ def measure(workspace: Path, python: str, folder: Path) -> Iterator[Row]:
         yield from _first_answer(
             form, [python, "-c", PROGRAM.format(module=module, answer=answer)], path, size
         )
+    if missing:
+        print(f"not measured: {python} has no runtime for {', '.join(missing)}", file=sys.stderr)
     if size:
         keras = [sys.executable, "-c", PROGRAM.format(module="vggflow", answer=KERAS)]
-        yield from _first_answer("keras", keras, Path(model), size)
+        with named_model.located(workspace, "champion") as file:
+            yield from _first_answer("keras", keras, file.path, size)
 
 
 def _first_answer(name: str, command: list[str], path: Path, size: int) -> Iterator[Row]:

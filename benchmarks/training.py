@@ -100,7 +100,8 @@ def _in_process(folder: Path, who: str, given: Row) -> "Timed":
     asked.write_text(json.dumps(given))
     command = [sys.executable, "-m", "benchmarks.training_round", who, str(asked)]
     # What vggflow set for itself in this process is no switch of plain Keras.
-    known = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "KERAS_BACKEND")}
+    ours = ("XLA_FLAGS", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")
+    known = {name: value for name, value in os.environ.items() if name not in ours}
     done = subprocess.run(command, env=known, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{who}: {done.stderr[-2000:]}")

@@ -21,6 +21,8 @@ os.environ |= {
     "GX_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DVC_NO_ANALYTICS": "1",
+    # As vggflow sets it before the import, which is too late in programs forked from one that has TensorFlow.
+    "TF_ENABLE_ONEDNN_OPTS": "1",
     # Several files run at a time on two cores: threads that wait for each other took 15 % of the time.
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",

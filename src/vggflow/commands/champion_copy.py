@@ -41,7 +41,7 @@ class Copy:
     @property
     def title(self) -> str:
         """What it is called: `pets version 3`."""
-        return f"{self.name} version {self.number}"
+        return champion_alias.title(self.name, self.number)
 
     def path(self, workspace: Workspace) -> Path:
         """Where the graph lies. By its digest: who is reading the one before goes on reading it."""

@@ -105,7 +105,7 @@ def look(workspace: Workspace, since: timedelta) -> Look:
 
     registry = connection.connect(workspace)
     champion = model_versions.chosen(registry, None)
-    title = f"{champion.name} version {champion.number}"
+    title = champion.title
     parts = observed_answers.read(registry, title, datetime.now(UTC) - since)
     now = observations.merge(parts) if parts else None
     if now is None or now.chosen < FEWEST_IMAGES:
@@ -148,7 +148,7 @@ def _compare(workspace: Workspace, champion: "Version", now: "Observations") -> 
         "until": f"{now.until:%Y-%m-%d %H:%M} UTC",
         "confidence": f"{found.confidence[1]:.3f}, held out {found.confidence[0]:.3f}",
     }
-    title = f"{champion.name} version {champion.number}: does it still fit?"
+    title = f"{champion.title}: does it still fit?"
     drift_page.write(drift_page.DriftPage(title, found, before, images.paths, data_folder, now, facts), page)
     return found, page
 

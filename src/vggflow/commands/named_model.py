@@ -45,7 +45,7 @@ class ModelFile:
     @property
     def title(self) -> str:
         """What it is called: `pets version 3`."""
-        return self.name if self.number is None else f"{self.name} version {self.number}"
+        return champion_alias.title(self.name, self.number)
 
 
 @contextmanager

@@ -128,7 +128,8 @@ def predict(
         parts, done = [], 0
         with console.progress("predict") as advance:
             for part in predictor.answers(paths):
-                parts.append(part)
+                # Features are for what is kept of answers in production: 6 KB an image.
+                parts.append(replace(part, features=None))
                 done += len(part.errors)
                 advance(done, len(paths))
         answers = joined(parts)

@@ -105,7 +105,7 @@ def judge(workspace: Workspace, settings: Settings, case: JudgeRequest) -> Judge
     )
     decision = decide(evidence, settings.promotion)
     page = Page(
-        f"{case.candidate.name} version {case.candidate.number}",
+        case.candidate.title,
         compared,
         slices.with_columns(images, workspace.path(artifacts.COLUMNS)),
         workspace.path(artifacts.DATA),
@@ -125,7 +125,7 @@ def _refuse_other_graph(workspace: Workspace, version: Version, predictions: pd.
         try:
             exported_graph.compare(graph, predictions, workspace.path(artifacts.DATA), GRAPH_IMAGES)
         except VggflowError as error:
-            raise UnfitModel(f"{version.name} version {version.number}: {error}") from error
+            raise UnfitModel(f"{version.title}: {error}") from error
 
 
 def _dirty_tree(candidate: Version) -> bool | None:

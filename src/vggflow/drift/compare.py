@@ -54,7 +54,7 @@ class Drift:
     Attributes:
         images: How many answers of now were compared.
         held_out: With how many held-out images.
-        with_features: Whether features were compared, or classes alone.
+        classes_alone: Why features were not compared; empty where they were.
         shifts: The tests, those of the features first.
         shares: Class to its share of the held-out answers and of those of now.
         confidence: The means of the held-out answers and of those of now.
@@ -62,7 +62,7 @@ class Drift:
 
     images: int
     held_out: int
-    with_features: bool
+    classes_alone: str
     shifts: tuple[Shift, ...]
     shares: dict[str, tuple[float, float]]
     confidence: tuple[float, float]
@@ -108,7 +108,8 @@ def compare(held_out: Observations, now: Observations) -> Drift:
     before, after = _shares(held_out), _shares(now)
     shares = {name: (float(before[place]), float(after[place])) for place, name in enumerate(now.class_names)}
     confidence = float(held_out.confidence.mean()), float(now.confidence.mean())
-    return Drift(now.chosen, held_out.chosen, found is not None, shifts, shares, confidence)
+    alone = _why_classes_alone(held_out, now)
+    return Drift(now.chosen, held_out.chosen, alone, shifts, shares, confidence)
 
 
 def _shifts(raw: Sequence[_Raw], questions: int) -> Iterator[Shift]:
@@ -123,15 +124,24 @@ def project(held_out: Observations, now: Observations) -> Projected | None:
 
     Each feature counts alike: a block's are as large as its weights make them. None where one side has none, or others.
     """
-    if held_out.features is None or now.features is None:
+    if _why_classes_alone(held_out, now):
         return None
-    if held_out.features.shape[1] != now.features.shape[1]:
-        return None
-    scale = StandardScaler().fit(held_out.features.astype(np.float64))
-    before, after = (scale.transform(found.astype(np.float64)) for found in (held_out.features, now.features))
+    sides = [np.asarray(side.features, np.float64) for side in (held_out, now)]
+    scale = StandardScaler().fit(sides[0])
+    before, after = map(scale.transform, sides)
     components = min(COMPONENTS, *before.shape)
     pca = PCA(components, svd_solver="full").fit(before)
     return Projected(pca.transform(before), pca.transform(after))
+
+
+def _why_classes_alone(held_out: Observations, now: Observations) -> str:
+    if held_out.features is None:
+        return "the model gives no pooled features"
+    if now.features is None:
+        return "the answers were kept without features, or with those of several vggflow versions"
+    if held_out.features.shape[1] != now.features.shape[1]:
+        return "the answers were kept with the features of another vggflow version"
+    return ""
 
 
 def _of_features(found: Projected | None) -> Iterator[_Raw]:

@@ -152,13 +152,13 @@ class Batch:
         rest, chosen = self.paths[done:], self._chosen()
         with closing(self.predictor.answers(rest, BATCH_SIZE)) as answers:
             for number in range(before, self._count):
-                images, found = self._of_part(number), list[Answers]()
-                while sum(len(batch.errors) for batch in found) < len(images):
+                begin, found = done, list[Answers]()
+                while done < begin + len(self._of_part(number)):
                     found.append(next(answers))
                     done += len(found[-1].errors)
                     unreadable += sum(map(bool, found[-1].errors))
                     progress(done, len(self.paths), f"{unreadable} unreadable" if unreadable else "")
-                self._write_part(folder, number, joined(found), chosen[done - len(images) : done])
+                self._write_part(folder, number, joined(found), chosen[begin:done])
         return unreadable
 
     def _write_part(self, folder: Path, number: int, found: Answers, chosen: NDArray[np.bool_]) -> None:

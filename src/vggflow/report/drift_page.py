@@ -68,15 +68,16 @@ def write(page: DriftPage, path: Path) -> None:
 
 
 def verdict(drift: Drift) -> str:
-    """In one line: how many tests moved, which first, of how many images."""
+    """In one line: how many tests moved, which first, of how many images; and why classes alone were compared."""
     of = f"{drift.images:,} answers beside {drift.held_out:,} held-out images"
+    alone = f"; classes alone: {drift.classes_alone}" if drift.classes_alone else ""
     if not drift.found:
-        return f"none of {len(drift.shifts)} tests moved, {of}"
+        return f"none of {len(drift.shifts)} tests moved, {of}{alone}"
     first = drift.moved[0]
     about = f" ({first.about})" if first.about else ""
     return (
         f"{len(drift.moved)} of {len(drift.shifts)} tests moved, {first.name}{about} most surely "
-        f"(p = {first.p_value:.2g}), {of}"
+        f"(p = {first.p_value:.2g}), {of}{alone}"
     )
 
 

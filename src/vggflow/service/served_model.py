@@ -14,6 +14,7 @@ from vggflow.service.batches import Batches, Pixels, Probabilities
 from vggflow.service.collect import Collector
 from vggflow.service.limits import Limits, refusal_of_size
 from vggflow.service.metrics import Metrics
+from vggflow.tracking.registry import champion_alias
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Loaded:
     @property
     def title(self) -> str:
         """What it is called: `pets version 3`."""
-        return self.name if self.number is None else f"{self.name} version {self.number}"
+        return champion_alias.title(self.name, self.number)
 
     @property
     def version(self) -> str:

@@ -9,6 +9,7 @@ import pytest
 from vggflow.drift import compare
 from vggflow.drift.compare import CLASS_SHARES
 from vggflow.prediction import observations
+from vggflow.report import drift_page
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -34,7 +35,7 @@ def answers(count, seed, classes=2, features=24, shift=0.0, tilt=0.0):
 def test_equal_answers_are_no_drift(classes):
     found = compare.compare(answers(400, 0, classes), answers(200, 1, classes))
     assert not found.found
-    assert (found.images, found.held_out, found.with_features) == (200, 400, True)
+    assert (found.images, found.held_out, found.classes_alone) == (200, 400, "")
     assert [shift.name for shift in found.shifts] == [
         *(f"component {n}" for n in range(1, 11)),
         CLASS_SHARES,
@@ -58,7 +59,8 @@ def test_shares_that_moved_are_found_and_the_class_is_named(classes):
 
 def test_without_features_classes_alone_are_compared():
     found = compare.compare(answers(400, 0), answers(200, 1, features=0, tilt=0.4))
-    assert not found.with_features
+    assert "kept without features" in found.classes_alone
+    assert "classes alone: the answers were kept without features" in drift_page.verdict(found)
     assert [shift.name for shift in found.shifts] == [CLASS_SHARES]
     assert found.found
 
@@ -120,4 +122,4 @@ def test_a_feature_that_is_always_the_same_does_no_harm():
 
 def test_other_features_than_the_held_out_ones_are_not_compared():
     found = compare.compare(answers(400, 0, features=24), answers(200, 1, features=12))
-    assert not found.with_features
+    assert found.classes_alone == "the answers were kept with the features of another vggflow version"

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from forked_programs import interpreter
 
+from vggflow.models import start_keras
+
 DEFAULTS = {
     "backend": "tensorflow",
     "floatx": "float32",
@@ -232,3 +234,30 @@ def test_no_garbage_is_looked_for_among_imports_and_all_that_follows_is_as_befor
     command = [python_with_tensorflow, "-c", NO_GARBAGE, enabled]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [False, enabled == "on", True, True]
+
+
+@pytest.mark.parametrize(
+    ("backend", "given", "found"),
+    [("tensorflow", None, "1 True"), ("tensorflow", "0", "0 False"), ("jax", None, "None False")],
+)
+def test_tensorflow_computes_with_onednn_on_every_processor_unless_told_otherwise(
+    backend: str, given: str | None, found: str
+) -> None:
+    unset = (start_keras.ONEDNN, start_keras.BACKEND)
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    asked = (
+        f"from vggflow.models import start_keras; start_keras.start({backend!r}); import os, sys\n"
+        "told = os.environ.get(start_keras.ONEDNN)\n"
+        "from tensorflow.python.util import _pywrap_util_port\n"
+        "print(told, _pywrap_util_port.IsMklEnabled())"
+    )
+    if backend == "jax":
+        asked = asked.rpartition("from tensorflow")[0] + "print(told, 'tensorflow' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", asked],
+        env=environment | ({start_keras.ONEDNN: given} if given else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip() == found

@@ -47,6 +47,11 @@ class Champion:
     sha256: str
 
 
+def title(name: str, number: int | None) -> str:
+    """What people read of a version: `pets version 3`; of a file, which has no number, its name."""
+    return name if number is None else f"{name} version {number}"
+
+
 def ask(uri: str, name: str) -> Champion | None:
     """The champion of a registered model; None where there is none.
 

@@ -24,7 +24,7 @@ from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
-from vggflow.tracking.registry import served_code
+from vggflow.tracking.registry import champion_alias, served_code
 from vggflow.tracking.registry.champion_alias import CHAMPION, GRAPH_SHA256
 from vggflow.tracking.registry.lineage import FOLDER as LINEAGE
 from vggflow.tracking.registry.registry import Registry
@@ -53,6 +53,11 @@ class Version:
     run_id: str
     model_id: str
     description: str = ""
+
+    @property
+    def title(self) -> str:
+        """What people read: `pets version 3`."""
+        return champion_alias.title(self.name, self.number)
 
     @property
     def uri(self) -> str:
@@ -228,7 +233,7 @@ def model_file(version: Version) -> Iterator[Path]:
         wanted = version.tags.get("sha256.model")
         if wanted is None:
             raise UnfitModel(
-                f"{version.name} version {version.number} carries no sha256.model: it was not registered by "
+                f"{version.title} carries no sha256.model: it was not registered by "
                 "`vggflow register`, which does that"
             )
         _refuse_other_bytes(version, "model", path, wanted)
@@ -252,7 +257,7 @@ def _refuse_other_bytes(version: Version, what: str, path: Path, wanted: str) ->
     found = files.sha256(path) if path.is_file() else "no file"
     if found != wanted:
         raise UnfitModel(
-            f"the stored {what} of {version.name} version {version.number} is damaged: sha256 {found[:16]}, "
+            f"the stored {what} of {version.title} is damaged: sha256 {found[:16]}, "
             f"registered with {wanted[:16]}; register it again, or restore the artifact store"
         )
 
@@ -288,7 +293,7 @@ def _refuse_missing(version: Version, folder: str, name: str) -> None:
         there = mlflow.artifacts.list_artifacts(run_id=version.run_id, artifact_path=place)
     if not any(Path(entry.path).name == name for entry in there):
         raise EvidenceLost(
-            f"{name} of {version.name} version {version.number} is not in the artifact store: restore the store, or "
+            f"{name} of {version.title} is not in the artifact store: restore the store, or "
             "register the model again"
         )
 
@@ -301,7 +306,7 @@ def _readable(version: Version, name: str) -> Iterator[None]:
     except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are of these kinds
         said = " ".join(str(error).split())[:200]
         raise EvidenceLost(
-            f"{name} of {version.name} version {version.number} is damaged in the artifact store: {said}; "
+            f"{name} of {version.title} is damaged in the artifact store: {said}; "
             "restore the store, or register the model again"
         ) from error
 
