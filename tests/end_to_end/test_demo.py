@@ -50,6 +50,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(folder, done.stdout + done.stderr)
 
 
+@pytest.mark.slow  # three minutes that `make demo` takes beside `make test`, in CI too: a wrong end of a step ends it
 def test_the_demo_goes_the_whole_way(demo: Demo) -> None:
     assert "Traceback" not in demo.printed
     assert "Refused: validate: data refused: leakage" in demo.printed
@@ -70,6 +71,7 @@ def test_the_demo_goes_the_whole_way(demo: Demo) -> None:
     assert sorted(entry.name for entry in demo.folder.parent.iterdir()) == ["digits", "digits.dvc-remote"]
 
 
+@pytest.mark.slow
 def test_a_flow_never_commits(demo: Demo) -> None:
     log = Workspace(demo.folder).git("log", "--format=%s").splitlines()
     assert log == [

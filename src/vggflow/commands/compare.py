@@ -48,9 +48,10 @@ def compare(folder: Path, first: str, second: str, data: Path | None) -> "Compar
     # Until both networks are in memory: a file from the registry is removed before the comparison.
     with ExitStack() as stack:
         located = [stack.enter_context(named_model.located(folder, name)) for name in (first, second)]
-        one, other = (
-            comparing.Contestant(name, *models.load(file.path))
-            for name, file in zip((first, second), located, strict=True)
-        )
+        loaded = [models.load(file.path) for file in located]
+    one, other = (
+        comparing.Contestant(name, network.predict_on_batch, info)
+        for name, (network, info) in zip((first, second), loaded, strict=True)
+    )
     with progress("compare") as advance:
         return comparing.compare(one, other, paths, advance)

@@ -18,7 +18,9 @@ from vggflow.models import start_keras
 from vggflow.workspace import find
 
 if TYPE_CHECKING:
-    from vggflow.prediction.export_check import ExportCheck
+    from vggflow.evaluation.compare_models import Comparison
+    from vggflow.prediction.export_formats import Pixels
+    from vggflow.prediction.predictor import Predictor
 
 # Over which an INT8 network measures its ranges.
 CALIBRATION_IMAGES = 300
@@ -54,17 +56,15 @@ def command(
     ] = None,
 ) -> None:
     """Writes a model for another runtime, after it has answered the test images as Keras does."""
-    path, check = export(
+    path, found = export(
         context.obj, model, form.value, output, int8=int8, data=data, calibration=calibration
     )
-    accuracy = (
-        ""
-        if check.accuracy is None
-        else f", accuracy {check.accuracy:.1%} (Keras {check.keras_accuracy:.1%})"
-    )
+    from vggflow.evaluation.export_check import times_as_fast
+
+    accuracy = ", accuracy {1:.1%} (Keras {0:.1%})".format(*found.accuracy) if found.accuracy else ""
     say(
-        f"{path}: {_size(path) / 1e6:.1f} MB; of {check.images} images {check.labels_differ} are answered otherwise, "
-        f"largest difference {check.largest_difference:.1g}{accuracy}, {check.times_as_fast:.1f} times as fast"
+        f"{path}: {_size(path) / 1e6:.1f} MB; of {found.images} images {found.labels_differ} are answered otherwise, "
+        f"largest difference {found.largest_difference:.1g}{accuracy}, {times_as_fast(found):.1f} times as fast"
     )
 
 
@@ -77,7 +77,7 @@ def export(
     int8: bool = False,
     data: Path | None = None,
     calibration: Path | None = None,
-) -> "tuple[Path, ExportCheck]":
+) -> "tuple[Path, Comparison]":
     """Writes it, with a report beside; returns where, and how it compares.
 
     Raises:
@@ -104,21 +104,24 @@ def export(
 
 def _write(
     file: named_model.ModelFile, form: str, target: Path, images: Sequence[Path], ranges: Sequence[Path]
-) -> "ExportCheck":
-    from vggflow.prediction import export_check
+) -> "Comparison":
+    from vggflow.evaluation import export_check
+    from vggflow.evaluation.compare_models import Contestant, compare
     from vggflow.prediction.export_formats import FORMATS, Exported
     from vggflow.prediction.predictor import Predictor
 
     predictor = Predictor(file.path)
     predictor.answer_once()  # Keras exports none that has not answered yet
     size = predictor.info.image_size_px
-    calibration = export_check.decode(predictor, ranges) if ranges else None
+    calibration = _pixels(predictor, ranges) if ranges else None
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.absolute().parent) as beside:
         made = Path(beside) / target.name
         FORMATS[form].write(Exported(predictor.network, predictor.info, calibration), made)
         with console.progress("compare") as advance:
-            check = export_check.check(predictor, FORMATS[form].load(made), images, advance)
-        if refusal := check.refusal(int8=bool(ranges)):
+            keras = Contestant("keras", predictor.network.predict_on_batch, predictor.info)
+            exported = Contestant(form, FORMATS[form].load(made), predictor.info)
+            found = compare(keras, exported, images, advance)
+        if refusal := export_check.refusal(found, int8=bool(ranges)):
             raise Refused(f"{file.title} as {form}{' in 8 bits' if ranges else ''} is not written: {refusal}")
         report = {
             "model": file.title,
@@ -128,8 +131,19 @@ def _write(
         }
         report["input"] = f"raw RGB pixels 0 to 255, float32, (N, {size}, {size}, 3)"
         _replace(made, target)
-        files.write_json(_report(target), report | predictor.info.to_dict() | check.to_dict())
-    return check
+        files.write_json(_report(target), report | predictor.info.to_dict() | export_check.report(found))
+    return found
+
+
+def _pixels(predictor: "Predictor", paths: Sequence[Path]) -> "Pixels":
+    """As the network takes them, shape (N, S, S, 3)."""
+    import numpy as np
+
+    from vggflow.prediction.predictor import refuse_unread
+
+    decoded = [predictor.decode(path) for path in paths]
+    refuse_unread(paths, [each.error for each in decoded])
+    return np.stack([each.pixels for each in decoded if each.pixels is not None])
 
 
 def _images(folder: Path, given: Path | None, split: str) -> list[Path]:

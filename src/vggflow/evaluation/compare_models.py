@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Group, RenderableType
@@ -30,7 +29,7 @@ class Comparison:
 
     Attributes:
         most_different: Path of the image with the largest difference of a probability.
-        agreement: Share of the images to which both give the same class.
+        labels_differ: To how many images they give different classes.
         labelled: How many images lie in a folder named like a class.
         accuracy: On the labelled images; none where there are none.
         seconds: What the networks took, without decoding and compiling.
@@ -40,24 +39,35 @@ class Comparison:
     images: int
     largest_difference: float
     most_different: str
-    agreement: float
+    labels_differ: int
     labelled: int
     accuracy: tuple[float, float] | None
     seconds: tuple[float, float]
 
+    @property
+    def agreement(self) -> float:
+        """Share of the images to which both give the same class."""
+        return 1 - self.labels_differ / self.images
+
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        return asdict(self) | {"agreement": self.agreement}
 
 
 class Contestant:
-    """A model, what it has answered so far, and the seconds that its network took."""
+    """A model, what it has answered so far, and the seconds that its network took.
 
-    def __init__(self, name: str, network: keras.Model, info: ModelInfo) -> None:
+    Args:
+        name: What it is called.
+        ask: The network: from pixels (n, S, S, 3) to its outputs.
+        info: What it was made for.
+    """
+
+    def __init__(self, name: str, ask: Callable[[NDArray[np.uint8]], Any], info: ModelInfo) -> None:
         self.name = name
         self.info = info
         self.seconds = 0.0
-        self._network = network
+        self._ask = ask
         self._outputs: list[NDArray[Any]] = []
         self._compiled_for: set[int] = set()
 
@@ -65,10 +75,10 @@ class Contestant:
         """Runs the network on a batch; a batch of a new size runs twice, since the first time compiles."""
         with full_float32():
             if len(pixels) not in self._compiled_for:
-                self._network.predict_on_batch(pixels)
+                self._ask(pixels)
                 self._compiled_for.add(len(pixels))
             began = time.perf_counter()
-            outputs = np.asarray(self._network.predict_on_batch(pixels))
+            outputs = np.asarray(self._ask(pixels))
             self.seconds += time.perf_counter() - began
         self._outputs.append(outputs)
 
@@ -111,7 +121,7 @@ def compare(
         images=len(paths),
         largest_difference=float(differences.max()),
         most_different=str(paths[int(differences.argmax())]),
-        agreement=float(np.mean(chosen[0] == chosen[1])),
+        labels_differ=int((chosen[0] != chosen[1]).sum()),
         labelled=int(known.sum()),
         accuracy=cast("tuple[float, float]", tuple(float(np.mean(c[known] == labels[known])) for c in chosen))
         if known.any()
