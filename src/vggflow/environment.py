@@ -5,6 +5,8 @@ Credentials and addresses of other programs have those programs' names (`MLFLOW_
 
 import getpass
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -62,6 +64,22 @@ def state_folder() -> Path:
             f"{STATE} to a folder of yours"
         )
     return folder
+
+
+@contextmanager
+def changed(values: Mapping[str, str], removed: Iterable[str] = ()) -> Iterator[None]:
+    """Within the block, variables of the environment are others or not set."""
+    before = {name: os.environ.get(name) for name in (*values, *removed)}
+    for name in removed:
+        os.environ.pop(name, None)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def user_name() -> str:

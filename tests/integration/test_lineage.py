@@ -97,6 +97,7 @@ def test_measures_of_another_model_are_not_registered(here: Workspace) -> None:
         register.register(here)
 
 
+@pytest.mark.slow
 def test_new_test_images_leave_the_evidence_of_the_version_before_as_it_was(here: Workspace) -> None:
     first, _ = register.register(here)
     manifest, answers, measures = (

@@ -75,6 +75,7 @@ def test_json_has_the_probabilities_of_all_classes_and_top_names_several(
     assert top[1].split()[1::2] == ["red", "blue"]
 
 
+@pytest.mark.usefixtures("fast_scoring")
 def test_heat_maps_lie_in_a_folder_one_for_each_image_that_can_be_read(
     vggflow: Run, model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,7 @@ def test_an_override_is_recorded_as_one_and_can_be_switched_off(here: Workspace)
     )
 
 
+@pytest.mark.slow
 def test_a_rollback_holds_the_flow_until_a_person_releases_it(here: Workspace) -> None:
     promote_another(here)
     assert went(promotion_acts.rollback(here, "worse on Mondays")) == (2, 1)

@@ -9,10 +9,11 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vggflow import environment
 from vggflow.errors import UsageError
 
 REPEATABLE = "xla_gpu_deterministic_ops"
@@ -77,15 +78,13 @@ def import_keras(backend: str | None = None, *, deterministic: bool = True) -> N
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if name == "jax":
         _set_up_jax(deterministic=deterministic)
-    elif "tensorflow" not in sys.modules:
-        # By itself TensorFlow takes oneDNN's convolutions only on processors with instructions for neural networks; on
-        # others, with AVX2 alone, a training step takes twice as long without them.
-        os.environ.setdefault(ONEDNN, "1")
+    else:
+        _set_up_tensorflow()
     # Keras reads `keras.json` from its home, and writes one where there is none.
     # Nothing of it stays: programs that this one starts may be told another backend by their settings.
     with (
         tempfile.TemporaryDirectory(prefix="vggflow-keras-") as empty,
-        _environment({HOME: empty, BACKEND: name}, NOT_READ),
+        environment.changed({HOME: empty, BACKEND: name}, NOT_READ),
     ):
         import keras  # noqa: F401
 
@@ -145,20 +144,14 @@ def _as_if_not_installed(packages: Iterable[str]) -> Iterator[None]:
             del sys.modules[name]
 
 
-@contextmanager
-def _environment(changed: Mapping[str, str], removed: tuple[str, ...]) -> Iterator[None]:
-    """Within the block, variables of the environment are others or not set."""
-    before = {name: os.environ.get(name) for name in (*changed, *removed)}
-    for name in removed:
-        os.environ.pop(name, None)
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+def _set_up_tensorflow() -> None:
+    """oneDNN's convolutions on every processor, unless somebody decided about them, or imported TensorFlow before.
+
+    By itself it takes them only where there are instructions for neural networks; on other processors, with AVX2
+    alone, a training step takes twice as long without them.
+    """
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault(ONEDNN, "1")
 
 
 def _set_up_jax(*, deterministic: bool) -> None:

@@ -45,6 +45,7 @@ def test_a_clone_would_pull_its_data_first(workspace: Path) -> None:
     assert _would(workspace)["data"] == ("pull", "data from the DVC remote")
 
 
+@pytest.mark.slow
 def test_it_says_what_a_training_would_take_unless_one_is_under_way(
     workspace: Path, vggflow: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,7 @@ def test_a_training_says_beforehand_what_it_will_take(make_job, monkeypatch, alw
     assert expected.to_dict()["seconds"] == pytest.approx(sum(phase.seconds for phase in expected.phases))
 
 
+@pytest.mark.slow
 def test_damaged_pictures_that_nobody_has_looked_at_yet_leave_an_estimate(
     make_job, pictures, always_tried, tmp_path
 ):

@@ -75,6 +75,7 @@ def test_mixed_precision_sends_each_image_through_the_frozen_layers_once(make_jo
     assert listener.ends["feature_images"] == 40
 
 
+@pytest.mark.slow
 def test_features_of_mixed_precision_are_kept_in_16_bits_and_lose_nothing_by_it(make_job, tmp_path):
     trained = {}
     for dtype in ("auto", "float32"):
@@ -209,6 +210,7 @@ def test_no_augmentation_is_no_layer():
     assert augmentation.layers(AugmentationSettings(), 0) == []
 
 
+@pytest.mark.slow
 def test_augmented_training_repeats_to_the_byte(make_job, tmp_path):
     phases = [TOP | {"epochs": 1}]
     results = []
