@@ -1,8 +1,10 @@
 """The whole way with data in S3 and MLflow's files in S3, against moto's server."""
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +27,7 @@ class Store:
     """A store like S3, with a bucket for DVC and one for MLflow."""
 
     url: str
+    server: ThreadedMotoServer
 
     def names(self, bucket: str) -> list[str]:
         client = boto3.client("s3", endpoint_url=self.url)
@@ -45,7 +48,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
         client = boto3.client("s3", endpoint_url=url)
         for bucket in ("dvc", "mlflow"):
             client.create_bucket(Bucket=bucket)
-        yield Store(url)
+        yield Store(url, server)
     finally:
         server.stop()
 
@@ -61,10 +64,18 @@ def mlflow_url(store: Store, tmp_path: Path) -> Iterator[str]:
         yield running.url
 
 
-def vggflow(root: Path, mlflow_url: str, *arguments: str) -> str:
+def try_vggflow(
+    root: Path, mlflow_url: str, *arguments: str, **variables: str
+) -> "subprocess.CompletedProcess[str]":
     own = {"MLFLOW_TRACKING_URI": mlflow_url, "VGGFLOW_STATE": str(root.parent / "state"), "COLUMNS": "200"}
     command = [sys.executable, "-m", "vggflow.cli", "-C", str(root), *arguments]
-    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, timeout=500)
+    return subprocess.run(
+        command, env=os.environ | own | variables, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+def vggflow(root: Path, mlflow_url: str, *arguments: str) -> str:
+    done = try_vggflow(root, mlflow_url, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -93,3 +104,19 @@ def test_data_and_models_live_in_s3_and_another_machine_restores_them(
     assert not (clone.parent / "state" / "checkpoints").exists()
     seen = vggflow(clone, mlflow_url, "predict", str(tmp_path / "delivery/test/red"))
     assert "red" in seen
+
+    # The store behind MLflow hangs, or is gone, while MLflow itself answers.
+    images = str(tmp_path / "delivery/test/red")
+    store.server.stop()
+    gone = try_vggflow(clone, mlflow_url, "predict", "--model", "1", images)
+    assert (gone.returncode, gone.stdout) == (1, "")
+    assert "MLflow at" in gone.stderr.splitlines()[-1] and "Traceback" not in gone.stderr
+    with socket.create_server(("127.0.0.1", int(store.url.rpartition(":")[2]))):
+        limit = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
+        began = time.monotonic()
+        hangs = try_vggflow(clone, mlflow_url, "predict", "--model", "1", images, **limit)
+        assert time.monotonic() - began < 30
+    assert (hangs.returncode, hangs.stdout) == (1, "")
+    told, said = hangs.stderr.splitlines()
+    assert told.startswith("waiting for model.onnx of tiny version 1 from MLflow's store")
+    assert said.endswith("within 8 s: look at its artifact store")

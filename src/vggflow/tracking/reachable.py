@@ -4,21 +4,33 @@ A person who waits at a command learns within seconds that a server is down, han
 """
 
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy
+from mlflow.exceptions import MlflowException
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
 
-from vggflow.environment import PATIENT, SQLITE
+from vggflow.console import tell
+from vggflow.environment import PATIENT, SQLITE, changed
+from vggflow.errors import VggflowError
 from vggflow.tracking.within import within
 
 # What Prefect's workers tell the runs that they start.
 PREFECT_RUN = "PREFECT__FLOW_RUN_ID"
 # People are told within ten seconds, of which starting takes three on a slow machine; the thread that asks gets 1 more.
 SECONDS = 6
+TIMEOUT, RETRIES = "MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+# Until the first bytes of a file: a server may bring all of a large model from its store before.
+SECONDS_FOR_FILES = 60
+# What takes longer is told.
+SECONDS_UNTOLD = 3
 # What SQLite says, and what it means.
 LOCKED, BY_ANOTHER = "database is locked", "is locked by another program"
 # The cheapest request that needs the server's database.
@@ -30,12 +42,49 @@ def problem(uri: str, seconds: float = SECONDS) -> str:
 
     A flow does not ask: it has time to wait until a server is back.
     """
-    if PATIENT in os.environ or PREFECT_RUN in os.environ:
+    if _is_patient():
         return ""
     try:
         return within(seconds + 1, lambda: _ask(uri, seconds))
     except TimeoutError:
         return f"does not answer within {seconds:.0f} s"
+
+
+@contextmanager
+def waiting_for_files(what: str) -> Iterator[None]:
+    """Within the block MLflow waits for the bytes of files as long as a person would, once; a flow has time.
+
+    They come from a store behind the server, which may hang or be gone while the server answers.
+
+    Args:
+        what: What is waited for: it is told where that takes more than a moment.
+
+    Raises:
+        VggflowError: none came.
+    """
+    if _is_patient():
+        yield
+        return
+    told = threading.Timer(SECONDS_UNTOLD, tell, [f"waiting for {what} from MLflow's store"])
+    told.daemon = True
+    told.start()
+    began, seconds = time.monotonic(), os.environ.get(TIMEOUT, str(SECONDS_FOR_FILES))
+    try:
+        with changed({TIMEOUT: seconds, RETRIES: os.environ.get(RETRIES, "0")}):
+            yield
+    except MlflowException as error:
+        # By the time: MLflow drops the reason, and says "ensure that the path is correct" of whatever went wrong.
+        if time.monotonic() - began < float(seconds):
+            raise
+        raise VggflowError(
+            f"MLflow answers, but gave nothing of {what} within {seconds} s: look at its artifact store"
+        ) from error
+    finally:
+        told.cancel()
+
+
+def _is_patient() -> bool:
+    return PATIENT in os.environ or PREFECT_RUN in os.environ
 
 
 def _ask(uri: str, seconds: float) -> str:

@@ -24,6 +24,7 @@ from vggflow.errors import EvidenceLost, UnfitModel, UsageError
 from vggflow.models.files import read_info
 from vggflow.tracking import limits
 from vggflow.tracking.connection import mlflow_errors_as_one_line
+from vggflow.tracking.reachable import waiting_for_files
 from vggflow.tracking.registry import champion_alias, served_code
 from vggflow.tracking.registry.champion_alias import CHAMPION, GRAPH_SHA256
 from vggflow.tracking.registry.lineage import FOLDER as LINEAGE
@@ -228,7 +229,7 @@ def model_file(version: Version) -> Iterator[Path]:
         UnfitModel: the bytes are not the ones that were registered, or nothing says which ones these were.
     """
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
-        with mlflow_errors_as_one_line():
+        with mlflow_errors_as_one_line(), waiting_for_files(f"the model of {version.title}"):
             path = Path(mlflow.artifacts.download_artifacts(f"{version.uri}/{MODEL_FILE}", dst_path=folder))
         wanted = version.tags.get("sha256.model")
         if wanted is None:
@@ -288,7 +289,7 @@ def recorded_predictions(version: Version) -> pd.DataFrame:
 
 def _refuse_missing(version: Version, folder: str, name: str) -> None:
     """Tells a file that is gone from a server that does not answer."""
-    with mlflow_errors_as_one_line():
+    with mlflow_errors_as_one_line(), waiting_for_files(f"the files of {version.title}"):
         place = "/".join(part for part in (version.tags.get(EVIDENCE), folder) if part)
         there = mlflow.artifacts.list_artifacts(run_id=version.run_id, artifact_path=place)
     if not any(Path(entry.path).name == name for entry in there):
@@ -395,7 +396,7 @@ def _downloaded(version: Version, name: str) -> Iterator[Path]:
     """
     place = version.tags.get(EVIDENCE)
     with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
-        with mlflow_errors_as_one_line():
+        with mlflow_errors_as_one_line(), waiting_for_files(f"{Path(name).name} of {version.title}"):
             path = mlflow.artifacts.download_artifacts(
                 run_id=version.run_id, artifact_path=f"{place}/{name}" if place else name, dst_path=folder
             )
