@@ -27,13 +27,15 @@ NEWS = {NEW_DATA: "on new data", DRIFT: "on drift"}
 class Deployed:
     """What the server knows now: the workspace, a row per deployment, and the names of its automations.
 
-    `silent` names the automations that the file has and that tell nobody; `note` says what workers will lack.
+    `silent` names the automations that the file has and that tell nobody, `unserved` the queues that no worker asks for
+    work; `note` says what workers will lack.
     """
 
     here: Identity
     rows: list[dict[str, Any]]
     automations: list[str]
     silent: list[str]
+    unserved: list[str]
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,6 +46,7 @@ class Deployed:
             "deployments": self.rows,
             "automations": self.automations,
             "silent": self.silent,
+            "unserved": self.unserved,
             "note": self.note,
         }
 
@@ -109,12 +112,11 @@ def _apply_file(workspace: Workspace) -> None:
 async def _finish(here: Identity, wanted: list[dict[str, Any]]) -> Deployed:
     async with get_client() as client:
         made = await automations.apply(client, here, wanted)
-        rows = [
-            _row(deployment, await _events(client, deployment))
-            for deployment in await _deployments(client, here)
-        ]
+        deployed = await _deployments(client, here)
+        rows = [_row(deployment, await _events(client, deployment)) for deployment in deployed]
+        unserved = await work_pools.unserved(client, work_pools.places(deployed))
     silent = [spec["name"] for spec in wanted if automations.title(spec["name"], here) not in made]
-    return Deployed(here, rows, made, silent)
+    return Deployed(here, rows, made, silent, unserved)
 
 
 async def _deployments(client: PrefectClient, here: Identity) -> list[DeploymentResponse]:

@@ -79,14 +79,22 @@ def step(name: str) -> Callable[[Callable[..., Result]], Any]:
 
 
 @step("data")
-def bring_data(workspace: Workspace) -> str:
+def bring_data(workspace: Workspace, promotes: bool | None = None) -> str:
     """Data and start weights are there and versioned, and the workspace knows this vggflow.
+
+    Args:
+        workspace: Whose.
+        promotes: Before a retraining, whether it may end with a promotion: then MLflow is asked first whether its
+            user may do that, which would show after hours only.
 
     Returns:
         The digest of all that the retraining starts from.
     """
-    from vggflow.tracking import finished_retrains
+    from vggflow.tracking import connection, finished_retrains
+    from vggflow.tracking.users import access
 
+    if promotes is not None:
+        access.refuse_unfit_role(connection.connect(workspace), promotes=promotes)
     for line in prepare.prepare(workspace):
         get_run_logger().info(line)
     return finished_retrains.inputs(workspace)
@@ -231,7 +239,7 @@ def _rehearsing(here: Workspace) -> Workspace:
 
 
 def _go(here: Workspace, sample: bool, deadline: float | None, result: RunResult) -> State[Any]:
-    began_with = bring_data(here)
+    began_with = bring_data(here, here.settings().promotion.by_itself and not sample)
     for name, run in (("validate", validate), ("train", train), ("evaluate", evaluate)):
         result.ran[name] = run(here, deadline)
     # Before anything names these bytes: a full remote must leave no champion whose bytes are nowhere.

@@ -8,8 +8,8 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
 
+from flows import work_pools
 from flows.identity import identity
 from vggflow.workspace import Workspace
 
@@ -21,7 +21,7 @@ OTHERS = FlowFilter.model_validate({"name": {"any_": ["retrain", "promote", "rol
 
 
 def server_status(workspace: Workspace) -> dict[str, Any]:
-    """Ready for JSON: `runs`, `next`, `queue` (lists of runs) and `workers` (how many are online)."""
+    """Ready for JSON: `runs`, `next`, `queue` (lists of runs), `workers` (how many are online), `unserved` (queues)."""
     return asyncio.run(_ask(identity(workspace).tag))
 
 
@@ -36,11 +36,13 @@ async def _ask(tag: str) -> dict[str, Any]:
             *await _runs(client, tag, waiting, FlowRunSort.START_TIME_ASC),
             *await _runs(client, tag, held_up, FlowRunSort.EXPECTED_START_TIME_ASC),
         ]
+        places = await _places(client, tag)
         return {
             "runs": await _last(client, tag, ended),
             "queue": queue,
             "next": await _next(client, tag, planned),
-            "workers": sum([await _workers(client, pool) for pool in await _pools(client, tag)]),
+            "workers": sum([await work_pools.online(client, pool) for pool in {pool for pool, _ in places}]),
+            "unserved": await work_pools.unserved(client, places),
         }
 
 
@@ -76,19 +78,11 @@ async def _next(client: PrefectClient, tag: str, planned: dict[str, Any]) -> lis
     return list(first.values())
 
 
-async def _pools(client: PrefectClient, tag: str) -> set[str]:
-    """Where the workspace's deployments run."""
+async def _places(client: PrefectClient, tag: str) -> set[tuple[str, str]]:
+    """Where the workspace's deployments run: pools and queues."""
     tagged = DeploymentFilter.model_validate({"tags": {"all_": [tag]}})
     found = await client.read_deployments(deployment_filter=tagged, limit=200)
-    return {deployment.work_pool_name for deployment in found if deployment.work_pool_name}
-
-
-async def _workers(client: PrefectClient, pool: str) -> int:
-    try:
-        workers = await client.read_workers_for_work_pool(pool)
-    except ObjectNotFound:
-        return 0
-    return sum(worker.status == "ONLINE" for worker in workers)
+    return work_pools.places(found)
 
 
 def _row(run: FlowRun) -> dict[str, Any]:

@@ -1,16 +1,22 @@
-"""Work pools of a Prefect server: vggflow's own are made where they are missing."""
+"""Work pools of a Prefect server: vggflow's own are made where they are missing, and who works for them is asked."""
 
 import asyncio
 import json
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import WorkQueue, WorkQueueStatus
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from vggflow.errors import UsageError
 
 QUEUES = ("cpu", "gpu")
+# A worker asks its queues every 10 or 15 seconds, so of one that was just made nothing is known.
+SECONDS_TO_ASK = 20
 
 
 def make(pool: str) -> None:
@@ -51,3 +57,53 @@ async def ensure(client: PrefectClient, pool: str) -> None:
             await client.create_work_queue(queue, work_pool_name=pool)
         except ObjectAlreadyExists:
             continue
+
+
+def places(deployments: Iterable[DeploymentResponse]) -> set[tuple[str, str]]:
+    """Where deployments run that are not paused: pools and queues, by name."""
+    return {
+        (each.work_pool_name, each.work_queue_name or "default")
+        for each in deployments
+        if each.work_pool_name and not each.paused
+    }
+
+
+async def online(client: PrefectClient, pool: str) -> int:
+    """How many workers of a pool are online."""
+    try:
+        workers = await client.read_workers_for_work_pool(pool)
+    except ObjectNotFound:
+        return 0
+    return sum(worker.status == "ONLINE" for worker in workers)
+
+
+async def unserved(client: PrefectClient, used: Iterable[tuple[str, str]]) -> list[str]:
+    """Queues that no worker asks for work, as `POOL / QUEUE`: a run that is due there waits, as Late, without an end.
+
+    Args:
+        client: The server.
+        used: Pools and queues, by name.
+    """
+    found = []
+    for pool, queue in sorted(set(used)):
+        there = await client.read_work_pool(pool)
+        # These start runs by themselves.
+        if not (there.is_push_pool or there.is_managed_pool) and not await _is_served(client, pool, queue):
+            found.append(f"{pool} / {queue}")
+    return found
+
+
+async def _is_served(client: PrefectClient, pool: str, queue: str) -> bool:
+    while (found := await _queue(client, pool, queue)) is not None:
+        if found.status != WorkQueueStatus.NOT_READY:  # nobody is missed at a queue that somebody paused
+            return True
+        age = datetime.now(UTC) - (found.created or datetime.min.replace(tzinfo=UTC))
+        if age > timedelta(seconds=SECONDS_TO_ASK) or not await online(client, pool):
+            return False
+        await asyncio.sleep(1)
+    return False
+
+
+async def _queue(client: PrefectClient, pool: str, name: str) -> WorkQueue | None:
+    queues = await client.read_work_queues(work_pool_name=pool)
+    return next((queue for queue in queues if queue.name == name), None)

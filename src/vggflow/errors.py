@@ -7,6 +7,7 @@
     │   ├── WeightsError    2  start weights are missing or don't fit
     │   │   └── WeightsUnreachable  2  they can't be fetched
     │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
+    ├── LogInRefused        1  a server does not take the log-in, or does not let it do this
     ├── InputsChanged       1  settings, data or packages changed while a stage ran
     ├── EvidenceLost        1  what a version rests on is damaged or gone from the artifact store
     ├── UnfitModel          1  a stored model is damaged, or needs code to load
@@ -30,6 +31,12 @@ class VggflowError(Exception):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(hide(str(message)))
+
+
+class LogInRefused(VggflowError):
+    """A server does not know who asks (401), or does not let them do this (403): somebody has to change that first."""
+
+    retry = False
 
 
 class UsageError(VggflowError, ValueError):

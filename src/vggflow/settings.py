@@ -302,6 +302,11 @@ class PromotionSettings(Section):
     allow_override: bool = True
     approval: Literal["automatic", "required"] = "automatic"
 
+    @property
+    def by_itself(self) -> bool:
+        """Whether a retraining changes what is in use, or leaves that to a person."""
+        return self.approval == "automatic" and not self.two_person
+
 
 class Settings(Section):
     """All of `params.yaml`. What `dvc.yaml` names must be there, or DVC stops."""

@@ -133,9 +133,20 @@ class Team:
         self.workers.append(program)
         return program
 
-    def worker(self, name: str = "worker", **environment: str) -> Program:
+    def worker(self, name: str = "worker", *options: str, **environment: str) -> Program:
         """Starts a worker of the pool."""
-        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "vggflow", "--name", name]
+        command = [
+            sys.executable,
+            "-m",
+            "prefect",
+            "worker",
+            "start",
+            "--pool",
+            "vggflow",
+            "--name",
+            name,
+            *options,
+        ]
         program = Program(command, self.folder, self.environment | environment, self.folder / f"{name}.log")
         program.start()
         self.workers.append(program)

@@ -18,9 +18,12 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
+from vggflow.errors import UsageError
+from vggflow.settings import RegistrySettings
 from vggflow.stack import programs
 from vggflow.stack.choices import Choices, Place, open_place
 from vggflow.stack.supervisor import supervising
+from vggflow.tracking.registry.registry import Registry
 from vggflow.tracking.users import access
 from vggflow.workspace import Workspace
 
@@ -393,7 +396,38 @@ def test_searches_show_only_what_one_may_see(team: Team) -> None:
 def test_the_server_says_who_is_logged_in(team: Team, who: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in team.environment(who).items():
         monkeypatch.setenv(key, value)
-    assert access.current_user(MlflowClient(team.place.url("mlflow"))) == who
+    found = access.current_user(MlflowClient(team.place.url("mlflow")))
+    assert found == access.User(who, is_admin=who == "admin")
+
+
+@pytest.mark.parametrize(
+    ("who", "promotes", "said"),
+    [
+        ("admin", True, ""),
+        ("promoter", True, ""),
+        ("trainer", False, ""),
+        (
+            "trainer",
+            True,
+            "'trainer' has READ on the model 'tiny', expected MANAGE, since promotion.approval is",
+        ),
+        ("reader", False, "'reader' has READ on the model 'tiny-candidates', expected EDIT or MANAGE"),
+        ("stranger", False, "'stranger' has NO_PERMISSIONS on the model 'tiny-candidates'"),
+    ],
+)
+def test_a_role_that_a_retraining_would_stumble_over_is_told_before_it_begins(
+    team: Team, who: str, promotes: bool, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in team.environment(who).items():
+        monkeypatch.setenv(key, value)
+    names = RegistrySettings(name="tiny", experiment="tiny")
+    registry = Registry(MlflowClient(team.place.url("mlflow")), names)
+    if not said:
+        access.refuse_unfit_role(registry, promotes=promotes)
+        return
+    with pytest.raises(UsageError) as refused:
+        access.refuse_unfit_role(registry, promotes=promotes)
+    assert said in str(refused.value) and not refused.value.retry
 
 
 def test_nobody_is_logged_in_where_there_are_no_users(tmp_path: Path) -> None:
@@ -484,6 +518,16 @@ def test_commands_do_what_the_role_allows_and_else_say_why_not(team: Team, own: 
     assert json.loads(_vggflow(team, own, "reader", "models", "--json").stdout)[0]["aliases"] == "champion"
     assert json.loads(_vggflow(team, own, "reader", "predict", "--json", image).stdout)[0]["label"]
     _refused(_vggflow(team, own, "stranger", "predict", image), "user 'stranger'")
+
+
+@pytest.mark.usefixtures("acts")
+def test_a_retraining_by_who_may_not_promote_ends_before_its_hours(team: Team, own: Path) -> None:
+    ran = _vggflow(team, own, "trainer", "retrain")
+    said = ran.stdout + ran.stderr
+    assert ran.returncode == 2, said
+    assert "Failed: MLflow's user 'trainer' has READ on the model 'own', expected MANAGE" in said
+    assert "set promotion.approval to required" in said
+    assert "Running stage" not in said and "AwaitingRetry" not in said
 
 
 FORM = """

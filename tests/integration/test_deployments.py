@@ -45,6 +45,23 @@ def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
     assert deployed.ask("POST", "/deployments/count", {}) == 8
 
 
+def test_a_queue_that_no_worker_serves_is_told_wherever_one_looks(deployed: Team) -> None:
+    assert json.loads(deployed.vggflow("deploy", "--json"))["unserved"] == ["vggflow / cpu", "vggflow / gpu"]
+    worker = deployed.worker("of-cpu", "--work-queue", "cpu")
+
+    def unserved() -> list[str]:
+        return json.loads(deployed.vggflow("status", "--json"))["server"]["unserved"]
+
+    wait(lambda: unserved() == ["vggflow / gpu"], 60, "the worker asks for work")
+    assert "no worker serves vggflow / gpu" in deployed.vggflow("status")
+    said = "no worker serves vggflow / gpu, and what is due there waits for one"
+    assert said in deployed.vggflow("deploy")
+    findings = json.loads(deployed.try_vggflow("doctor", "--json")[1].partition("\nvggflow:")[0])
+    found = [(each["health"], each["found"]) for each in findings if each["check"] == "Prefect's workers"]
+    assert found == [("warning", "none serves vggflow / gpu: what is due there waits")]
+    worker.stop()
+
+
 def test_another_workspace_of_the_same_name_is_refused(deployed: Team, tmp_path: Path) -> None:
     from vggflow import workspace as workspaces
 

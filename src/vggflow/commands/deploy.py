@@ -20,5 +20,11 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
     say(f"automations: {', '.join(found['automations'])}")
     if found["note"]:
         say(found["note"])
+    for place in found["unserved"]:
+        pool, _, queue = place.partition(" / ")
+        say(
+            f"no worker serves {place}, and what is due there waits for one: on a machine for it, "
+            f"`prefect worker start --pool {pool} --work-queue {queue}`"
+        )
     if found["silent"]:
         say(f"nobody is told of {', '.join(found['silent'])}: set VGGFLOW_NOTIFY_URL and deploy again")

@@ -26,7 +26,7 @@ from vggflow.commands import options
 from vggflow.console import out, table, tell
 from vggflow.environment import SQLITE, state_folder, state_place, tracking_uri, user_name
 from vggflow.errors import UsageError, VggflowError
-from vggflow.processes import nvidia_smi, stage_inputs
+from vggflow.processes import nvidia_smi, servers, stage_inputs
 from vggflow.stack import log_ins
 from vggflow.stack.choices import PASSWORDS, folder_of, known_choices
 from vggflow.versioning import data_versions, git_state
@@ -335,7 +335,8 @@ def _mlflow(workspace: Workspace) -> Iterator[Finding]:
         advice = (
             "" if user else "everybody who reaches the server may change everything: see docs/operating.md"
         )
-        yield Finding("MLflow user", "ok" if user else "warning", user or "the server knows no users", advice)
+        found = user.name if user else "the server knows no users"
+        yield Finding("MLflow user", "ok" if user else "warning", found, advice)
 
 
 def _prefect(workspace: Workspace) -> Iterator[Finding]:
@@ -346,10 +347,28 @@ def _prefect(workspace: Workspace) -> Iterator[Finding]:
         return
     login = os.environ.get("PREFECT_API_AUTH_STRING")
     header = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
-    yield from _server("Prefect", uri, "/version", header)  # /health answers everybody
+    answers = list(_server("Prefect", uri, "/version", header))  # /health answers everybody
+    yield from answers
+    if all(finding.health != "wrong" for finding in answers):
+        yield from _workers(workspace)
     choices = known_choices(workspace)
     if choices and f":{choices.ports['prefect']}/" in uri and not choices.prefect_in_postgresql:
         yield Finding("Prefect's database", "warning", "SQLite", choices.limits()[0])
+
+
+def _workers(workspace: Workspace) -> Iterator[Finding]:
+    """Whether somebody works on what this workspace has deployed."""
+    try:
+        found = servers.ask_flows(workspace, "status")
+    except VggflowError as error:
+        yield Finding("Prefect's workers", "wrong", str(error), "look at the server's log")
+        return
+    for place in found["unserved"]:
+        pool, _, queue = place.partition(" / ")
+        advice = f"on a machine for it: `prefect worker start --pool {pool} --work-queue {queue}`"
+        yield Finding("Prefect's workers", "warning", f"none serves {place}: what is due there waits", advice)
+    if not found["unserved"]:
+        yield Finding("Prefect's workers", "ok", f"{found['workers']} online")
 
 
 VARIABLES = {"MLflow": "MLFLOW_TRACKING_URI", "Prefect": "PREFECT_API_URL"}

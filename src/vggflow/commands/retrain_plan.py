@@ -174,7 +174,7 @@ def _promotion(settings: Settings, champion: str, held: bool) -> Step:
     rule = f"rule {settings.promotion.rule}, against {champion}"
     if held:
         return Step("promote", "judge only", f"{rule}; automatic promotion is on hold since a rollback")
-    if settings.promotion.approval == "required" or settings.promotion.two_person:
+    if not settings.promotion.by_itself:
         return Step("promote", "judge only", f"{rule}; a person approves")
     return Step("promote", "judge", f"{rule}; once for the same models, images and rules")
 

@@ -83,7 +83,13 @@ def _version(version: "Version | None") -> dict[str, Any] | None:
 
 def _server(workspace: Workspace) -> dict[str, Any]:
     """What Prefect's server says; without one, the runs that were started by hand in this folder."""
-    nothing = {"runs": local_runs.runs(workspace)[:SHOWN], "next": [], "queue": [], "workers": 0}
+    nothing = {
+        "runs": local_runs.runs(workspace)[:SHOWN],
+        "next": [],
+        "queue": [],
+        "workers": 0,
+        "unserved": [],
+    }
     address = os.environ.get("PREFECT_API_URL")
     if not address:
         return nothing | {
@@ -123,6 +129,9 @@ def render(found: dict[str, Any], *, whole: bool = False) -> list[str]:
         lines += ["", "next"]
         lines += [f"  {_time(run)}  {run['run']}" for run in server["next"]]
     lines += ["", f"Prefect     {_prefect(server)}"]
+    lines += [
+        f"            no worker serves {place}: what is due there waits" for place in server["unserved"]
+    ]
     return [_cut(line, None if whole else WIDTH) for line in lines]
 
 

@@ -16,7 +16,7 @@ from requests import HTTPError
 from vggflow import artifacts
 from vggflow.credentials import without_password
 from vggflow.environment import SQLITE, tracking_uri
-from vggflow.errors import VggflowError
+from vggflow.errors import LogInRefused, VggflowError
 from vggflow.settings import RegistrySettings
 from vggflow.tracking import places, reachable
 from vggflow.tracking.registry import ownership
@@ -116,9 +116,10 @@ def mlflow_errors_as_one_line() -> Iterator[None]:
         yield
     except (MlflowException, HTTPError) as error:  # files come with errors of their own
         said = " ".join(str(error).split())
-        raise VggflowError(
-            f"MLflow at {without_password(mlflow.get_tracking_uri())} {_refusal(said) or f'said: {said[:300]}'}"
-        ) from error
+        where = f"MLflow at {without_password(mlflow.get_tracking_uri())}"
+        if refusal := _refusal(said):
+            raise LogInRefused(f"{where} {refusal}") from error
+        raise VggflowError(f"{where} said: {said[:300]}") from error
 
 
 def _refusal(said: str) -> str | None:

@@ -31,6 +31,7 @@ FOUND = {
         "queue": [RUN | {"state": "AwaitingConcurrencySlot", "seconds": 0}],
         "next": [RUN | {"run": "retrain-nightly@pets", "seconds": 0}],
         "workers": 1,
+        "unserved": ["vggflow / gpu"],
     },
 }
 
@@ -45,6 +46,7 @@ def test_the_screen_holds_everything_within_80_columns() -> None:
     assert "11-21 02:00  Promoted         nightly · data 3f2a91 · 2026-11-21 (31 min)" in text
     assert "retrain-nightly@pets" in text
     assert "1 worker online" in text
+    assert "no worker serves vggflow / gpu" in text
 
 
 def test_a_server_that_is_away_is_named_and_the_rest_is_there() -> None:

@@ -36,8 +36,8 @@ def asking(client: MlflowClient, by: str | None = None) -> Person:
     user = access.current_user(client)
     if user is None:
         return Person(by, "claimed") if by else Person(person(), "local")
-    if by not in (None, user):
+    if by not in (None, user.name):
         raise UsageError(
-            f"--by {by}: you are logged in to MLflow as {user}, and that is recorded; leave --by away"
+            f"--by {by}: you are logged in to MLflow as {user.name}, and that is recorded; leave --by away"
         )
-    return Person(user, "authenticated")
+    return Person(user.name, "authenticated")
