@@ -7,6 +7,7 @@ from typing import Any
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows import work_pools
@@ -36,13 +37,14 @@ async def _ask(tag: str) -> dict[str, Any]:
             *await _runs(client, tag, waiting, FlowRunSort.START_TIME_ASC),
             *await _runs(client, tag, held_up, FlowRunSort.EXPECTED_START_TIME_ASC),
         ]
-        places = await _places(client, tag)
+        deployed = await _deployments(client, tag)
+        pools = {each.work_pool_name for each in deployed if each.work_pool_name}
         return {
             "runs": await _last(client, tag, ended),
             "queue": queue,
             "next": await _next(client, tag, planned),
-            "workers": sum([await work_pools.online(client, pool) for pool in {pool for pool, _ in places}]),
-            "unserved": await work_pools.unserved(client, places),
+            "workers": sum([await work_pools.online(client, pool) for pool in pools]),
+            "unserved": await work_pools.unserved(client, work_pools.places(deployed)),
         }
 
 
@@ -78,11 +80,9 @@ async def _next(client: PrefectClient, tag: str, planned: dict[str, Any]) -> lis
     return list(first.values())
 
 
-async def _places(client: PrefectClient, tag: str) -> set[tuple[str, str]]:
-    """Where the workspace's deployments run: pools and queues."""
+async def _deployments(client: PrefectClient, tag: str) -> list[DeploymentResponse]:
     tagged = DeploymentFilter.model_validate({"tags": {"all_": [tag]}})
-    found = await client.read_deployments(deployment_filter=tagged, limit=200)
-    return work_pools.places(found)
+    return await client.read_deployments(deployment_filter=tagged, limit=200)
 
 
 def _row(run: FlowRun) -> dict[str, Any]:

@@ -86,11 +86,17 @@ async def unserved(client: PrefectClient, used: Iterable[tuple[str, str]]) -> li
     """
     found = []
     for pool, queue in sorted(set(used)):
-        there = await client.read_work_pool(pool)
-        # These start runs by themselves.
-        if not (there.is_push_pool or there.is_managed_pool) and not await _is_served(client, pool, queue):
+        if not await _starts_runs_itself(client, pool) and not await _is_served(client, pool, queue):
             found.append(f"{pool} / {queue}")
     return found
+
+
+async def _starts_runs_itself(client: PrefectClient, pool: str) -> bool:
+    try:
+        found = await client.read_work_pool(pool)
+    except ObjectNotFound:  # taken away since
+        return False
+    return found.is_push_pool or found.is_managed_pool
 
 
 async def _is_served(client: PrefectClient, pool: str, queue: str) -> bool:
@@ -105,5 +111,8 @@ async def _is_served(client: PrefectClient, pool: str, queue: str) -> bool:
 
 
 async def _queue(client: PrefectClient, pool: str, name: str) -> WorkQueue | None:
-    queues = await client.read_work_queues(work_pool_name=pool)
+    try:
+        queues = await client.read_work_queues(work_pool_name=pool)
+    except ObjectNotFound:
+        return None
     return next((queue for queue in queues if queue.name == name), None)

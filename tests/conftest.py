@@ -72,6 +72,17 @@ def _fast_dvc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
+def weights_of_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of which only shapes count: drawing the 138 million random numbers of one takes seconds."""
+    import keras
+
+    def zeros(_self: object, shape: object, dtype: object = None) -> object:
+        return keras.ops.zeros(shape, dtype)
+
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", zeros)
+
+
+@pytest.fixture
 def vggflow(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
     """Runs the command line in this process, as its own program would run it."""
     from vggflow import cli

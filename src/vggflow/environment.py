@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 from vggflow import artifacts
 from vggflow.errors import UsageError
 
@@ -40,8 +38,12 @@ def tracking_uri(root: Path) -> str:
 
 def state_place() -> Path:
     """Where checkpoints and features belong: `VGGFLOW_STATE`, else the user's cache folder."""
-    given = os.environ.get(STATE)
-    return Path(given) if given else user_cache_path("vggflow")
+    if given := os.environ.get(STATE):
+        return Path(given)
+    # Here, since a served model carries this module and does not require it.
+    from platformdirs import user_cache_path
+
+    return user_cache_path("vggflow")
 
 
 def state_folder() -> Path:

@@ -40,7 +40,7 @@ def _predicted(here: Workspace) -> int:
     ("stage", "looks", "section", "name"),
     [
         ("validate", _scanned, "validate", "min_contrast"),
-        ("train", _tracked, "train", "seed"),
+        pytest.param("train", _tracked, "train", "seed", marks=pytest.mark.slow),
         ("evaluate", _predicted, "evaluate", "batch_size"),
     ],
 )

@@ -45,6 +45,7 @@ def _one_line(ran: Ran, code: int, *words: str) -> None:
         assert word in ran.err
 
 
+@pytest.mark.usefixtures("weights_of_zeros")
 # Two more networks of VGG16's whole head, 138 million numbers each.
 @pytest.mark.parametrize(
     "recipe",

@@ -177,6 +177,7 @@ def test_a_tie_keeps_the_champion_is_an_error_for_a_person_and_recorded(here: Wo
     assert tags["git.commit"] == candidate.tags["git.commit"]
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_graph_is_another_network_s_is_not_promoted(here: Workspace) -> None:
     """Whoever registers can put any graph beside a model, with its right digest: that is what would answer people."""
     change_model(here, opposite)

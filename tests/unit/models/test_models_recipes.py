@@ -9,6 +9,7 @@ from vggflow.models.network_summary import Summary, summarise
 from vggflow.settings import Settings
 from vggflow.workspace import recipe_text, recipes
 
+pytestmark = pytest.mark.usefixtures("weights_of_zeros")
 PUBLISHED = ("frozen-base", "last-layer", "two-phase", "from-scratch")
 
 

@@ -7,6 +7,7 @@ import pytest
 from vggflow.models import builder, vgg16
 from vggflow.settings import ModelSettings
 
+pytestmark = pytest.mark.usefixtures("weights_of_zeros")
 PUBLISHED = {
     "block1_conv1": ((None, 224, 224, 64), 1_792),
     "block1_conv2": ((None, 224, 224, 64), 36_928),
