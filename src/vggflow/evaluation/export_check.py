@@ -1,5 +1,6 @@
 """An exported network held against the Keras model on images: may it be used in its place?"""
 
+import math
 from typing import Any
 
 from vggflow.evaluation.compare_models import Comparison
@@ -13,6 +14,9 @@ INT8_DISAGREEMENT = 0.025
 
 def refusal(found: Comparison, *, int8: bool) -> str:
     """Why the second network of the comparison can't be used in the first one's place; empty where it can."""
+    # To `argmax` a NaN is a class like any other, so labels would not tell.
+    if not math.isfinite(found.largest_difference):
+        return f"probabilities differ by {found.largest_difference:.2g}: not all of them are numbers"
     if int8:
         keras, exported = found.accuracy or (0.0, 0.0)
         if keras - exported > INT8_ACCURACY_LOST + 1e-9:
@@ -23,8 +27,7 @@ def refusal(found: Comparison, *, int8: bool) -> str:
                 f"it answers {share:.1%} of the images otherwise, at most {INT8_DISAGREEMENT:.1%} is allowed"
             )
         return ""
-    # What is no number is no agreement either.
-    if not found.largest_difference <= FLOAT32_DIFFERENCE:
+    if found.largest_difference > FLOAT32_DIFFERENCE:
         return f"probabilities differ by {found.largest_difference:.2g}, at most {FLOAT32_DIFFERENCE:g} is allowed"
     return f"{found.labels_differ} labels differ, none may" if found.labels_differ else ""
 
