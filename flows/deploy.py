@@ -4,19 +4,18 @@ import asyncio
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.client.schemas.sorting import DeploymentSort
 
-from flows import automations, deployable, work_pools
+from flows import automations, deployable, deployments, work_pools
 from flows.events import DRIFT, NEW_DATA
-from flows.identity import TAG, Identity, identity
+from flows.identity import Identity, identity
 from vggflow.errors import UsageError, VggflowError
+from vggflow.processes.work_place import WorkPlace
 from vggflow.workspace import Workspace
 
 FILE = "prefect.yaml"
@@ -27,15 +26,16 @@ NEWS = {NEW_DATA: "on new data", DRIFT: "on drift"}
 class Deployed:
     """What the server knows now: the workspace, a row per deployment, and the names of its automations.
 
-    `silent` names the automations that the file has and that tell nobody, `unserved` the queues that no worker asks for
-    work; `note` says what workers will lack.
+    `silent` names the automations that the file has and that tell nobody, `served` and `unserved` the places where
+    workers ask for work and where none does; `note` says what workers will lack.
     """
 
     here: Identity
     rows: list[dict[str, Any]]
     automations: list[str]
     silent: list[str]
-    unserved: list[str]
+    served: list[WorkPlace]
+    unserved: list[WorkPlace]
     note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -46,7 +46,8 @@ class Deployed:
             "deployments": self.rows,
             "automations": self.automations,
             "silent": self.silent,
-            "unserved": self.unserved,
+            "served": [asdict(place) for place in self.served],
+            "unserved": [asdict(place) for place in self.unserved],
             "note": self.note,
         }
 
@@ -82,7 +83,7 @@ def _pools(content: dict[str, Any]) -> set[str]:
 async def _prepare(here: Identity, pools: set[str]) -> None:
     """Pools, their queues and the workspace's limit are there, and nobody else goes by this name."""
     async with get_client() as client:
-        for deployment in await _deployments(client, here):
+        for deployment in await deployments.of_workspace(client, here):
             _refuse_another(here, deployment)
         for pool in sorted(pools):
             await work_pools.ensure(client, pool)
@@ -112,17 +113,11 @@ def _apply_file(workspace: Workspace) -> None:
 async def _finish(here: Identity, wanted: list[dict[str, Any]]) -> Deployed:
     async with get_client() as client:
         made = await automations.apply(client, here, wanted)
-        deployed = await _deployments(client, here)
+        deployed = await deployments.of_workspace(client, here)
         rows = [_row(deployment, await _events(client, deployment)) for deployment in deployed]
-        unserved = await work_pools.unserved(client, work_pools.places(deployed))
+        served, unserved = await work_pools.who_serves(client, deployments.places(deployed))
     silent = [spec["name"] for spec in wanted if automations.title(spec["name"], here) not in made]
-    return Deployed(here, rows, made, silent, unserved)
-
-
-async def _deployments(client: PrefectClient, here: Identity) -> list[DeploymentResponse]:
-    """This workspace's deployments, by name."""
-    tagged = DeploymentFilter.model_validate({"tags": {"all_": [TAG, here.tag]}})
-    return await client.read_deployments(deployment_filter=tagged, limit=200, sort=DeploymentSort.NAME_ASC)
+    return Deployed(here, rows, made, silent, served, unserved)
 
 
 async def _events(client: PrefectClient, deployment: DeploymentResponse) -> set[str]:

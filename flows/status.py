@@ -1,17 +1,17 @@
 """What the server knows about a workspace: last runs, next runs, who waits, and whether anybody works."""
 
 import asyncio
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.filters import DeploymentFilter, FlowFilter, FlowRunFilter
+from prefect.client.schemas.filters import FlowFilter, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
 
-from flows import work_pools
-from flows.identity import identity
+from flows import deployments, work_pools
+from flows.identity import Identity, identity
 from vggflow.workspace import Workspace
 
 SHOWN = 5
@@ -22,11 +22,13 @@ OTHERS = FlowFilter.model_validate({"name": {"any_": ["retrain", "promote", "rol
 
 
 def server_status(workspace: Workspace) -> dict[str, Any]:
-    """Ready for JSON: `runs`, `next`, `queue` (lists of runs), `workers` (how many are online), `unserved` (queues)."""
-    return asyncio.run(_ask(identity(workspace).tag))
+    """Ready for JSON: `runs`, `next`, `queue` (lists of runs), `workers` (how many are online), and the places where
+    these are `served` or `unserved`."""
+    return asyncio.run(_ask(identity(workspace)))
 
 
-async def _ask(tag: str) -> dict[str, Any]:
+async def _ask(here: Identity) -> dict[str, Any]:
+    tag = here.tag
     async with get_client() as client:
         ended = {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}
         waiting = {"type": {"any_": ["RUNNING", "PENDING", "PAUSED", "CANCELLING"]}}
@@ -37,14 +39,16 @@ async def _ask(tag: str) -> dict[str, Any]:
             *await _runs(client, tag, waiting, FlowRunSort.START_TIME_ASC),
             *await _runs(client, tag, held_up, FlowRunSort.EXPECTED_START_TIME_ASC),
         ]
-        deployed = await _deployments(client, tag)
+        deployed = await deployments.of_workspace(client, here)
         pools = {each.work_pool_name for each in deployed if each.work_pool_name}
+        served, unserved = await work_pools.who_serves(client, deployments.places(deployed))
         return {
             "runs": await _last(client, tag, ended),
             "queue": queue,
             "next": await _next(client, tag, planned),
             "workers": sum([await work_pools.online(client, pool) for pool in pools]),
-            "unserved": await work_pools.unserved(client, work_pools.places(deployed)),
+            "served": [asdict(place) for place in served],
+            "unserved": [asdict(place) for place in unserved],
         }
 
 
@@ -78,11 +82,6 @@ async def _next(client: PrefectClient, tag: str, planned: dict[str, Any]) -> lis
     for run in runs:
         first.setdefault(names[run["deployment_id"]], run | {"run": names[run["deployment_id"]]})
     return list(first.values())
-
-
-async def _deployments(client: PrefectClient, tag: str) -> list[DeploymentResponse]:
-    tagged = DeploymentFilter.model_validate({"tags": {"all_": [tag]}})
-    return await client.read_deployments(deployment_filter=tagged, limit=200)
 
 
 def _row(run: FlowRun) -> dict[str, Any]:

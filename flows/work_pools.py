@@ -5,14 +5,15 @@ import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import groupby
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkQueue, WorkQueueStatus
-from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 
 from vggflow.errors import UsageError
+from vggflow.processes.work_place import WorkPlace
 
 QUEUES = ("cpu", "gpu")
 # A worker asks its queues every 10 or 15 seconds, so of one that was just made nothing is known.
@@ -59,15 +60,6 @@ async def ensure(client: PrefectClient, pool: str) -> None:
             continue
 
 
-def places(deployments: Iterable[DeploymentResponse]) -> set[tuple[str, str]]:
-    """Where deployments run that are not paused: pools and queues, by name."""
-    return {
-        (each.work_pool_name, each.work_queue_name or "default")
-        for each in deployments
-        if each.work_pool_name and not each.paused
-    }
-
-
 async def online(client: PrefectClient, pool: str) -> int:
     """How many workers of a pool are online."""
     try:
@@ -77,42 +69,44 @@ async def online(client: PrefectClient, pool: str) -> int:
     return sum(worker.status == "ONLINE" for worker in workers)
 
 
-async def unserved(client: PrefectClient, used: Iterable[tuple[str, str]]) -> list[str]:
-    """Queues that no worker asks for work, as `POOL / QUEUE`: a run that is due there waits, as Late, without an end.
+async def who_serves(
+    client: PrefectClient, used: Iterable[WorkPlace]
+) -> tuple[list[WorkPlace], list[WorkPlace]]:
+    """Places where workers ask for work, and those where none does: what is due there waits, as Late, without end.
 
-    Args:
-        client: The server.
-        used: Pools and queues, by name.
+    What somebody paused is neither: nobody is missed there, and nothing starts there.
     """
-    found = []
-    for pool, queue in sorted(set(used)):
-        if not await _starts_runs_itself(client, pool) and not await _is_served(client, pool, queue):
-            found.append(f"{pool} / {queue}")
-    return found
+    served: list[WorkPlace] = []
+    unserved: list[WorkPlace] = []
+    for pool, places in groupby(sorted(set(used)), key=lambda place: place.pool):
+        states = await _states(client, pool, {place.queue: place for place in places})
+        served += [place for place, state in states.items() if state == WorkQueueStatus.READY]
+        unserved += [place for place, state in states.items() if state == WorkQueueStatus.NOT_READY]
+    return served, unserved
 
 
-async def _starts_runs_itself(client: PrefectClient, pool: str) -> bool:
+async def _states(
+    client: PrefectClient, pool: str, wanted: dict[str, WorkPlace]
+) -> dict[WorkPlace, WorkQueueStatus]:
+    """Whether queues of one pool are asked for work."""
     try:
         found = await client.read_work_pool(pool)
     except ObjectNotFound:  # taken away since
-        return False
-    return found.is_push_pool or found.is_managed_pool
-
-
-async def _is_served(client: PrefectClient, pool: str, queue: str) -> bool:
-    while (found := await _queue(client, pool, queue)) is not None:
-        if found.status != WorkQueueStatus.NOT_READY:  # nobody is missed at a queue that somebody paused
-            return True
-        age = datetime.now(UTC) - (found.created or datetime.min.replace(tzinfo=UTC))
-        if age > timedelta(seconds=SECONDS_TO_ASK) or not await online(client, pool):
-            return False
+        return dict.fromkeys(wanted.values(), WorkQueueStatus.NOT_READY)
+    if found.is_paused:
+        return dict.fromkeys(wanted.values(), WorkQueueStatus.PAUSED)
+    if found.is_push_pool or found.is_managed_pool:  # starts runs itself
+        return dict.fromkeys(wanted.values(), WorkQueueStatus.READY)
+    while True:
+        queues = [each for each in await client.read_work_queues(work_pool_name=pool) if each.name in wanted]
+        # Of a queue that is newer than a worker's rounds nothing is known yet.
+        if not any(map(_is_new, queues)) or not await online(client, pool):
+            states = {wanted[each.name]: each.status or WorkQueueStatus.READY for each in queues}
+            return dict.fromkeys(wanted.values(), WorkQueueStatus.NOT_READY) | states
         await asyncio.sleep(1)
-    return False
 
 
-async def _queue(client: PrefectClient, pool: str, name: str) -> WorkQueue | None:
-    try:
-        queues = await client.read_work_queues(work_pool_name=pool)
-    except ObjectNotFound:
-        return None
-    return next((queue for queue in queues if queue.name == name), None)
+def _is_new(queue: WorkQueue) -> bool:
+    """Whether nobody has asked it for work, and nobody had the time to."""
+    age = datetime.now(UTC) - (queue.created or datetime.min.replace(tzinfo=UTC))
+    return queue.status == WorkQueueStatus.NOT_READY and age <= timedelta(seconds=SECONDS_TO_ASK)

@@ -104,10 +104,15 @@ class Workspace:
         Raises:
             VggflowError: DVC failed.
         """
+        return self.named_dvc_remote()[1] or None
+
+    def named_dvc_remote(self) -> tuple[str, str]:
+        """Its name and its address; both are empty where there is none."""
         listed = self.dvc("remote", "list").splitlines()
         line = next((each for each in listed if each.endswith(DEFAULT)), listed[0] if listed else "")
         # Not split at every blank: an address may hold some, a name can't.
-        return line.removesuffix(DEFAULT).strip().partition(" ")[2].strip() or None
+        name, _, address = line.removesuffix(DEFAULT).strip().partition(" ")
+        return name, address.strip()
 
     def environment(self) -> dict[str, str]:
         """The environment in which DVC and its stages run: this vggflow first on the path.

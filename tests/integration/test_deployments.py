@@ -46,13 +46,14 @@ def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
 
 
 def test_a_queue_that_no_worker_serves_is_told_wherever_one_looks(deployed: Team) -> None:
-    assert json.loads(deployed.vggflow("deploy", "--json"))["unserved"] == ["vggflow / cpu", "vggflow / gpu"]
+    cpu, gpu = {"pool": "vggflow", "queue": "cpu"}, {"pool": "vggflow", "queue": "gpu"}
+    assert json.loads(deployed.vggflow("deploy", "--json"))["unserved"] == [cpu, gpu]
     worker = deployed.worker("of-cpu", "--work-queue", "cpu")
 
-    def unserved() -> list[str]:
+    def unserved() -> list[dict[str, str]]:
         return json.loads(deployed.vggflow("status", "--json"))["server"]["unserved"]
 
-    wait(lambda: unserved() == ["vggflow / gpu"], 60, "the worker asks for work")
+    wait(lambda: unserved() == [gpu], 60, "the worker asks for work")
     assert "no worker serves vggflow / gpu" in deployed.vggflow("status")
     said = "no worker serves vggflow / gpu, and what is due there waits for one"
     assert said in deployed.vggflow("deploy")

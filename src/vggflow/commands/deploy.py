@@ -4,6 +4,7 @@ import typer
 
 from vggflow.commands import options
 from vggflow.console import out, say, table
+from vggflow.processes.work_place import WorkPlace
 
 
 def command(context: typer.Context, as_json: options.AsJson = False) -> None:
@@ -20,11 +21,7 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
     say(f"automations: {', '.join(found['automations'])}")
     if found["note"]:
         say(found["note"])
-    for place in found["unserved"]:
-        pool, _, queue = place.partition(" / ")
-        say(
-            f"no worker serves {place}, and what is due there waits for one: on a machine for it, "
-            f"`prefect worker start --pool {pool} --work-queue {queue}`"
-        )
+    for place in (WorkPlace(**each) for each in found["unserved"]):
+        say(f"no worker serves {place}, and what is due there waits for one: {place.how_to_serve}")
     if found["silent"]:
         say(f"nobody is told of {', '.join(found['silent'])}: set VGGFLOW_NOTIFY_URL and deploy again")

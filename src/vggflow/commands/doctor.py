@@ -10,29 +10,28 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
 
 import typer
 
 from vggflow import artifacts
 from vggflow import workspace as workspaces
-from vggflow.commands import options
+from vggflow.commands import findings, options
+from vggflow.commands.findings import Finding, Health
 from vggflow.console import out, table, tell
 from vggflow.environment import SQLITE, state_folder, state_place, tracking_uri, user_name
 from vggflow.errors import UsageError, VggflowError
 from vggflow.processes import nvidia_smi, servers, stage_inputs
+from vggflow.processes.work_place import WorkPlace
 from vggflow.stack import log_ins
 from vggflow.stack.choices import PASSWORDS, folder_of, known_choices
 from vggflow.versioning import data_versions, git_state
 from vggflow.workspace import Workspace
 
-Health = Literal["ok", "warning", "wrong"]
 # What vggflow was tried with; another major version is another program.
 TRIED = {"prefect": 3, "mlflow": 3, "dvc": 3, "tensorflow": 2, "keras": 3, "great-expectations": 1}
 # Newer ones are allowed by Prefect 3.8 and break it: the first version that does, and how it shows.
@@ -42,7 +41,6 @@ EXTRAS_FOR_GPUS = {
     "tensorflow": ("gpu", ("nvidia-cudnn-cu12",)),
     "jax": ("gpu-jax", ("jax-cuda12-plugin", "jax-cuda13-plugin")),
 }
-LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
 # A `Date` header counts whole seconds, and the answer takes its time as well.
 MOST_SECONDS_APART = 5.0
 SECONDS_TO_ANSWER = 5.0
@@ -55,36 +53,15 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
         workspace = options.workspace(context)
     except UsageError:
         workspace = None
-    findings = examine(workspace)
+    found = examine(workspace)
     if as_json:
-        options.print_json([finding.to_dict() for finding in findings])
+        options.print_json([finding.to_dict() for finding in found])
     else:
-        out.print(table("", ["", "what", "found"], as_cells(findings)))
+        out.print(table("", ["", "what", "found"], findings.as_cells(found)))
         if workspace is None:
             tell("no workspace here: its settings, servers and remotes were not looked at")
     # Warnings end with 0, since what they name works.
-    raise typer.Exit(1 if any(finding.health == "wrong" for finding in findings) else 0)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-        check: What was looked at.
-        health: `ok`, `warning` (works, with a limit), or `wrong` (will fail).
-        found: What is there.
-        advice: What to do; empty where all is well.
-    """
-
-    check: str
-    health: Health
-    found: str
-    advice: str = ""
-
-    def to_dict(self) -> dict[str, str]:
-        """Ready for JSON."""
-        return asdict(self)
+    raise typer.Exit(1 if any(finding.health == "wrong" for finding in found) else 0)
 
 
 def examine(workspace: Workspace | None) -> list[Finding]:
@@ -109,7 +86,9 @@ def examine(workspace: Workspace | None) -> list[Finding]:
         # A default, since a lambda that looks at the loop's variable finds the last check each time.
         checks += [lambda check=check: check(here) for check in about_it]  # type: ignore[misc]
     folders = [state_place(), *([workspace.root] if workspace else [])]
-    return [finding for check in checks for finding in check()] + [_disk(folder) for folder in folders]
+    return [finding for check in checks for finding in check()] + [
+        findings.disk(folder) for folder in folders
+    ]
 
 
 def _packages() -> Iterator[Finding]:
@@ -280,37 +259,8 @@ def _dvc_files(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _dvc_remote(workspace: Workspace) -> Iterator[Finding]:
-    try:
-        remote = workspace.dvc_remote()
-    except VggflowError as error:
-        yield Finding("DVC", "wrong", str(error), "until then nothing can be versioned or trained")
-        return
-    if remote is None:
-        yield Finding(
-            "DVC remote", "wrong", "none", "`dvc remote add --default NAME URL`, then commit .dvc/config"
-        )
-        return
-    if "://" not in remote and not _can_be_written(workspace.root / ".dvc" / remote):
-        advice = "mount it, make it writable, or `dvc remote modify NAME url ADDRESS`"
-        yield Finding("DVC remote", "wrong", f"{remote} can't be written", advice)
-        return
-    if any(_dvc_files(workspace)):  # DVC reads them all, whichever it is asked about
-        return
-    try:
-        # A question about a few files; with data.dvc it would be about every image.
-        workspace.dvc("status", "--cloud", "--json", "weights.dvc")
-    except VggflowError as error:
-        yield Finding("DVC remote", "wrong", str(error), "check address, credentials and network")
-    else:
-        yield Finding("DVC remote", "ok", remote)
-
-
-def _can_be_written(folder: Path) -> bool:
-    """Whether a folder takes files, or could be made."""
-    # DVC makes the folder at its first push: what counts is the lowest one above that is there.
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder.is_dir() and os.access(folder, os.W_OK)
+    if not any(_dvc_files(workspace)):  # DVC reads them all, whichever it is asked about
+        yield findings.dvc_remote(workspace)
 
 
 def _mlflow(workspace: Workspace) -> Iterator[Finding]:
@@ -363,10 +313,9 @@ def _workers(workspace: Workspace) -> Iterator[Finding]:
     except VggflowError as error:
         yield Finding("Prefect's workers", "wrong", str(error), "look at the server's log")
         return
-    for place in found["unserved"]:
-        pool, _, queue = place.partition(" / ")
-        advice = f"on a machine for it: `prefect worker start --pool {pool} --work-queue {queue}`"
-        yield Finding("Prefect's workers", "warning", f"none serves {place}: what is due there waits", advice)
+    for place in (WorkPlace(**each) for each in found["unserved"]):
+        told = f"none serves {place}: what is due there waits"
+        yield Finding("Prefect's workers", "warning", told, place.how_to_serve)
     if not found["unserved"]:
         yield Finding("Prefect's workers", "ok", f"{found['workers']} online")
 
@@ -414,18 +363,3 @@ def _secrets(workspace: Workspace) -> Iterator[Finding]:
     if loose:
         advice = f"chmod 600 {loose[0]}, and change the passwords in it"
         yield Finding("passwords", "wrong", f"{loose[0].name} is readable by others", advice)
-
-
-def _disk(folder: Path) -> Finding:
-    place = folder
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / 1e9
-    health: Health = "wrong" if free < LEAST_FREE_GB else "warning" if free < LITTLE_FREE_GB else "ok"
-    advice = "" if health == "ok" else "`vggflow clean --keep 3`, or a larger disk"
-    return Finding("disk", health, f"{free:.1f} GB free at {folder}", advice)
-
-
-def as_cells(findings: list[Finding]) -> list[list[Any]]:
-    """Rows for a table: the health, the check, and what was found with what to do."""
-    return [[f.health, f.check, f.found + (f"\n→ {f.advice}" if f.advice else "")] for f in findings]

@@ -11,6 +11,7 @@ from vggflow.commands import local_runs, options
 from vggflow.console import out, say
 from vggflow.errors import VggflowError
 from vggflow.processes import servers
+from vggflow.processes.work_place import WorkPlace
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def _server(workspace: Workspace) -> dict[str, Any]:
         "next": [],
         "queue": [],
         "workers": 0,
+        "served": [],
         "unserved": [],
     }
     address = os.environ.get("PREFECT_API_URL")
@@ -130,7 +132,8 @@ def render(found: dict[str, Any], *, whole: bool = False) -> list[str]:
         lines += [f"  {_time(run)}  {run['run']}" for run in server["next"]]
     lines += ["", f"Prefect     {_prefect(server)}"]
     lines += [
-        f"            no worker serves {place}: what is due there waits" for place in server["unserved"]
+        f"            no worker serves {WorkPlace(**place)}: what is due there waits"
+        for place in server["unserved"]
     ]
     return [_cut(line, None if whole else WIDTH) for line in lines]
 

@@ -31,7 +31,7 @@ FOUND = {
         "queue": [RUN | {"state": "AwaitingConcurrencySlot", "seconds": 0}],
         "next": [RUN | {"run": "retrain-nightly@pets", "seconds": 0}],
         "workers": 1,
-        "unserved": ["vggflow / gpu"],
+        "unserved": [{"pool": "vggflow", "queue": "gpu"}],
     },
 }
 
