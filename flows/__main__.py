@@ -3,6 +3,7 @@
 retrain [--sample]   the retrain flow, here and now
 deploy               applies prefect.yaml to the server; prints JSON
 status               what the server knows about the workspace; prints JSON
+workers              asks the workspace's workers what they reach; prints JSON
 event                tells the server that new data is pushed
 pool                 makes the work pool of `vggflow up` where it is missing
 clean --keep N       deletes old runs of the workspace; prints JSON
@@ -28,7 +29,7 @@ from vggflow.workspace import find
 def main() -> int:
     """Does what the arguments say; returns the exit code that vggflow promises."""
     parser = argparse.ArgumentParser(prog="python -m flows", description="vggflow's side of Prefect.")
-    parser.add_argument("verb", choices=["retrain", "deploy", "status", "event", "pool", "clean"])
+    parser.add_argument("verb", choices=["retrain", "deploy", "status", "workers", "event", "pool", "clean"])
     parser.add_argument("workspace", type=Path)
     parser.add_argument(
         "--sample", action="store_true", help="the whole way on data/sample, without touching an alias"
@@ -82,6 +83,10 @@ def _do(arguments: argparse.Namespace) -> int:
         from flows.status import server_status
 
         _print(server_status(workspace))
+    elif verb == "workers":
+        from flows.ask_workers import ask
+
+        _print({"workers": ask(workspace)})
     elif verb == "pool":
         from flows.work_pools import make
 

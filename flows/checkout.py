@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,15 @@ def bring(repository: str = "", branch: str = "", folder: str = "", name: str = 
         UsageError: the folder is not on this machine, or what the clone computes would be lost with it.
         VggflowError: git does not answer, even after a minute and a half.
     """
+    return _bring(repository, branch, folder, name, SECONDS_BETWEEN_TRIES)
+
+
+def bring_at_once(repository: str = "", branch: str = "", folder: str = "", name: str = "") -> dict[str, str]:
+    """The same, but git is asked once: somebody waits for what comes of it."""
+    return _bring(repository, branch, folder, name, ())
+
+
+def _bring(repository: str, branch: str, folder: str, name: str, waits: Sequence[float]) -> dict[str, str]:
     if not repository:
         if not (Path(folder) / "params.yaml").is_file():
             raise UsageError(
@@ -50,7 +59,7 @@ def bring(repository: str = "", branch: str = "", folder: str = "", name: str = 
     # Before the clone: a run that is killed while it clones is found by this.
     write_json(here / OWNER, _process(os.getpid()))
     clone = Workspace(here / (name or "workspace"))
-    _clone(repository, branch, clone.root)
+    _clone(repository, branch, clone.root, waits)
     share_cache(find(clone.root), name)
     os.chdir(clone.root)
     return {"directory": str(clone.root)}
@@ -91,10 +100,10 @@ def _folders() -> Iterator[tuple[Path, bool]]:
         yield mark.parent, _process(owner["pid"]) == owner
 
 
-def _clone(repository: str, branch: str, destination: Path) -> None:
+def _clone(repository: str, branch: str, destination: Path, waits: Sequence[float]) -> None:
     above = Workspace(destination.parent)
     options = ["--branch", branch] if branch else []
-    for seconds in (*SECONDS_BETWEEN_TRIES, None):
+    for seconds in (*waits, None):
         try:
             # `--depth 1`: a run needs no history, which may be long.
             above.git("clone", "--quiet", "--depth", "1", *options, repository, str(destination))

@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 
 from flows.checkout import is_at_work, shared_cache
-from flows.identity import identity
+from flows.identity import Identity, identity
 from vggflow.workspace import Workspace
 
 # The most that Prefect's server gives at once, unless it is set up otherwise.
@@ -30,7 +30,7 @@ def clean(workspace: Workspace, keep: int, *, dry_run: bool) -> dict[str, int]:
     """
     here = identity(workspace)
     freed = clean_shared_cache(workspace, here.name, dry_run=dry_run)
-    return {"flow_runs": asyncio.run(_clean(here.tag, keep, dry_run)), **freed}
+    return {"flow_runs": asyncio.run(_clean(here, keep, dry_run)), **freed}
 
 
 def clean_shared_cache(workspace: Workspace, name: str, *, dry_run: bool) -> dict[str, int]:
@@ -70,12 +70,12 @@ def _sizes(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
-async def _clean(tag: str, keep: int, dry_run: bool) -> int:
+async def _clean(here: Identity, keep: int, dry_run: bool) -> int:
     async with get_client() as client:
         seen: dict[Any, int] = {}
         old = []
         # All pages are read before anything is deleted: else what moves up would be passed over.
-        for run in await _over(client, tag):
+        for run in await _over(client, here):
             seen[run.flow_id] = seen.get(run.flow_id, 0) + 1
             if seen[run.flow_id] > keep:
                 old.append(run)
@@ -96,9 +96,10 @@ async def _forget_artifacts(client: PrefectClient, run: FlowRun) -> None:
             await client.delete_artifact(artifact.id)
 
 
-async def _over(client: PrefectClient, tag: str) -> list[FlowRun]:
-    """All runs of the workspace that are over, newest first."""
-    wanted = FlowRunFilter.model_validate({"tags": {"all_": [tag]}, "state": {"type": {"any_": OVER}}})
+async def _over(client: PrefectClient, here: Identity) -> list[FlowRun]:
+    """All runs of the workspace that are over, newest first, and all checks of its workers."""
+    tags = {"any_": [here.tag, here.check_tag]}
+    wanted = FlowRunFilter.model_validate({"tags": tags, "state": {"type": {"any_": OVER}}})
     found: list[FlowRun] = []
     for page in count():
         runs = await client.read_flow_runs(

@@ -37,6 +37,11 @@ class Identity:
         return f"workspace:{self.name}"
 
     @property
+    def check_tag(self) -> str:
+        """What checks of its workers carry instead, so that none is told of, counted or shown as a run of it."""
+        return f"worker-check:{self.name}"
+
+    @property
     def limit(self) -> str:
         """The global concurrency limit that all retrainings of this workspace share."""
         return f"vggflow-{self.name}"

@@ -27,7 +27,12 @@ Rows = list[dict[str, Any]]
 
 def key(workspace: Workspace, what: str) -> str:
     """The key of an artifact, under which Prefect keeps its history: lower case letters, digits and dashes."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{workspace.name}-{what}".lower()).strip("-")
+    return plain(f"{workspace.name}-{what}")
+
+
+def plain(name: str) -> str:
+    """A name as the key of an artifact."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def show_table(workspace: Workspace, stage: str) -> None:

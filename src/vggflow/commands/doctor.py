@@ -20,7 +20,7 @@ import typer
 
 from vggflow import artifacts
 from vggflow import workspace as workspaces
-from vggflow.commands import findings, options
+from vggflow.commands import ask_workers, findings, options
 from vggflow.commands.findings import Finding, Health
 from vggflow.console import out, table, tell
 from vggflow.environment import SQLITE, state_folder, state_place, tracking_uri, user_name
@@ -318,6 +318,7 @@ def _workers(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("Prefect's workers", "warning", told, place.how_to_serve)
     if not found["unserved"]:
         yield Finding("Prefect's workers", "ok", f"{found['workers']} online")
+    yield from ask_workers.ask(workspace, found["served"])
 
 
 VARIABLES = {"MLflow": "MLFLOW_TRACKING_URI", "Prefect": "PREFECT_API_URL"}

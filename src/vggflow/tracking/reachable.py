@@ -83,6 +83,14 @@ def waiting_for_files(what: str) -> Iterator[None]:
         told.cancel()
 
 
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Within the block a flow asks as a person does, who waits for the answer: briefly, and once."""
+    given = {TIMEOUT: os.environ.get(TIMEOUT, str(SECONDS)), RETRIES: os.environ.get(RETRIES, "0")}
+    with changed(given, removed=(PATIENT, PREFECT_RUN)):
+        yield
+
+
 def _is_patient() -> bool:
     return PATIENT in os.environ or PREFECT_RUN in os.environ
 
