@@ -21,24 +21,24 @@ from vggflow.workspace import find
 
 # Patience is for nights: git that does not answer is what is asked here.
 AT_ONCE = {"flows.checkout.bring": "flows.checkout.bring_at_once"}
-Steps = list[dict[str, dict[str, Any]]]
+Steps = list[dict[str, Any]]
 
 
 @flow(
     name="check-worker",
-    flow_run_name="check worker · for {asker}",
+    flow_run_name="check worker {asker}",
     persist_result=False,
     validate_parameters=True,
 )
 @hidden_from_logs()
-def check_worker(steps: Steps, retrains: bool = False, asker: str = "a person") -> State[Any]:
+def check_worker(steps: Steps, retrains: bool = False, asker: str = "") -> State[Any]:
     """Says what a worker reaches, in a table that is read by who asked.
 
     Args:
         steps: The pull steps of the place's deployments. They are taken here, and not before the run as theirs are,
             so that what fails in them is found like everything else.
         retrains: Whether retrainings run at the place.
-        asker: The machine of who asks.
+        asker: The machine of who asks; empty where a person starts it in Prefect.
     """
     found = [*_reached(steps, retrains), *worker_checks.machine(asker)]
     rows = hide_in([each.to_dict() for each in found])

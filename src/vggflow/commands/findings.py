@@ -14,8 +14,11 @@ from vggflow.workspace import Workspace
 
 Health = Literal["ok", "warning", "wrong"]
 LEAST_FREE_GB, LITTLE_FREE_GB = 2.0, 10.0
-# What DVC says of a file that is not there, and what stores say where the file is not all that is missing.
-NO_FILE, NO_STORE = "does not exist", re.compile(r"NoSuchBucket|specified (bucket|container) does not exist")
+# What DVC says of a file that is not there; it also says so where all of the store is missing, or does not let us look.
+NO_FILE = "does not exist"
+NO_STORE = re.compile(
+    r"NoSuchBucket|specified (bucket|container) does not exist|Cannot connect|(?!404)[45]\d\d, message="
+)
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,13 @@ def test_a_remote_that_does_not_answer_is_tried_again(
     assert time.monotonic() - began > 0.4
 
 
+def test_who_waits_for_the_answer_asks_git_once(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(VggflowError, match="nowhere"):
+        checkout.bring_at_once(str(tmp_path / "nowhere.git"), "", "", "tiny")
+    assert time.monotonic() - began < checkout.SECONDS_BETWEEN_TRIES[0]
+
+
 def test_what_a_dead_run_left_is_removed_and_a_living_one_stays(tmp_path: Path) -> None:
     import psutil
 

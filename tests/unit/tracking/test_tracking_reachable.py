@@ -1,5 +1,6 @@
 """How long a person waits for MLflow where it is down, hangs, fails or its database is locked: seconds."""
 
+import os
 import socket
 import sqlite3
 import time
@@ -111,3 +112,15 @@ def test_a_flow_is_not_told_since_it_waits_itself(
 ) -> None:
     monkeypatch.setenv(name, "1")
     assert reachable.problem(f"http://127.0.0.1:{closed}") == ""
+
+
+@pytest.mark.parametrize("name", [PATIENT, reachable.PREFECT_RUN])
+def test_a_flow_that_somebody_waits_for_is_told_and_is_patient_again_afterwards(
+    closed: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    with reachable.impatient():
+        assert "can't be reached" in reachable.problem(f"http://127.0.0.1:{closed}")
+        assert reachable.RETRIES in os.environ
+    assert os.environ[name] == "1"
+    assert reachable.RETRIES not in os.environ
