@@ -66,6 +66,7 @@ async def _deployment(
         job_variables=like.job_variables,
         tags=[TAG, here.check_tag],
         entrypoint=ENTRYPOINT,
+        pull_steps=[{"flows.checkout.stay": {}}],
         parameters={"steps": like.pull_steps or [], "retrains": retrains},
         parameter_openapi_schema=check_worker.parameters.model_dump_for_openapi(),
     )

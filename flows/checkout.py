@@ -41,6 +41,12 @@ def bring_at_once(repository: str = "", branch: str = "", folder: str = "", name
     return _bring(repository, branch, folder, name, ())
 
 
+def stay() -> dict[str, str]:
+    """The pull step of `check-worker`, which brings the workspace itself. With none, Prefect would copy the folder in
+    which the worker was started, whatever that is in a container."""
+    return {"directory": str(Path.cwd())}
+
+
 def _bring(repository: str, branch: str, folder: str, name: str, waits: Sequence[float]) -> dict[str, str]:
     if not repository:
         if not (Path(folder) / "params.yaml").is_file():

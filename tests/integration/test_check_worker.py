@@ -53,6 +53,14 @@ class Asked:
         told = self.deploy()["findings"]
         return [(each["health"], each["check"], f"{each['found']}: {each['advice']}") for each in told]
 
+    def answers(self) -> list[tuple[str, str, str]]:
+        """The same, asked again where a busy machine was too slow to answer, as people would."""
+        for _ in range(3):
+            rows = self.rows()
+            if not any(f"answer: {slow}" in told for slow in ("took", "none") for _, _, told in rows):
+                break
+        return rows
+
     def deployments(self) -> list[str]:
         """The names of the deployments that ask workers."""
         wanted = {"deployments": {"tags": {"all_": ["worker-check:tiny"]}}}
@@ -102,11 +110,10 @@ def test_nobody_is_asked_where_no_worker_is(asked: Asked) -> None:
 
 def test_workers_that_reach_everything_share_a_line_and_leave_no_trace_among_the_runs(asked: Asked) -> None:
     made = asked.team
-    made.vggflow("deploy")
-    automations = made.ask("POST", "/automations/count")
     with asked.worker():
+        asked.answers()
+        automations = made.ask("POST", "/automations/count")
         said = made.vggflow("deploy")
-        made.vggflow("deploy")
     commit = Workspace(made.root).git("rev-parse", "HEAD")[:7]
     remote = f"{made.root}.dvc-remote"
     reach = f"git (commit {commit}), the DVC remote ({remote}) and MLflow ({made.mlflow_url} as `promoter`)"
@@ -116,7 +123,7 @@ def test_workers_that_reach_everything_share_a_line_and_leave_no_trace_among_the
     assert asked.deployments() == ["check-worker-vggflow:cpu@tiny", "check-worker-vggflow:gpu@tiny"]
     assert made.ask("POST", "/automations/count") == automations
     runs = made.runs("check-worker")
-    assert {run["state"]["name"] for run in runs} == {"Checked"}
+    assert "Checked" in {run["state"]["name"] for run in runs} <= {"Checked", "Cancelled"}
     assert not any("workspace:tiny" in run["tags"] for run in runs)
     server = json.loads(made.vggflow("status", "--json"))["server"]
     assert (server["runs"], server["queue"], server["next"]) == ([], [], [])
@@ -127,7 +134,7 @@ def test_workers_that_reach_everything_share_a_line_and_leave_no_trace_among_the
 
 def test_a_trainer_is_told_where_retrainings_promote_and_nowhere_else(asked: Asked) -> None:
     with asked.worker("trainer"):
-        rows = asked.rows()
+        rows = asked.answers()
         code, said = asked.team.try_vggflow("doctor")
     wrong = [(check, told) for health, check, told in rows if health == "wrong"]
     assert [check for check, _ in wrong] == ["worker of vggflow / gpu"]
@@ -144,7 +151,7 @@ def test_a_git_remote_that_only_the_worker_can_not_reach_is_named_by_what_git_sa
         "GIT_CONFIG_VALUE_0": f"{asked.team.folder}/",
     }
     with asked.worker(**elsewhere):
-        rows = asked.rows()
+        rows = asked.answers()
     assert [row[:2] for row in rows] == [
         ("wrong", "worker of vggflow / cpu"),
         ("wrong", "worker of vggflow / gpu"),
@@ -157,7 +164,7 @@ def test_a_dvc_remote_that_is_another_one_on_the_worker_is_named(asked: Asked) -
     away = remote.rename(remote.with_suffix(".away"))
     try:
         with asked.worker():
-            rows = asked.rows()
+            rows = asked.answers()
     finally:
         away.rename(remote)
     assert {row[0] for row in rows} == {"wrong"}
@@ -166,10 +173,20 @@ def test_a_dvc_remote_that_is_another_one_on_the_worker_is_named(asked: Asked) -
 
 def test_links_that_no_browser_opens_are_a_warning(asked: Asked) -> None:
     with asked.worker(VGGFLOW_MLFLOW_URL="http://mlflow:5000"):
-        rows = asked.rows()
+        rows = asked.answers()
     assert {row[0] for row in rows} == {"warning"}
     links = "links in run pages go to http://mlflow:5000, which browsers can't open: set VGGFLOW_MLFLOW_URL"
     assert all(links in told for _, _, told in rows)
+
+
+def test_a_worker_that_does_not_know_the_question_is_told(asked: Asked) -> None:
+    before = asked.team.folder / "before"
+    (before / "flows").mkdir(parents=True)
+    (before / "flows" / "__init__.py").touch()
+    with asked.worker(PYTHONPATH=str(before)):
+        rows = asked.answers()
+    assert {row[0] for row in rows} == {"wrong"}
+    assert all("its run ended as Crashed" in told and "as new as here?" in told for _, _, told in rows), rows
 
 
 def test_a_worker_that_takes_nothing_is_told_and_its_run_is_taken_back(asked: Asked) -> None:
@@ -194,7 +211,7 @@ def test_a_place_that_nothing_uses_any_longer_is_asked_no_more(asked: Asked) -> 
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     try:
         with asked.worker():
-            rows = asked.rows()
+            rows = asked.answers()
     finally:
         path.write_text(before)
     assert [check for _, check, _ in rows] == ["worker of vggflow / cpu"]
