@@ -101,12 +101,17 @@ async def _states(
         queues = [each for each in await client.read_work_queues(work_pool_name=pool) if each.name in wanted]
         # Of a queue that is newer than a worker's rounds nothing is known yet.
         if not any(map(_is_new, queues)) or not await online(client, pool):
-            states = {wanted[each.name]: each.status or WorkQueueStatus.READY for each in queues}
+            states = {wanted[each.name]: _state(each) for each in queues}
             return dict.fromkeys(wanted.values(), WorkQueueStatus.NOT_READY) | states
         await asyncio.sleep(1)
+
+
+def _state(queue: WorkQueue) -> WorkQueueStatus:
+    # One that was made paused has the status of any other that nobody asked yet.
+    return WorkQueueStatus.PAUSED if queue.is_paused else queue.status or WorkQueueStatus.READY
 
 
 def _is_new(queue: WorkQueue) -> bool:
     """Whether nobody has asked it for work, and nobody had the time to."""
     age = datetime.now(UTC) - (queue.created or datetime.min.replace(tzinfo=UTC))
-    return queue.status == WorkQueueStatus.NOT_READY and age <= timedelta(seconds=SECONDS_TO_ASK)
+    return _state(queue) == WorkQueueStatus.NOT_READY and age <= timedelta(seconds=SECONDS_TO_ASK)

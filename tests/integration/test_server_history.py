@@ -24,10 +24,11 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running, Scheduled
 
-from flows import automations, check_data
+from flows import automations, check_data, work_pools
 from flows.clean import clean
 from flows.identity import Identity, identity
 from flows.status import server_status
+from vggflow.processes.work_place import WorkPlace
 from vggflow.workspace import Workspace
 
 PROMOTED = {
@@ -233,3 +234,23 @@ def test_the_server_answers_a_client_that_gives_no_limit() -> None:
             return list(await client.read_workers_for_work_pool("set"))
 
     assert asyncio.run(workers()) == []
+
+
+@pytest.mark.usefixtures("server")
+def test_places_are_served_or_not_and_what_somebody_paused_is_neither() -> None:
+    places = {name: WorkPlace("halved", name) for name in ("asked", "paused", "alone")}
+    gone = WorkPlace("taken-away", "cpu")
+
+    async def who_serves() -> list[tuple[list[WorkPlace], list[WorkPlace]]]:
+        async with get_client() as client:
+            await client.create_work_pool(WorkPoolCreate(name="halved", type="process"))
+            for name in places:
+                await client.create_work_queue(name, work_pool_name="halved", is_paused=name == "paused")
+            before = await work_pools.who_serves(client, [gone, *places.values()])
+            # As a worker does.
+            await client.get_scheduled_flow_runs_for_work_pool("halved", ["asked"])
+            return [before, await work_pools.who_serves(client, [gone, *places.values()])]
+
+    before, after = asyncio.run(who_serves())
+    assert before == ([], [places["alone"], places["asked"], gone])
+    assert after == ([places["asked"]], [places["alone"], gone])
