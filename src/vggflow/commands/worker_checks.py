@@ -4,6 +4,7 @@ import ipaddress
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -64,11 +65,14 @@ def machine(asker: str) -> Iterator[Finding]:
 
 def in_time(check: str, look: Callable[[], Finding], seconds: float = SECONDS_AT_MOST) -> Finding:
     """What a check finds, or that it found nothing in time; what it started is ended then."""
+    here = psutil.Process()
+    before = here.children(recursive=True)
     try:
         return within(seconds, look)
     except TimeoutError:
-        for program in psutil.Process().children(recursive=True):
-            program.terminate()
+        for program in set(here.children(recursive=True)) - set(before):
+            with suppress(psutil.NoSuchProcess):
+                program.terminate()
         told = f"no answer within {seconds:.0f} s"
         return Finding(check, "wrong", told, "check address, credentials and network of the worker")
 

@@ -68,6 +68,7 @@ def test_without_a_server_there_are_no_links() -> None:
 
 
 def test_what_does_not_answer_is_not_waited_for_and_leaves_no_program_behind() -> None:
+    another = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     started: list[subprocess.Popen[bytes]] = []
 
     def hang() -> Finding:
@@ -79,6 +80,8 @@ def test_what_does_not_answer_is_not_waited_for_and_leaves_no_program_behind() -
     found = worker_checks.in_time("DVC remote", hang, 1.0)
     assert (found.health, found.found) == ("wrong", "no answer within 1 s")
     assert started[0].wait(10) != 0
+    another.communicate(b"\n")
+    assert another.returncode == 0, "it was there before"
     assert time.monotonic() - began < 10
 
 
