@@ -11,11 +11,13 @@ from pathlib import Path
 
 import boto3
 import pytest
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 from moto.server import ThreadedMotoServer
 from tiny import draw_data, write_params
 
 from vggflow import workspace as workspaces
 from vggflow.processes import servers
+from vggflow.tracking import connection
 from vggflow.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -120,3 +122,18 @@ def test_data_and_models_live_in_s3_and_another_machine_restores_them(
     told, said = hangs.stderr.splitlines()
     assert told.startswith("waiting for model.onnx of tiny version 1 from MLflow's store")
     assert said.endswith("within 8 s: look at its artifact store")
+
+
+def test_files_come_through_mlflow_and_not_from_the_store_by_an_address_that_only_the_server_knows(
+    store: Store, mlflow_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = {"_is_multipart_download_enabled": "DOWNLOAD", "_is_multipart_upload_enabled": "UPLOAD"}
+    for kind in ways.values():
+        monkeypatch.setenv(f"MLFLOW_ENABLE_PROXY_MULTIPART_{kind}", "")  # put back in the end
+        monkeypatch.delenv(f"MLFLOW_ENABLE_PROXY_MULTIPART_{kind}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_url)
+    write_params(tmp_path / "tiny")
+    repository = MlflowArtifactsRepository("mlflow-artifacts:/models", tracking_uri=mlflow_url)
+    assert all(getattr(repository, way)() for way in ways), "the server offers the store's address"
+    connection.connect(Workspace(tmp_path / "tiny"))
+    assert not any(getattr(repository, way)() for way in ways)

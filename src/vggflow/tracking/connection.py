@@ -47,6 +47,9 @@ def connect_unchecked(workspace: Workspace, names: RegistrySettings | None = Non
     # Else bars and links appear between the lines of our own.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # Else MLflow's client asks the store behind the server, by the server's address for it: people can't reach it.
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
+    os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
     uri = tracking_uri(workspace.root)
     _tell_mlflow(uri)
     if problem := reachable.problem(uri):
