@@ -1,7 +1,7 @@
 # The one vocabulary for people and CI. Every target sets up what it needs: python3 (3.11 or later), git and make are enough.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-all test-jax check format lock dist clean
+.PHONY: help setup demo ui test test-all test-jax test-containers check format lock dist clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## these targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## the environment in .venv, locked with hashes
 
@@ -42,6 +42,9 @@ test-jax: $(READY)  ## models, explanations and training on the JAX backend
 	@KERAS_BACKEND=jax pytest -q tests/unit/training
 	@KERAS_BACKEND=jax pytest -q -m 'slow or not slow' tests/unit/models tests/unit/evaluation/test_explain.py
 
+test-containers: $(READY)  ## builds the images of infra/ and walks the stack; needs Docker, or root on Debian to install it
+	@pytest -q -s --run-containers -p no:xdist tests/containers
+
 check: $(READY)  ## lint, format, types, import contracts, schemas of the servers' files
 	@ruff check . && ruff format --check . && mypy && lint-imports
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
@@ -53,12 +56,16 @@ check: $(READY)  ## lint, format, types, import contracts, schemas of the server
 format: $(READY)  ## puts the code into shape
 	@ruff check --fix . ; ruff format .
 
+COMPILE := uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
 lock: $(READY)  ## resolves the dependencies again
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra dev pyproject.toml -o requirements/dev.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url pyproject.toml -o requirements/runtime.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/server.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra gpu --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/gpu.lock
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --extra gpu-jax --extra server --extra s3 -c requirements/dev.lock pyproject.toml -o requirements/gpu-jax.lock
+	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) pyproject.toml -o requirements/runtime.lock
+	$(COMPILE) -c requirements/dev.lock --group server-image -o requirements/server.lock
+	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 pyproject.toml -o requirements/worker.lock
+	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra gpu pyproject.toml -o requirements/worker-gpu.lock
+	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra gpu-jax pyproject.toml -o requirements/worker-gpu-jax.lock
+	$(COMPILE) -c requirements/dev.lock --group store-stand-in -o requirements/store-stand-in.lock
 	grep -A 40 '^uv==' requirements/dev.lock | awk 'NR > 1 && /^[a-z]/ {exit} !/^ *#/' > requirements/uv.lock.txt
 
 # The wheel is built from the sdist, so a file that the sdist lacks is missed here and not by a user.

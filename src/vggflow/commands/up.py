@@ -1,5 +1,6 @@
 """`vggflow up`: the servers of a team on this machine."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,8 +13,20 @@ def command(
     show_passwords: Annotated[
         bool, typer.Option("--show-passwords", help="Print log-ins with their passwords.")
     ] = False,
+    containers: Annotated[
+        Path | None,
+        typer.Option(
+            "--containers",
+            metavar="INFRA",
+            help="Run them as containers and leave them running: the folder `infra` of a checkout.",
+        ),
+    ] = None,
 ) -> None:
     """Runs the servers of a team on this machine: PostgreSQL, MLflow with users, Prefect, a worker."""
+    from vggflow.stack import containers as in_containers
     from vggflow.stack.up import up
 
-    raise typer.Exit(up(options.workspace(context), show_passwords=show_passwords))
+    workspace = options.workspace(context)
+    if containers is not None:
+        raise typer.Exit(in_containers.up(workspace, containers, show_passwords=show_passwords))
+    raise typer.Exit(up(workspace, show_passwords=show_passwords))

@@ -129,12 +129,7 @@ def _passwords(path: Path) -> Mapping[str, str]:
 
 def _choose(folder: Path) -> Choices:
     found = postgres.find(folder)
-    # By chance: ports of other workspaces look free while their servers are stopped.
-    candidates = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 100)
-    free = [port for port in candidates if _is_free(port)][: len(PORTS)]
-    if len(free) < len(PORTS):
-        raise UsageError(f"no free ports between {FIRST_PORT} and {LAST_PORT}: end what listens there")
-    ports = dict(zip(PORTS, free, strict=True))
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     return (
         Choices(ports, found.version, found.has_trigrams)
         if found
@@ -142,7 +137,22 @@ def _choose(folder: Path) -> Choices:
     )
 
 
-def _is_free(port: int) -> bool:
+def free_ports(count: int) -> list[int]:
+    """Ports for servers that keep them, on which nobody listens now.
+
+    Raises:
+        UsageError: there are not that many.
+    """
+    # By chance: ports of other workspaces look free while their servers are stopped.
+    candidates = random.SystemRandom().sample(range(FIRST_PORT, LAST_PORT), 100)
+    free = [port for port in candidates if is_free(port)][:count]
+    if len(free) < count:
+        raise UsageError(f"no free ports between {FIRST_PORT} and {LAST_PORT}: end what listens there")
+    return free
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody on this machine listens on a port."""
     with socket.socket() as probe:
         try:
             probe.bind((LOCALHOST, port))

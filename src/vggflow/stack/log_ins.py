@@ -14,6 +14,7 @@ from vggflow.workspace import Workspace
 ADMINISTRATOR, WORKER = "admin", "worker"
 FILE = "env"
 LOCK = "lock"
+CONTAINERS = "containers"
 
 
 def person() -> str:
@@ -67,6 +68,8 @@ def use(folder: Path) -> None:
 
 
 def is_running(folder: Path) -> bool:
-    """Whether `vggflow up` holds the stack in this folder."""
+    """Whether `vggflow up` holds the stack in this folder, or Docker runs it, which starts it by itself."""
+    if (folder / CONTAINERS).exists():
+        return True
     with if_free(folder / LOCK) as free:
         return not free
