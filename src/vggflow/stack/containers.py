@@ -117,8 +117,9 @@ def fill_in(infra: Path, workspace: Workspace) -> Mapping[str, str]:
     made = {name: secrets.token_urlsafe(24) for name in SECRETS if not found.get(name)}
     if not found.get(LOGIN):
         made[LOGIN] = f"{log_ins.ADMINISTRATOR}:{secrets.token_urlsafe(24)}"
-    if not found.get("WORKERS_MAY_REACH") and (host := git_host(git_state.remote_url(workspace))):
-        made["WORKERS_MAY_REACH"] = host
+    reached, host = found.get("WORKERS_MAY_REACH", "").split(), git_host(git_state.remote_url(workspace))
+    if host and host not in reached:  # another workspace's may be there
+        made["WORKERS_MAY_REACH"] = " ".join([*reached, host])
     for name, value in made.items():
         dotenv.set_key(path, name, value, quote_mode="auto")
     return _read(path)

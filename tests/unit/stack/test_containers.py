@@ -87,6 +87,17 @@ def test_a_second_start_changes_nothing_and_what_somebody_wrote_stays(
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_the_git_host_of_a_second_workspace_is_added(infra: Path, workspace: Workspace) -> None:
+    containers.fill_in(infra, workspace)
+    workspace.git("remote", "set-url", "origin", "https://code.example.org/cats.git")
+    assert (
+        containers.fill_in(infra, workspace)["WORKERS_MAY_REACH"] == "git.example.org:22 code.example.org:443"
+    )
+    assert (
+        containers.fill_in(infra, workspace)["WORKERS_MAY_REACH"] == "git.example.org:22 code.example.org:443"
+    )
+
+
 def test_a_line_that_is_missing_or_empty_is_filled_in(infra: Path, workspace: Workspace) -> None:
     before = containers.fill_in(infra, workspace)
     path = infra / containers.ENV
