@@ -85,8 +85,11 @@ def test_what_does_not_answer_is_not_waited_for_and_leaves_no_program_behind() -
     assert time.monotonic() - began < 10
 
 
-def test_a_clone_whose_remote_lacks_what_was_pushed_has_another_remote(workspace: Path) -> None:
+def test_a_clone_whose_remote_lacks_what_was_pushed_has_another_remote(
+    workspace: Path, tmp_path: Path
+) -> None:
     here = find(workspace)
+    here.dvc("remote", "modify", "local", "url", str(tmp_path / "remote"))  # not the one that tests share
     assert findings.dvc_remote(here).health == "ok", "before the first push there is nothing yet"
     lacks = findings.dvc_remote(here, pushed=True)
     assert (lacks.health, "lacks the start weights" in lacks.found) == ("wrong", True)
