@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 
 COMPOSE, COMPOSE_FOR_GPUS, ENV, EXAMPLE = "compose.yaml", "compose.gpu.yaml", ".env", "env.example"
-# For the containers' names too: several stacks on one machine each have their own.
+# With the address for browsers that holds it.
 PORTS = {"MLFLOW_PORT": "MLFLOW_URL", "PREFECT_PORT": "PREFECT_URL", "STORAGE_PORT": None}
 SECRETS = (
     *(
@@ -42,6 +41,8 @@ SECRETS_OF_WORKERS = (
     *("WORKER_PASSWORD", "WORKER_ACCESS_KEY", "WORKER_SECRET_KEY", LOGIN),
     *("GIT_KEY", "GIT_KNOWN_HOSTS", "GIT_CREDENTIALS"),
 )
+# Contents of `configs`, and secrets from the environment, came with it.
+OLDEST_COMPOSE = (2, 24)
 BUCKET = "s3://dvc/"
 # Building images and the first migrations of two databases included.
 SECONDS_TO_START = 1800
@@ -58,14 +59,14 @@ def up(workspace: Workspace, infra: Path, *, show_passwords: bool = False) -> in
         show_passwords: Whether they are printed.
 
     Raises:
-        UsageError: that is no such folder, or Docker Compose is missing.
+        UsageError: that is no such folder, Docker or Compose is missing or old, or Prefect's log-in is not written so.
         VggflowError: an image could not be built, or a server did not start.
     """
     compose = _compose(infra)
     settings = fill_in(infra, workspace)
+    place = place_of(workspace, settings)
     tell("building images and starting containers; the first time takes some minutes")
     _run(compose, settings, "up", "--build", "--detach", "--wait", f"--wait-timeout={SECONDS_TO_START}")
-    place = place_of(workspace, settings)
     place.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     after_start.set_users_up(place)
     after_start.make_work_pool(place)
@@ -82,17 +83,25 @@ def up(workspace: Workspace, infra: Path, *, show_passwords: bool = False) -> in
 def _compose(infra: Path) -> list[str]:
     if not (infra / COMPOSE).is_file():
         raise UsageError(f"{infra} holds no {COMPOSE}: name the folder `infra` of a checkout of vggflow")
-    version = ["docker", "compose", "version", "--short"]
-    if (
-        not shutil.which("docker")
-        or subprocess.run(version, capture_output=True, check=False).returncode != 0
-    ):
+    said = _asked("compose", "version", "--short")
+    if tuple(map(int, re.findall(r"\d+", said)[:2])) < OLDEST_COMPOSE:
         raise UsageError(
-            "`docker compose` does not work here: install Docker with Compose 2.24 or later, or use `vggflow up` "
-            "without containers"
+            f"`docker compose` is {said or 'missing'} here: install Docker with Compose 2.24 or later, or use "
+            "`vggflow up` without containers"
         )
+    if not _asked("info", "--format", "{{.ServerVersion}}"):
+        raise UsageError("Docker's daemon does not answer: start it, or name it in DOCKER_HOST")
     command = ["docker", "compose", "-f", str(infra / COMPOSE)]
     return [*command, "-f", str(infra / COMPOSE_FOR_GPUS)] if nvidia_smi.gpus() else command
+
+
+def _asked(*words: str) -> str:
+    """What `docker` prints; nothing where it is missing or fails."""
+    try:
+        done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def _run(compose: list[str], settings: Mapping[str, str], *arguments: str) -> None:
@@ -101,7 +110,8 @@ def _run(compose: list[str], settings: Mapping[str, str], *arguments: str) -> No
     done = subprocess.run([*compose, *arguments], env=os.environ | digest, check=False)
     if done.returncode != 0:
         raise VggflowError(
-            f"a container did not start: `{' '.join([*compose, 'logs', '--tail', '50'])}` says why"
+            "the containers are not up; Docker's reason stands above, and what a container said is in "
+            f"`{' '.join([*compose, 'logs', '--tail', '50'])}`"
         )
 
 

@@ -1,5 +1,6 @@
 """What `vggflow up --containers` writes before Docker is asked: passwords, ports, and whom workers may reach."""
 
+import re
 import shutil
 import socket
 import stat
@@ -132,6 +133,33 @@ def test_a_folder_that_is_no_infra_and_a_machine_without_docker_are_named(
         containers.up(workspace, tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="install Docker with Compose"):
+        containers.up(workspace, infra)
+    assert not (infra / containers.ENV).exists()
+
+
+@pytest.mark.parametrize(
+    ("version", "info", "told"),
+    [
+        ("echo 2.23.3", "echo 28.0", "`docker compose` is 2.23.3 here: install Docker with Compose 2.24"),
+        ("exit 1", "echo 28.0", "`docker compose` is missing here"),
+        ("echo 2.26.1-4", "exit 1", "Docker's daemon does not answer: start it"),
+    ],
+)
+def test_a_docker_that_is_old_or_does_not_run_is_named_before_anything_is_written(
+    infra: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    info: str,
+    told: str,
+) -> None:
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$1" in compose) {version};; info) {info};; *) exit 1;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    with pytest.raises(UsageError, match=re.escape(told)):
         containers.up(workspace, infra)
     assert not (infra / containers.ENV).exists()
 
