@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import dotenv
 import httpx
 from team import Team
@@ -102,10 +103,22 @@ class Stack:
         """`vggflow up --containers`."""
         return self.vggflow("up", "--containers", str(self.infra), seconds=1800)
 
-    def compose(self, *arguments: str, seconds: float = 600, given: str | None = None) -> str:
+    def compose(
+        self, *arguments: str, seconds: float = 600, given: str | None = None, check: bool = True
+    ) -> str:
         """Runs `docker compose` with the stack's file."""
         command = ("docker", "compose", "-f", str(self.infra / "compose.yaml"), *arguments)
-        return self.run(*command, seconds=seconds, given=given)
+        return self.run(*command, seconds=seconds, given=given, check=check)
+
+    def store(self, who: str) -> Any:
+        """The S3 store, by the keys of STORAGE (the servers), WORKER or PERSON."""
+        return boto3.client(
+            "s3",
+            endpoint_url=f"http://127.0.0.1:{self.env['STORAGE_PORT']}",
+            aws_access_key_id=self.env[f"{who}_ACCESS_KEY"],
+            aws_secret_access_key=self.env[f"{who}_SECRET_KEY"],
+            region_name="us-east-1",
+        )
 
     def inspect(self, service: str) -> dict[str, Any]:
         """What Docker knows of a service's container."""
@@ -135,29 +148,11 @@ class ContainersTeam(Team):
 def reaches(stack: Stack, service: str, host: str, port: int) -> bool:
     """Whether a process in a container can open a connection, by itself."""
     ask = f"import socket; socket.create_connection(({host!r}, {port}), 5).close(); print('reached')"
-    return "reached" in stack.run(
-        *(
-            "docker",
-            "compose",
-            "-f",
-            str(stack.infra / "compose.yaml"),
-            "exec",
-            "-T",
-            service,
-            "python",
-            "-c",
-            ask,
-        ),
-        check=False,
-    )
+    return "reached" in stack.compose("exec", "-T", service, "python", "-c", ask, check=False)
 
 
 def through_the_proxy(stack: Stack, service: str, place: str) -> str:
     """What a process in a container is told that asks the proxy of its environment for a way to a host and port."""
     host, _, port = place.partition(":")
     command = ["nc", "-w", "5", "-X", "connect", "-x", "egress:8888", host, port]
-    return stack.run(
-        *("docker", "compose", "-f", str(stack.infra / "compose.yaml"), "exec", "-T", service, *command),
-        check=False,
-        given="\n",
-    )
+    return stack.compose("exec", "-T", service, *command, check=False, given="\n")

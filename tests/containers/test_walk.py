@@ -2,14 +2,15 @@
 
 import json
 import re
+import socket
 import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import boto3
 import botocore.exceptions
 import httpx
 import pytest
@@ -131,26 +132,16 @@ def test_log_ins_are_asked_for_and_open_what_they_may(stack: Stack) -> None:
 
 
 def test_the_store_s_keys_open_their_buckets_only(stack: Stack) -> None:
-    env = stack.env
-
-    def store(who: str) -> "boto3.client":
-        return boto3.client(
-            "s3",
-            endpoint_url=f"http://127.0.0.1:{env['STORAGE_PORT']}",
-            aws_access_key_id=env[f"{who}_ACCESS_KEY"],
-            aws_secret_access_key=env[f"{who}_SECRET_KEY"],
-            region_name="us-east-1",
-        )
-
     for who in ("WORKER", "PERSON"):
-        store(who).put_object(Bucket="dvc", Key=f"of-{who}", Body=b"mine")
+        store = stack.store(who)
+        store.put_object(Bucket="dvc", Key=f"of-{who}", Body=b"mine")
         with pytest.raises(botocore.exceptions.ClientError, match=REFUSED):
-            store(who).list_objects_v2(Bucket="mlflow")
+            store.list_objects_v2(Bucket="mlflow")
         with pytest.raises(botocore.exceptions.ClientError, match=REFUSED):
-            store(who).put_object(Bucket="mlflow", Key="planted", Body=b"x")
-        store(who).delete_object(Bucket="dvc", Key=f"of-{who}")
-    assert "Contents" not in store("STORAGE").list_objects_v2(Bucket="mlflow")
-    assert httpx.get(f"http://127.0.0.1:{env['STORAGE_PORT']}/dvc").status_code == httpx.codes.FORBIDDEN
+            store.put_object(Bucket="mlflow", Key="planted", Body=b"x")
+        store.delete_object(Bucket="dvc", Key=f"of-{who}")
+    assert "Contents" not in stack.store("STORAGE").list_objects_v2(Bucket="mlflow")
+    assert httpx.get(f"http://127.0.0.1:{stack.env['STORAGE_PORT']}/dvc").status_code == httpx.codes.FORBIDDEN
 
 
 def test_both_user_interfaces_open_in_a_browser(stack: Stack) -> None:
@@ -227,6 +218,14 @@ def test_what_a_worker_reaches_and_what_not(stack: Stack, report: list[str]) -> 
     ]
     networks = stack.inspect("postgres")["NetworkSettings"]["Networks"]
     refused.append((networks[f"{stack.project}_databases"]["IPAddress"], 5432))
+    # An address of this machine, and what listens there.
+    (machine,) = (
+        network["Gateway"]
+        for name, network in stack.inspect("egress")["NetworkSettings"]["Networks"].items()
+        if name.endswith("_published")
+    )
+    listening = socket.create_server((machine, 0))
+    refused.append((machine, listening.getsockname()[1]))
     for service in ("worker-cpu", "worker-gpu"):
         for host, port in allowed:
             assert reaches(stack, service, host, port), (service, host, port)
@@ -235,6 +234,7 @@ def test_what_a_worker_reaches_and_what_not(stack: Stack, report: list[str]) -> 
         assert "SSH-2.0" in through_the_proxy(stack, service, git)
         for place in ("postgres:5432", "mlflow:5000", "example.org:443", git.replace(":22", ":80")):
             assert "403" in through_the_proxy(stack, service, place), place
+    listening.close()
     report += [
         f"a worker reaches: {', '.join(f'{host}:{port}' for host, port in allowed)}, and {git} through egress",
         f"a worker does not reach: {', '.join(f'{host}:{port}' for host, port in refused)}; nor, through egress, "
@@ -272,8 +272,13 @@ def test_the_champion_answers_here_and_its_environment_names_pip(stack: Stack) -
     image = stack.root.parent / "delivery" / "test" / "red" / "0.png"
     answer = json.loads(stack.vggflow("predict", str(image), "--json"))
     assert "red" in json.dumps(answer)
-    logs = stack.compose("logs", "--no-color", "worker-gpu")
-    assert "Failed to resolve installed pip version" not in logs
+    needs = stack.root.parent / "needs"
+    download = "import mlflow, sys; mlflow.artifacts.download_artifacts(sys.argv[1], dst_path=sys.argv[2])"
+    shell = f"source {stack.root}/.vggflow/stack/env && {sys.executable} -c '{download}' models:/pets@champion {needs}"
+    stack.extra["MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD"] = "false"
+    stack.run("bash", "-c", shell)
+    (environment,) = needs.rglob("python_env.yaml")
+    assert re.search(r"^- pip==\d", environment.read_text(), re.M), environment.read_text()
 
 
 def test_an_import_starts_a_retraining_by_its_event(stack: Stack) -> None:
@@ -380,19 +385,8 @@ def test_databases_and_files_are_restored_into_an_empty_stack(stack: Stack) -> N
     assert "red" in stack.vggflow("predict", str(image))
 
 
-def _servers_client(stack: Stack) -> "boto3.client":
-    env = stack.env
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{env['STORAGE_PORT']}",
-        aws_access_key_id=env["STORAGE_ACCESS_KEY"],
-        aws_secret_access_key=env["STORAGE_SECRET_KEY"],
-        region_name="us-east-1",
-    )
-
-
 def _files(stack: Stack) -> dict[tuple[str, str], bytes]:
-    client = _servers_client(stack)
+    client = stack.store("STORAGE")
     return {
         (bucket, entry["Key"]): client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
         for bucket in ("mlflow", "dvc")
@@ -402,6 +396,6 @@ def _files(stack: Stack) -> dict[tuple[str, str], bytes]:
 
 
 def _put(stack: Stack, files: Mapping[tuple[str, str], bytes]) -> None:
-    client = _servers_client(stack)
+    client = stack.store("STORAGE")
     for (bucket, key), content in files.items():
         client.put_object(Bucket=bucket, Key=key, Body=content)

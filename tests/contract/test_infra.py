@@ -207,6 +207,10 @@ def test_who_is_on_a_network_with_whom() -> None:
     networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
     internal = {name for name, network in COMPOSED["networks"].items() if (network or {}).get("internal")}
     assert internal == {"databases", "work"}
+    # Else what listens on the host is reached by the host's address in the network.
+    for name in internal:
+        options = COMPOSED["networks"][name]["driver_opts"]
+        assert options == {"com.docker.network.bridge.inhibit_ipv4": "true"}
     assert {name for name, own in networks.items() if "databases" in own} == {"postgres", "mlflow", "prefect"}
     assert networks["postgres"] == {"databases"}
     # A worker runs what the workspace's git says: it has no way out but the proxy.
@@ -332,6 +336,27 @@ def test_a_pool_holds_no_passwords(name: str) -> None:
     given = POOLS[name]["variables"]["properties"]["env"].get("default", {})
     for key, value in given.items():
         assert not SECRET.search(key) or value.startswith("{{ prefect.blocks.secret."), key
+
+
+@pytest.mark.parametrize("name", ["vggflow-docker", "vggflow-kubernetes"])
+def test_a_pool_s_runs_find_what_workers_of_compose_find(name: str) -> None:
+    """Addresses, log-ins and the way out are written in each."""
+    expected = dict(SERVICES["worker-cpu"]["environment"])
+    expected["VGGFLOW_STATE"] = "/state"
+    secrets = {each["target"] for each in SERVICES["worker-cpu"]["secrets"] if each["target"].isupper()}
+    given = dict(POOLS[name]["variables"]["properties"]["env"]["default"])
+    if name == "vggflow-kubernetes":
+        (addresses,) = (
+            document["data"]
+            for document in KUBERNETES
+            if document["kind"] == "ConfigMap" and document["metadata"]["name"] == "vggflow-addresses"
+        )
+        given = addresses | dict.fromkeys(SECRETS_OF_THE_CLUSTER["vggflow-worker"], "") | given
+    del expected["PREFECT_API_URL"]  # Prefect's worker hands it on
+    assert set(expected) | secrets <= set(given)
+    for key, value in expected.items():
+        if given[key]:
+            assert given[key] == VARIABLE.sub(lambda found: found[3], value), key
 
 
 @pytest.mark.parametrize("name", POOLS)

@@ -1,6 +1,7 @@
 """`vggflow up --containers`: the servers of `infra/compose.yaml`, with what only a workspace knows."""
 
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -44,6 +45,7 @@ SECRETS_OF_WORKERS = (
 # Contents of `configs`, and secrets from the environment, came with it.
 OLDEST_COMPOSE = (2, 24)
 BUCKET = "s3://dvc/"
+PROJECT, PROJECT_LABEL = "COMPOSE_PROJECT_NAME", "com.docker.compose.project"
 # Building images and the first migrations of two databases included.
 SECONDS_TO_START = 1800
 
@@ -122,6 +124,7 @@ def fill_in(infra: Path, workspace: Workspace) -> Mapping[str, str]:
         write_text(path, (infra / EXAMPLE).read_text("utf-8"), private=True)
         for name, url in PORTS.items():
             _choose_port(path, name, url)
+        _choose_name(path)
     path.chmod(0o600)
     found = _read(path)
     made = {name: secrets.token_urlsafe(24) for name in SECRETS if not found.get(name)}
@@ -144,6 +147,22 @@ def _choose_port(path: Path, name: str, url: str | None) -> None:
     dotenv.set_key(path, name, str(chosen), quote_mode="never")
     if url:
         dotenv.set_key(path, url, f"http://localhost:{chosen}", quote_mode="never")
+
+
+def _choose_name(path: Path) -> None:
+    """Another one where containers or volumes of another stack have the usual one: it would take them over."""
+    usual = os.environ.get(PROJECT) or _read(path)[PROJECT]
+    label = f'{{{{.Label "{PROJECT_LABEL}"}}}}'
+    listed = [_asked("ps", "--all", "--format", label), _asked("volume", "ls", "--format", label)]
+    taken = {name for names in listed for name in names.splitlines()}
+    chosen = next(
+        name
+        for number in itertools.count(1)
+        if (name := usual if number == 1 else f"{usual}-{number}") not in taken
+    )
+    if chosen != usual:
+        tell(f"{usual} is another stack on this machine: this one is called {chosen}")
+    dotenv.set_key(path, PROJECT, chosen, quote_mode="never")
 
 
 def _read(path: Path) -> dict[str, str]:

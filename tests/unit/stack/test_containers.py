@@ -126,6 +126,45 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(infra: Path, workspace: Work
     )
 
 
+@pytest.mark.parametrize(
+    ("projects", "chosen"),
+    [("", "vggflow"), ("shop\n\nvggflow", "vggflow-2"), ("vggflow-2\nvggflow\nvggflow", "vggflow-3")],
+)
+@pytest.mark.parametrize("where", ["ps", "volume"])
+def test_a_stack_does_not_take_over_another_one_of_its_name(
+    infra: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    projects: str,
+    chosen: str,
+) -> None:
+    (tmp_path / "projects").write_text(f"{projects}\n")
+    _docker(tmp_path, monkeypatch, f"{where}) cat {tmp_path}/projects")
+    assert containers.fill_in(infra, workspace)[containers.PROJECT] == chosen
+    (tmp_path / "projects").write_text(f"{chosen}\n")
+    assert containers.fill_in(infra, workspace)[containers.PROJECT] == chosen
+
+
+def test_a_name_that_somebody_set_is_written_down(
+    infra: Path, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", "cats")
+    containers.fill_in(infra, workspace)
+    monkeypatch.delenv("COMPOSE_PROJECT_NAME")
+    assert containers.fill_in(infra, workspace)[containers.PROJECT] == "cats"
+
+
+def _docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: str) -> None:
+    """A program of that name which answers to some first words."""
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\ncase "$1" in {cases};; *) exit 1;; esac\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+
 def test_a_folder_that_is_no_infra_and_a_machine_without_docker_are_named(
     infra: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,11 +193,7 @@ def test_a_docker_that_is_old_or_does_not_run_is_named_before_anything_is_writte
     info: str,
     told: str,
 ) -> None:
-    program = tmp_path / "bin" / "docker"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\ncase "$1" in compose) {version};; info) {info};; *) exit 1;; esac\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    _docker(tmp_path, monkeypatch, f"compose) {version};; info) {info}")
     with pytest.raises(UsageError, match=re.escape(told)):
         containers.up(workspace, infra)
     assert not (infra / containers.ENV).exists()
