@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import botocore.exceptions
+import dotenv
 import httpx
 import pytest
 from playwright.sync_api import sync_playwright
@@ -20,6 +21,7 @@ from team import schedule_within, wait
 from tiny import COLOURS, draw, draw_data, write_params
 
 from vggflow import workspace as workspaces
+from vggflow.stack.choices import free_ports
 
 pytestmark = pytest.mark.timeout(1800)
 REFUSED = r"AccessDenied|403|Forbidden"
@@ -279,6 +281,21 @@ def test_the_champion_answers_here_and_its_environment_names_pip(stack: Stack) -
     stack.run("bash", "-c", shell)
     (environment,) = needs.rglob("python_env.yaml")
     assert re.search(r"^- pip==\d", environment.read_text(), re.M), environment.read_text()
+
+
+def test_the_champion_answers_over_http_from_a_clone_that_somebody_else_owns(stack: Stack) -> None:
+    clone = stack.root.parent / "served"
+    stack.run("git", "clone", "--quiet", str(stack.root), str(clone))
+    dotenv.set_key(stack.infra / ".env", "SERVE_WORKSPACE", str(clone), quote_mode="never")
+    dotenv.set_key(stack.infra / ".env", "SERVE_PORT", str(free_ports(1)[0]), quote_mode="never")
+    stack.compose("--profile", "serve", "up", "--detach", "--wait", "serve")
+    url = f"http://127.0.0.1:{stack.env['SERVE_PORT']}/predict"
+    image = (stack.root.parent / "delivery" / "test" / "red" / "0.png").read_bytes()
+    assert httpx.post(url, files={"image": image}).status_code == httpx.codes.UNAUTHORIZED
+    bearer = {"Authorization": f"Bearer {stack.env['SERVE_TOKEN']}"}
+    answer = httpx.post(url, files={"image": image}, headers=bearer).raise_for_status().json()
+    assert answer["predictions"][0]["label"] == "red", answer
+    stack.compose("--profile", "serve", "stop", "serve")
 
 
 def test_an_import_starts_a_retraining_by_its_event(stack: Stack) -> None:

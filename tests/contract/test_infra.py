@@ -253,6 +253,13 @@ def test_people_reach_the_store_and_workers_have_log_ins_for_git() -> None:
     assert "infra/git/ssh_config /etc/ssh/ssh_config.d/" in DOCKERFILE
 
 
+def test_what_serves_reads_a_clone_that_somebody_else_owns() -> None:
+    (volume,) = SERVICES["serve"]["volumes"]
+    mounted = VARIABLE.sub("", volume).split(":")[1]
+    assert f"directory = {mounted}" in (INFRA / "git" / "gitconfig").read_text()
+    assert mounted in SERVICES["serve"]["command"]
+
+
 def test_workers_give_links_for_browsers() -> None:
     for name in WORKERS:
         environment = SERVICES[name]["environment"]

@@ -29,6 +29,8 @@ def set_users_up(place: Place) -> None:
         },
         log_ins.person(): {"role": "promoter", "password": place.passwords["person"]},
     }
+    if log_ins.SERVE in place.passwords:
+        users[log_ins.SERVE] = {"role": "reader", "password": place.passwords[log_ins.SERVE]}
     arguments = ("vggflow.tracking.users", "-C", str(place.workspace.root), "apply", "-")
     # By stdin: everybody can read command lines.
     _as_administrator(

@@ -184,6 +184,7 @@ def place_of(workspace: Workspace, settings: Mapping[str, str]) -> Place:
         "prefect": prefect,
         "worker": settings["WORKER_PASSWORD"],
         "person": settings["PERSON_PASSWORD"],
+        log_ins.SERVE: settings["SERVE_PASSWORD"],
     }
     return Place(workspace, Choices(ports, database=18, prefect_in_postgresql=True), passwords)
 

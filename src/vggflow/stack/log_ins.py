@@ -11,7 +11,7 @@ from vggflow.processes.locks import if_free
 from vggflow.stack.choices import Place, folder_of
 from vggflow.workspace import Workspace
 
-ADMINISTRATOR, WORKER = "admin", "worker"
+ADMINISTRATOR, WORKER, SERVE = "admin", "worker", "serve"
 FILE = "env"
 LOCK = "lock"
 CONTAINERS = "containers"
@@ -21,7 +21,7 @@ def person() -> str:
     """The MLflow user of whoever runs this: their name on this machine."""
     name = user_name()
     # Else an account called `admin` would be MLflow's administrator, and get another password.
-    return name if name not in (ADMINISTRATOR, WORKER) else f"{name}-in-person"
+    return name if name not in (ADMINISTRATOR, WORKER, SERVE) else f"{name}-in-person"
 
 
 def variables(place: Place, user: str, password: str) -> dict[str, str]:
