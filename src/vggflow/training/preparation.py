@@ -15,10 +15,11 @@ from vggflow.models import builder
 from vggflow.training import checkpoints, hardware, phases
 from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.estimate import Estimate, estimate
+from vggflow.training.frozen_features import Cache, reading
 from vggflow.training.hardware import Hardware
 from vggflow.training.job import TrainingJob
 from vggflow.training.learner import Data
-from vggflow.training.phase_inputs import Cache, Inputs, reading
+from vggflow.training.phase_inputs import Inputs
 from vggflow.training.phases import Plan
 from vggflow.training.precision import computing_in
 from vggflow.version import stamp

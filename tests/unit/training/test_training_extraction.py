@@ -12,7 +12,7 @@ from tiny_training import HEAD, TOP, Listener, draw, settings
 from vggflow.errors import VggflowError
 from vggflow.features import compute, limit, store
 from vggflow.features.compute import PIXELS
-from vggflow.training import phase_inputs
+from vggflow.training import frozen_features
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
 
@@ -155,7 +155,7 @@ def test_old_features_make_room_where_the_disk_is_nearly_full(make_job, monkeypa
     first = make_job({"phases": [TOP]})
     computed(first)
     size = limit.held_bytes(first.state_folder)
-    free = phase_inputs.DISK_TO_LEAVE_BYTES + size // 2
+    free = frozen_features.DISK_TO_LEAVE_BYTES + size // 2
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     computed(make_job({"phases": [TOP], "seed": 77}))
     assert limit.held_bytes(first.state_folder) <= 1.1 * size
