@@ -10,6 +10,7 @@ import typer
 
 from vggflow import __version__, artifacts
 from vggflow.commands import (
+    audit,
     cache,
     clean,
     compare,
@@ -65,7 +66,7 @@ DATA: Mapping[str, Callable[..., None]] = {
 }
 # In groups and in the order of work, as `--help` shows them.
 COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
-    "Data": {"init": init.command, "validate": validate.command},
+    "Data": {"init": init.command, "validate": validate.command, "audit": audit.command},
     "Train": {
         "retrain": retrain.command,
         "train": train.command,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 import PIL
 
 from vggflow import console
@@ -69,9 +70,9 @@ class FrozenFeatures:
     Layers are frozen as they are when a cut is asked for; one that learns meanwhile gives features of another kind.
     """
 
-    def __init__(self, model: keras.Model, images: Examples, shape: Shape, cache: Cache) -> None:
+    def __init__(self, model: keras.Model, splits: Sequence[Examples], shape: Shape, cache: Cache) -> None:
         self.work = Work()
-        self.images = images
+        self.images = _together(splits)
         self._model = model
         self._shape = shape
         self._cache = cache
@@ -175,3 +176,9 @@ def reading(shape: Shape) -> str:
     """How a file becomes pixels, in words that change whenever the pixels might."""
     code = decoder.code_digest()[:12]
     return f"{shape.size_px} px, {shape.resize}, decoder {code}, Pillow {PIL.__version__}"
+
+
+def _together(splits: Sequence[Examples]) -> Examples:
+    """All images of splits in one folder, each content once."""
+    names = {image: name for split in splits for image, name in zip(split.hashes, split.names, strict=True)}
+    return Examples(splits[0].folder, tuple(names.values()), tuple(names), np.zeros(len(names), np.int64))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from vggflow.features.batches import Decoding, Examples, Rows, Shape
 from vggflow.features.compute import PIXELS, Report
@@ -35,7 +34,7 @@ class Inputs:
         self._model = model
         self._plans = plans
         self._splits = splits
-        self._features = FrozenFeatures(model, _together(splits), shape, cache)
+        self._features = FrozenFeatures(model, splits, shape, cache)
         self.work = self._features.work
         self.shape = shape
         self._cache = cache
@@ -158,9 +157,3 @@ class Inputs:
             elif cut is None and PIXELS in self.kept:
                 due.append(PIXELS)
         return list(dict.fromkeys(due))
-
-
-def _together(splits: Sequence[Examples]) -> Examples:
-    """All images of splits in one folder, each content once."""
-    names = {image: name for split in splits for image, name in zip(split.hashes, split.names, strict=True)}
-    return Examples(splits[0].folder, tuple(names.values()), tuple(names), np.zeros(len(names), np.int64))

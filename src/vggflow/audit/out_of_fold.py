@@ -1,0 +1,118 @@
+"""What a linear classifier says of each image that was taught without it."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+
+Features = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+FOLDS = 5
+# scikit-learn's `C`, the inverse of the penalty, for vectors of mean variance 1. On 1,000 photographs with 50 swapped
+# labels the first 50 held 0.86 of them at 0.003, 0.69 at 1: what is penalised less learns the wrong labels.
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
+# A fold's classifier is taught by so many images at most: with some hundred numbers each, more teach it little.
+MOST_TO_LEARN_FROM = 20_000
+MOST_STEPS = 200
+ROWS_AT_A_TIME = 8192
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Of each image, all of shape (n,).
+
+    Attributes:
+        given: The probability of its label, 0 to 1.
+        suggested: The likeliest class, as an index.
+        probability: That one's probability.
+        loss: The mean negative logarithm of `given`.
+    """
+
+    given: NDArray[np.float64]
+    suggested: Labels
+    probability: NDArray[np.float64]
+    loss: float
+
+
+def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int = 0) -> OutOfFold:
+    """Logistic regression on features, each fold asked of a classifier that the other folds taught.
+
+    The vectors count by their direction (length 1), and the penalty is the one whose answers have the least loss.
+
+    Args:
+        features: Shape (n, channels).
+        labels: Indices of classes, shape (n,).
+        groups: A number for each image; those with an equal one are copies and stay in one fold, since a copy would
+            vouch for its own label.
+        seed: Of the folds and of what a classifier learns from.
+
+    Raises:
+        ValueError: there is only one class, or fewer than two groups of images.
+    """
+    if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 2:
+        raise ValueError("labels can't be doubted: expected images of at least two classes")
+    directions = _directions(features)
+    folds = _folds(labels, groups, seed)
+    return min((_with(directions, labels, folds, strength, seed) for strength in STRENGTHS), key=_loss)
+
+
+def _loss(found: OutOfFold) -> float:
+    return found.loss
+
+
+def _directions(features: Features) -> Features:
+    lengths = np.linalg.norm(features, axis=1, keepdims=True)
+    found = features / np.maximum(lengths, np.finfo(np.float32).tiny)
+    found -= found.mean(axis=0)
+    spread = float(found.std(axis=0).mean())
+    return np.asarray(found / spread if spread else found, np.float32)
+
+
+def _folds(labels: Labels, groups: Labels, seed: int) -> list[Labels]:
+    """The images of each fold; classes are spread over all of them as far as groups allow."""
+    count = min(FOLDS, len(np.unique(groups)))
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a class of few images is in fewer folds
+        return [np.asarray(asked, np.int64) for _, asked in splitter.split(labels, labels, groups)]
+
+
+def _with(
+    features: Features, labels: Labels, folds: Sequence[Labels], strength: float, seed: int
+) -> OutOfFold:
+    given, probability = np.zeros(len(labels)), np.zeros(len(labels))
+    suggested = np.zeros(len(labels), np.int64)
+    for number, asked in enumerate(folds):
+        others = np.setdiff1d(np.arange(len(labels)), asked)
+        if len(others) > MOST_TO_LEARN_FROM:
+            others = np.random.default_rng([seed, number]).choice(others, MOST_TO_LEARN_FROM, replace=False)
+        if len(np.unique(labels[others])) < 2:  # one class alone is all that this fold's classifier could say
+            suggested[asked], probability[asked] = labels[others][0], 1.0
+            given[asked] = labels[asked] == labels[others][0]
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # what is nearly there is as good
+            classifier = LogisticRegression(C=strength, max_iter=MOST_STEPS)
+            classifier.fit(features[others], labels[others])
+        for start in range(0, len(asked), ROWS_AT_A_TIME):
+            rows = asked[start : start + ROWS_AT_A_TIME]
+            answers = classifier.predict_proba(features[rows])
+            best = answers.argmax(axis=1)
+            suggested[rows], probability[rows] = classifier.classes_[best], answers.max(axis=1)
+            given[rows] = _of_label(answers, classifier.classes_, labels[rows])
+    loss = float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
+    return OutOfFold(given, suggested, probability, loss)
+
+
+def _of_label(answers: NDArray[np.float64], classes: Labels, labels: Labels) -> NDArray[np.float64]:
+    """The probability of each row's label; 0 for a class that the classifier has not seen."""
+    places = np.searchsorted(classes, labels)
+    known = (places < len(classes)) & (classes[np.minimum(places, len(classes) - 1)] == labels)
+    found = answers[np.arange(len(labels)), np.where(known, places, 0)]
+    return np.where(known, found, 0.0)

@@ -1,0 +1,114 @@
+"""`vggflow audit`: which labels may be wrong, by what the start weights see in the images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vggflow import artifacts, console
+from vggflow.commands import options
+from vggflow.console import out, say, table, tell
+from vggflow.environment import state_folder
+from vggflow.errors import DataError, SettingsError
+from vggflow.models import start_keras
+from vggflow.processes.locks import alone_on_devices
+from vggflow.workspace import Workspace
+
+if TYPE_CHECKING:
+    from vggflow.audit.suspects import Audit
+
+PAGE = artifacts.STATE / "audit" / "report.html"
+SHOWN = 10
+
+
+def command(
+    context: typer.Context,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A CSV of the suspects, with a column for your decisions."),
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Ranks labels that may be wrong, and shows their images; changes nothing."""
+    workspace = options.workspace(context)
+    if output:
+        from vggflow.audit import suspects_file
+
+        suspects_file.refuse_unwritable(output)
+    found, page = look(workspace)
+    if output:
+        suspects_file.write(found.suspects, output)
+    if as_json:
+        options.print_json(found.to_dict())
+        return
+    columns = ["image", "label", "looks like", "probability"]
+    rows = [
+        [row["path"], row["class_name"], row["suggested"], f"{row['probability']:.3f}"]
+        for row in found.suspects.head(SHOWN).to_dict("records")
+    ]
+    if rows:
+        out.print(table("", columns, rows))
+    say(summary(found))
+    say(f"page: {page}")
+    if output:
+        say(
+            f"{output}: {len(found.suspects)} rows; write keep, exclude or move CLASS into its column decision"
+        )
+
+
+def summary(found: "Audit") -> str:
+    """In one line: how many labels are in doubt, how many images are unlike the others, how many are copies."""
+    copies = sum(found.copies.values())
+    return (
+        f"{found.images:,} images: {len(found.suspects):,} labels in doubt, {found.sure:,} of them surely; "
+        f"{found.unlike:,} images unlike all others; {copies:,} copies within a class"
+    )
+
+
+def look(workspace: Workspace) -> "tuple[Audit, Path]":
+    """Doubts the labels of all splits and writes the page; reads what `vggflow validate` let through.
+
+    Raises:
+        DataError: there is no manifest, an image changed since, or there is only one class.
+        SettingsError: the start weights are random and see nothing.
+    """
+    settings = workspace.settings()
+    if settings.model.weights == "none":
+        raise SettingsError(
+            "model.weights is none: random layers see nothing; name start weights for the audit"
+        )
+    start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
+    import pandas as pd
+
+    from vggflow.audit import suspects
+    from vggflow.data import manifest as manifests
+    from vggflow.data.layout import SPLITS
+    from vggflow.features import limit
+    from vggflow.features.batches import examples
+    from vggflow.report import audit_page
+    from vggflow.training.job import TrainingJob
+    from vggflow.training.start_features import start_features
+
+    if settings.model.weights.endswith(".keras"):
+        tell(f"{settings.model.weights} was trained: labels that it has seen are doubted less")
+    manifest, data = manifests.read(workspace.path(artifacts.MANIFEST)), workspace.path(artifacts.DATA)
+    names = manifests.class_names(manifest)
+    rows = {split: manifests.labelled(manifest, split) for split in SPLITS}
+    splits = [examples(manifest, split, names, data) for split in SPLITS if len(rows[split])]
+    job = TrainingJob(
+        settings,
+        manifest,
+        data,
+        workspace.path(artifacts.WEIGHTS),
+        state_folder(),
+        feature_limit_bytes=limit.limit_bytes(),
+    )
+    with alone_on_devices(), console.progress("features") as advance:
+        features = start_features(job, splits, advance)
+    try:
+        found = suspects.audit(pd.concat(rows.values(), ignore_index=True), features, names)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+    page = workspace.path(PAGE)
+    audit_page.write(found, data, page, title=f"Audit of {workspace.name}", summary=summary(found))
+    return found, page
