@@ -16,6 +16,7 @@ from vggflow.commands import (
     compare,
     data,
     data_accept,
+    data_relabel,
     demo,
     deploy,
     doctor,
@@ -62,6 +63,7 @@ DATA: Mapping[str, Callable[..., None]] = {
     "diff": data.diff_command,
     "accept": data_accept.accept_command,
     "restore": data_accept.restore_command,
+    "relabel": data_relabel.relabel_command,
     "sample": data.sample_command,
 }
 # In groups and in the order of work, as `--help` shows them.

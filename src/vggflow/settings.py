@@ -104,6 +104,7 @@ class ValidateSettings(Section):
         near_min_detail: pictures with less to see than this are compared by their bytes only.
         severity: per expectation `critical` (refuses the data), `warning` or `note` (report) or `off`.
         exclude: expectations whose offending files are left out of training; the files stay where they are.
+        exclude_images: images that are left out too, by the SHA-256 of their bytes; `vggflow data relabel` lists them.
     """
 
     min_images_per_class: int = Field(default=2, ge=1)
@@ -124,6 +125,9 @@ class ValidateSettings(Section):
     ] = {}
     # YAML knows lists only, which strict mode does not take for a tuple.
     exclude: tuple[Excludable, ...] = Field(default=(), strict=False)
+    exclude_images: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = Field(
+        default=(), strict=False
+    )
 
 
 class EarlyStopping(Section):

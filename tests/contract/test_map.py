@@ -41,9 +41,9 @@ def test_what_the_map_names_is_there(name: str) -> None:
     assert (ROOT / name).exists() or (SOURCE / name).exists()
 
 
-def test_the_map_answers_twenty_questions() -> None:
-    assert len(QUESTIONS) == 20
-    assert len({place for _, place in QUESTIONS}) == 20
+def test_the_map_answers_at_least_twenty_questions() -> None:
+    assert len(QUESTIONS) >= 20
+    assert len({place for _, place in QUESTIONS}) == len(QUESTIONS)
 
 
 @pytest.mark.parametrize("package", sorted({path.parent.name for path in SOURCE.glob("*/__init__.py")}))

@@ -4,9 +4,10 @@ import typer
 
 from vggflow import artifacts, console, files
 from vggflow.commands import options
-from vggflow.errors import DataRefused
+from vggflow.errors import DataError, DataRefused
 from vggflow.processes import stage_inputs
 from vggflow.processes.stage import Outcome, run_stage
+from vggflow.versioning import label_changes
 from vggflow.workspace import Workspace, check_version
 
 PASSED, REFUSED = "passed", "refused"
@@ -40,6 +41,10 @@ def validate(workspace: Workspace) -> Outcome:
     # Under DVC a stage of its own has asked; by hand nobody has.
     if not reference.given_by_dvc(workspace):
         reference.fetch(workspace)
+    if (cut_off := label_changes.unfinished(workspace)) and not cut_off.done:
+        raise DataError(
+            "some images of a relabelling have moved and some not: `vggflow data relabel` finishes it"
+        )
     with stage_inputs.unchanged(workspace, "validate"):
         return _validate(workspace)
 

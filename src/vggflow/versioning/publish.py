@@ -46,8 +46,12 @@ def refuse_unpublishable(workspace: Workspace) -> None:
             )
 
 
-def publish(workspace: Workspace) -> bool:
+def publish(workspace: Workspace, *, with_newest: bool = False) -> bool:
     """Pushes commits of data where there is a git remote; tells whether that lacked any.
+
+    Args:
+        workspace: Whose commits.
+        with_newest: Whether the newest commit goes too, whatever it changes: who calls made it.
 
     Raises:
         UsageError: other commits would go with them.
@@ -57,7 +61,7 @@ def publish(workspace: Workspace) -> bool:
     commits = _unpushed(workspace, target) if target else []
     if target is None or not commits:
         return False
-    if others := _others(workspace, target, commits):
+    if others := _others(workspace, target, commits[with_newest:]):
         shown = ", ".join(f"{each.name} {each.subject!r}" for each in others[:SHOWN])
         more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
         raise UsageError(

@@ -20,7 +20,7 @@ from vggflow.errors import DataError, VggflowError
 from vggflow.files import NO_ROOM, write_text
 from vggflow.git_and_dvc import dvc_file
 from vggflow.processes.locks import exclusive
-from vggflow.versioning import data_versions, verified_pull
+from vggflow.versioning import data_versions, label_changes, verified_pull
 from vggflow.versioning.data_versions import Cache, LastSeen, Version
 from vggflow.versioning.three_way_merge import Listing, Plan, compare
 from vggflow.workspace import Workspace
@@ -51,8 +51,9 @@ class Sides:
 
 @contextmanager
 def alone_on_data(workspace: Workspace) -> Iterator[None]:
-    """One at a time changes what is in `data/` and `weights/`."""
+    """One at a time changes what is in `data/` and `weights/`; what a kill cut off of a relabelling is done first."""
     with exclusive(workspace.path(artifacts.STATE) / "import.lock", f"the data of {workspace.root}"):
+        label_changes.carry_out(workspace)
         yield
 
 
@@ -77,6 +78,8 @@ def add(workspace: Workspace, tracked: str) -> None:
         workspace.dvc("add", tracked)
     if version:
         data_versions.remember(workspace, tracked, version.md5)
+    if tracked == "data":
+        label_changes.remember_versioned(workspace)
 
 
 def update(workspace: Workspace, tracked: str, gone: Gone = "refuse") -> tuple[list[str], bool]:
@@ -133,7 +136,8 @@ def _sides(workspace: Workspace, tracked: str, theirs: Version, gone: Gone) -> S
     seen, base = _known(last, versions)
     # Nobody loses by an older version becoming the newer one; only a person may mean that files shall go.
     older = last.seen is None or (gone != "accept" and last.seen.md5 in versions)
-    if older and data_versions.version_of(ours) in versions:
+    # Images that moved back to where they were before make an older version too, and are meant.
+    if older and not label_changes.moved(workspace) and data_versions.version_of(ours) in versions:
         # Taken as the common ground, so that nothing here counts as new, changed or gone.
         seen = base = ours
     return planned(Sides(tracked, ours, theirs, seen, base), gone)

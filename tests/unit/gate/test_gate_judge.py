@@ -1,5 +1,6 @@
 """The gate as a whole, with Great Expectations: verdict, Data Docs, severities, quarantine."""
 
+import hashlib
 import io
 import json
 import re
@@ -181,6 +182,21 @@ def test_what_is_excluded_is_listed_and_no_longer_a_problem(faulty, tmp_path):
     assert judgement.verdict.excluded["unreadable"] == 1
     assert "train/cats/broken.jpg" not in labelled(judgement.manifest, "train")["path"].tolist()
     assert sorted((path, path.stat().st_mtime_ns) for path in faulty.rglob("*")) == before
+
+
+def test_an_image_that_is_listed_by_its_hash_is_left_out_wherever_it_lies(tmp_path):
+    data = grow(tmp_path / "data", per_class=4)
+    (image, *_) = sorted((data / "train" / "cats").iterdir())
+    (data / "valid" / "cats" / f"again{image.suffix}").write_bytes(image.read_bytes())
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    settings = ValidateSettings(exclude_images=(digest, "0" * 64), exclude=("leakage",))
+    judgement = judge.judge(data, settings, tmp_path / "docs")
+
+    out = judgement.manifest[judgement.manifest["excluded"].notna()]
+    assert set(out["sha256"]) == {digest}
+    assert len(out) == 2
+    assert judgement.verdict.excluded == {"exclude_images": 2}
+    assert image.exists()
 
 
 def test_label_shift_is_told_against_a_reference(tmp_path):

@@ -1,0 +1,137 @@
+"""What a person decided about images, in the column `decision` of a table that `vggflow audit -o` wrote."""
+
+import csv
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from vggflow.data.layout import SPLITS, UNLABELLED
+from vggflow.errors import UsageError
+from vggflow.files import sha256
+
+NEEDED = ("decision", "path", "sha256")
+EXPECTED = "expected keep, exclude or move CLASS"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """About one image: `target` is its new class, empty where it is left out.
+
+    `line` is where it stands in the table, from 1.
+    """
+
+    line: int
+    path: str
+    sha256: str
+    target: str
+
+
+def read(table: Path) -> list[Decision]:
+    """The decisions to move or to leave out; `keep` and empty ones ask for nothing.
+
+    Raises:
+        UsageError: that is no such table, a decision is none that is known, or an image has two lines.
+    """
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise UsageError(
+                    f"{table} has no column {', '.join(missing)}: expected a table of `vggflow audit -o`"
+                )
+            rows = [(reader.line_num, row) for row in reader]
+    except FileNotFoundError:
+        raise UsageError(f"{table} does not exist: `vggflow audit -o {table}` writes it") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{table} is no CSV in UTF-8: {error}") from error
+    decisions = [_decision(table, line, row) for line, row in rows if (row["decision"] or "").strip()]
+    lines: dict[str, int] = {}
+    for line, row in rows:
+        if (first := lines.setdefault(str(row["path"]), line)) != line:
+            raise UsageError(
+                f"{table}: lines {first} and {line} are about one image, {row['path']}: leave one"
+            )
+    return [each for each in decisions if each]
+
+
+def _decision(table: Path, line: int, row: Mapping[str, str | None]) -> Decision | None:
+    word, _, target = (row["decision"] or "").strip().partition(" ")
+    path, digest = row["path"] or "", row["sha256"] or ""
+    word = word.lower()
+    if word == "move" and target.strip():
+        return Decision(line, path, digest, target.strip())
+    if target.strip() or word not in ("keep", "exclude"):
+        raise UsageError(f"{table}, line {line}: decision {row['decision']!r} is not known, {EXPECTED}")
+    return Decision(line, path, digest, "") if word == "exclude" else None
+
+
+def moves(
+    table: Path, decisions: Collection[Decision], data: Path, excluded: Collection[str] = ()
+) -> dict[str, str]:
+    """Where each image goes, by where it lies, both below the data folder; looks at all before it says anything.
+
+    Args:
+        table: For messages.
+        decisions: What was decided.
+        data: The data folder.
+        excluded: Images that are left out already, by their SHA-256.
+
+    Raises:
+        UsageError: an image is not there or has other bytes, a class is unknown, a class would have no image left, or
+            a new place is taken.
+    """
+    classes = {folder.name for folder in (data / "train").iterdir() if folder.is_dir()}
+    found: dict[str, str] = {}
+    for each in decisions:
+        _refuse_unknown(table, each, data)
+        if not each.target:
+            continue
+        if each.target not in classes:
+            raise UsageError(
+                f"{table}, line {each.line}: no class {each.target}: expected one of {', '.join(sorted(classes))}"
+            )
+        split, label, *rest = PurePosixPath(each.path).parts
+        if label == each.target:
+            raise UsageError(
+                f"{table}, line {each.line}: {each.path} is labelled {label} already: write keep"
+            )
+        target = PurePosixPath(split, each.target, *rest)
+        if (data / target).exists() or str(target) in found.values():
+            # The name is somebody else's: its own bytes make another.
+            target = target.with_name(f"{target.stem}-{each.sha256[:8]}{target.suffix}")
+        if (data / target).exists() or str(target) in found.values():
+            raise UsageError(f"{table}, line {each.line}: {target} is there already: write exclude, or keep")
+        found[each.path] = str(target)
+    _refuse_emptied(table, decisions, found, data, excluded)
+    return found
+
+
+def _refuse_unknown(table: Path, decision: Decision, data: Path) -> None:
+    where = f"{table}, line {decision.line}: {decision.path}"
+    parts = PurePosixPath(decision.path).parts
+    inside = (
+        len(parts) >= 3 and parts[0] in SPLITS and not {".", ".."} & set(parts) and "\\" not in decision.path
+    )
+    if not inside or parts[1] == UNLABELLED or not (data / decision.path).is_file():
+        raise UsageError(f"{where} is no labelled image of {data.name}/: run `vggflow audit` again")
+    if (data / decision.path).is_symlink() or sha256(data / decision.path) != decision.sha256:
+        raise UsageError(f"{where} has other bytes than it had: run `vggflow audit` again")
+
+
+def _refuse_emptied(
+    table: Path,
+    decisions: Collection[Decision],
+    moved: Mapping[str, str],
+    data: Path,
+    excluded: Collection[str],
+) -> None:
+    """A class that nothing is left of can't be learned or measured."""
+    out = {each.path for each in decisions if not each.target}
+    for split, label in sorted({PurePosixPath(each.path).parts[:2] for each in decisions}):
+        folder = data / split / label
+        paths = {path.relative_to(data).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        staying = [path for name, path in paths.items() if name not in out and name not in moved]
+        arriving = [target for target in moved.values() if PurePosixPath(target).parts[:2] == (split, label)]
+        if not arriving and all(sha256(path) in excluded for path in staying):
+            raise UsageError(f"{table}: {split}/{label} would have no image left: keep at least one")
