@@ -64,7 +64,7 @@ def test_a_short_run_gives_every_figure_and_judges_none(photos: Path, precision:
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     figures = {row["measure"]: row for row in rows}
-    assert len(figures) == len(rows) == 15
+    assert len(figures) == len(rows) == 16
     assert all(row["met"] is None and not row["aim"] for row in rows)
     assert figures["head phase: times faster than plain Keras"]["value"] > 0
     assert sum("times faster in an epoch of the " in measure for measure in figures) == 3

@@ -34,7 +34,8 @@ def read(table: Path) -> list[Decision]:
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, delimiter=_delimiter(file.readline()))
+            file.seek(0)
             missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
             if missing:
                 raise UsageError(
@@ -53,6 +54,11 @@ def read(table: Path) -> list[Decision]:
                 f"{table}: lines {first} and {line} are about one image, {row['path']}: leave one"
             )
     return [each for each in decisions if each]
+
+
+def _delimiter(header: str) -> str:
+    """What stands between the columns: programs for tables write semicolons where a comma is in numbers."""
+    return max(",;\t", key=header.count)
 
 
 def _decision(table: Path, line: int, row: Mapping[str, str | None]) -> Decision | None:

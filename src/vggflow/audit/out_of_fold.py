@@ -14,6 +14,7 @@ Features = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 FOLDS = 5
+FOLDS_TO_CHOOSE_BY = 2
 # scikit-learn's `C`, the inverse of the penalty, for vectors of mean variance 1. On 1,000 photographs with 50 swapped
 # labels the first 50 held 0.86 of them at 0.003, 0.69 at 1: what is penalised less learns the wrong labels.
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
@@ -31,19 +32,18 @@ class OutOfFold:
         given: The probability of its label, 0 to 1.
         suggested: The likeliest class, as an index.
         probability: That one's probability.
-        loss: The mean negative logarithm of `given`.
     """
 
     given: NDArray[np.float64]
     suggested: Labels
     probability: NDArray[np.float64]
-    loss: float
 
 
 def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int = 0) -> OutOfFold:
     """Logistic regression on features, each fold asked of a classifier that the other folds taught.
 
-    The vectors count by their direction (length 1), and the penalty is the one whose answers have the least loss.
+    The vectors count by their direction (length 1). The penalty is the one whose answers in two folds have the least
+    loss: with ten seeds on 1,000 photographs that was the one by all five; one fold alone took another one once.
 
     Args:
         features: Shape (n, channels).
@@ -59,11 +59,13 @@ def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int
         raise ValueError("labels can't be doubted: expected images of at least two classes")
     directions = _directions(features)
     folds = _folds(labels, groups, seed)
-    return min((_with(directions, labels, folds, strength, seed) for strength in STRENGTHS), key=_loss)
+    few = folds[:FOLDS_TO_CHOOSE_BY]
 
+    def loss(strength: float) -> float:
+        given = _with(directions, labels, few, strength, seed).given[np.concatenate(few)]
+        return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
 
-def _loss(found: OutOfFold) -> float:
-    return found.loss
+    return _with(directions, labels, folds, min(STRENGTHS, key=loss), seed)
 
 
 def _directions(features: Features) -> Features:
@@ -106,8 +108,7 @@ def _with(
             best = answers.argmax(axis=1)
             suggested[rows], probability[rows] = classifier.classes_[best], answers.max(axis=1)
             given[rows] = _of_label(answers, classifier.classes_, labels[rows])
-    loss = float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
-    return OutOfFold(given, suggested, probability, loss)
+    return OutOfFold(given, suggested, probability)
 
 
 def _of_label(answers: NDArray[np.float64], classes: Labels, labels: Labels) -> NDArray[np.float64]:

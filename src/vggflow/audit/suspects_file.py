@@ -35,7 +35,13 @@ def _decided(path: Path) -> bool:
         return True  # another file, whose owner may want it
 
 
+def _as_text(name: str) -> str:
+    """A class that a program for tables would take for a formula is told as text; nobody reads it back."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+
+
 def write(suspects: pd.DataFrame, path: Path) -> None:
     """Writes the suspects with an empty column `decision`, whole or not at all; UTF-8 that Excel reads too."""
-    made = suspects.assign(decision="")[list(COLUMNS)]
+    names = {name: suspects[name].map(_as_text) for name in ("class_name", "suggested")}
+    made = suspects.assign(decision="", **names)[list(COLUMNS)]
     files.write_text(path, "\ufeff" + made.round(DIGITS).to_csv(index=False, lineterminator="\n"))

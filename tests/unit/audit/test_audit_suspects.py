@@ -87,6 +87,14 @@ def test_the_table_has_a_column_for_decisions_that_is_never_overwritten(
         suspects_file.refuse_unwritable(path)
 
 
+def test_a_class_that_looks_like_a_formula_is_none_in_the_table(tmp_path: Path) -> None:
+    suspects = pd.DataFrame(
+        {"path": ["train/=1/a.png"], "class_name": ["=1+1"], "suggested": ["b"], "sha256": ["0" * 64]}
+    )
+    suspects_file.write(suspects.assign(probability=0.9, suspicion=0.9), tmp_path / "s.csv")
+    assert "'=1+1" in (tmp_path / "s.csv").read_text("utf-8")
+
+
 def test_a_table_that_can_t_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         suspects_file.refuse_unwritable(tmp_path)

@@ -116,6 +116,15 @@ def test_two_classes_may_change_their_only_image(data: Path, write: Write) -> No
     assert len(set(moves.values())) == 2
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_what_a_program_for_tables_puts_between_columns_is_seen(
+    data: Path, write: Write, delimiter: str
+) -> None:
+    table = write(("exclude", "train/cats/0.jpg"))
+    table.write_text(table.read_text("utf-8").replace(",", delimiter), encoding="utf-8")
+    assert [each.path for each in decisions.read(table)] == ["train/cats/0.jpg"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
