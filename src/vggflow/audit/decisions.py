@@ -1,12 +1,12 @@
 """What a person decided about images, in the column `decision` of a table that `vggflow audit -o` wrote."""
 
-import csv
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vggflow.data import csv_table
 from vggflow.data.layout import SPLITS, UNLABELLED
-from vggflow.errors import UsageError
+from vggflow.errors import DataError, UsageError
 from vggflow.files import sha256
 
 NEEDED = ("decision", "path", "sha256")
@@ -30,40 +30,28 @@ def read(table: Path) -> list[Decision]:
     """The decisions to move or to leave out; `keep` and empty ones ask for nothing.
 
     Raises:
-        UsageError: that is no such table, a decision is none that is known, or an image has two lines.
+        DataError: that is no such table.
+        UsageError: a decision is none that is known, or an image has two lines.
     """
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=_delimiter(file.readline()))
-            file.seek(0)
-            missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise UsageError(
-                    f"{table} has no column {', '.join(missing)}: expected a table of `vggflow audit -o`"
-                )
-            rows = [(reader.line_num, row) for row in reader]
-    except FileNotFoundError:
-        raise UsageError(f"{table} does not exist: `vggflow audit -o {table}` writes it") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{table} is no CSV in UTF-8: {error}") from error
-    decisions = [_decision(table, line, row) for line, row in rows if (row["decision"] or "").strip()]
+    header, *cells = csv_table.rows(table, None, "save it as UTF-8")
+    missing = [name for name in NEEDED if name not in header]
+    if missing:
+        raise DataError(f"{table} has no column {', '.join(missing)}: expected a table of `vggflow audit -o`")
+    # A row that is too short lacks what stands last.
+    rows = [(line, dict(zip(header, row, strict=False))) for line, row in enumerate(cells, start=2)]
+    decisions = [_decision(table, line, row) for line, row in rows if row.get("decision", "").strip()]
     lines: dict[str, int] = {}
     for line, row in rows:
-        if (first := lines.setdefault(str(row["path"]), line)) != line:
+        if (first := lines.setdefault(row.get("path", ""), line)) != line:
             raise UsageError(
-                f"{table}: lines {first} and {line} are about one image, {row['path']}: leave one"
+                f"{table}: lines {first} and {line} are about one image, {row.get('path')}: leave one"
             )
     return [each for each in decisions if each]
 
 
-def _delimiter(header: str) -> str:
-    """What stands between the columns: programs for tables write semicolons where a comma is in numbers."""
-    return max(",;\t", key=header.count)
-
-
-def _decision(table: Path, line: int, row: Mapping[str, str | None]) -> Decision | None:
+def _decision(table: Path, line: int, row: Mapping[str, str]) -> Decision | None:
     word, _, target = (row["decision"] or "").strip().partition(" ")
-    path, digest = row["path"] or "", row["sha256"] or ""
+    path, digest = row.get("path", ""), row.get("sha256", "")
     word = word.lower()
     if word == "move" and target.strip():
         return Decision(line, path, digest, target.strip())

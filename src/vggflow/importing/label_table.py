@@ -1,15 +1,13 @@
 """Labels that come in a table beside the images, as in `id,breed`: CSV, also as spreadsheets write it."""
 
-import codecs
-import csv
-import io
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from vggflow.data import csv_table
 from vggflow.data.images import EXTENSIONS
-from vggflow.data.layout import UNLABELLED, why
+from vggflow.data.layout import UNLABELLED
 from vggflow.data.names import composed, printable
 from vggflow.errors import DataError
 from vggflow.importing.folder_shapes import AS_THEY_ARE, Place, split_of
@@ -21,7 +19,6 @@ _IMAGE_COLUMNS = frozenset({
     "image_id", "img",
 })  # fmt: skip
 _LABEL_COLUMNS = frozenset(["label", "class", "category", "class_name", "label_name"])
-_SEPARATORS = ",;\t|"
 _SHOWN = 3
 
 
@@ -123,7 +120,7 @@ def _matched(paths: Collection[PurePosixPath], rows: dict[str, str], table: Path
 
 def _rows(file: LabelFile) -> dict[str, str]:
     """The label of each image that the table names, as it names it."""
-    header, *lines = _cells(file)
+    header, *lines = csv_table.rows(file.path, file.encoding, "say what it is with --encoding")
     image = _column(file, header, file.image_column, "image", _IMAGE_COLUMNS)
     label = _column(file, header, file.label_column, "label", _LABEL_COLUMNS)
     if image == label:
@@ -184,45 +181,3 @@ def _column(
         columns = ", ".join(map(printable, header))
         raise DataError(f"{file.path} {reason}; it has {columns}: name one with --{what}-column")
     return fits[0]
-
-
-def _cells(file: LabelFile) -> list[list[str]]:
-    """The rows of the table, empty ones left out.
-
-    Raises:
-        DataError: it can't be read, or is no table.
-    """
-    text = _text(file)
-    first = text.split("\n", 1)[0]
-    # Told from the first row, since texts further down may be full of commas.
-    separator = max(_SEPARATORS, key=first.count)
-    try:
-        rows = [
-            row
-            # Without `strict` a quote that is never closed swallows all the rows behind it.
-            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-            if any(row)
-        ]
-    except csv.Error as error:
-        raise DataError(f"{file.path} is no CSV: {error}") from error
-    if len(rows) < 2:
-        raise DataError(
-            f"{file.path} has {len(rows)} rows: expected one with the columns' names, then one an image"
-        )
-    return [[name.strip() for name in rows[0]], *rows[1:]]
-
-
-def _text(file: LabelFile) -> str:
-    try:
-        content = file.path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{file.path} can't be read: {why(error)}") from error
-    # A byte order mark is believed before the person: spreadsheets write UTF-16 and UTF-8 with one.
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    encoding = "utf-16" if marked else "utf-8-sig" if content.startswith(codecs.BOM_UTF8) else file.encoding
-    try:
-        return content.decode(encoding or "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file.path} is not {encoding or 'UTF-8'}: say what it is with --encoding"
-        ) from error

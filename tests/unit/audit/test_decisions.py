@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vggflow.audit import decisions
-from vggflow.errors import UsageError
+from vggflow.errors import DataError, UsageError
 from vggflow.files import sha256
 
 Write = Callable[..., Path]
@@ -128,14 +128,15 @@ def test_what_a_program_for_tables_puts_between_columns_is_seen(
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"path,sha256\n", "has no column decision"),
-        (b"", "has no column decision, path, sha256"),
-        ("decision,path,sha256\nkeep,Köln,1\n".encode("latin-1"), "is no CSV in UTF-8"),
+        (b"path,sha256\na,b\n", "has no column decision"),
+        (b"", "has 0 rows"),
+        (b"decision,path,sha256\n", "has 1 rows"),
+        ("decision,path,sha256\nkeep,Köln,1\n".encode("latin-1"), "is not UTF-8: save it as UTF-8"),
     ],
 )
 def test_another_file_is_no_table(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "other.csv").write_bytes(content)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(DataError, match=told):
         decisions.read(tmp_path / "other.csv")
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(DataError, match="can't be read"):
         decisions.read(tmp_path / "none.csv")
