@@ -37,6 +37,7 @@ from vggflow.commands import (
     serve,
     status,
     submit,
+    suggest,
     summary,
     train,
     ui,
@@ -68,7 +69,12 @@ DATA: Mapping[str, Callable[..., None]] = {
 }
 # In groups and in the order of work, as `--help` shows them.
 COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
-    "Data": {"init": init.command, "validate": validate.command, "audit": audit.command},
+    "Data": {
+        "init": init.command,
+        "validate": validate.command,
+        "audit": audit.command,
+        "suggest": suggest.command,
+    },
     "Train": {
         "retrain": retrain.command,
         "train": train.command,

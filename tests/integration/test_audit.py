@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from tiny import Ran
+from tiny import Ran, draw
 
 Command = Callable[..., Ran]
 
@@ -68,7 +68,7 @@ def test_what_can_t_be_doubted_is_said_in_one_line(swapped: Path, tmp_path: Path
     text = params.read_text()
     cases = [
         (("-o", tmp_path), "is a folder"),
-        (("-o", decided), "holds decisions"),
+        (("-o", decided), "something in its column decision"),
     ]
     for arguments, words in cases:
         told = vggflow("-C", swapped, "audit", *arguments)
@@ -86,3 +86,38 @@ def test_what_can_t_be_doubted_is_said_in_one_line(swapped: Path, tmp_path: Path
     (swapped / "validation" / "manifest.parquet").unlink()
     told = vggflow("-C", swapped, "audit")
     assert "run `vggflow validate` first" in told.err
+
+
+def test_what_would_teach_most_is_suggested_labelled_and_brought_in(
+    swapped: Path, tmp_path: Path, vggflow: Command
+) -> None:
+    inbox = tmp_path / "inbox"
+    for number in range(6):
+        draw(inbox / f"{number}.png", ((120, 60, 120), (200, 60, 40))[number % 2], 50_000 + number)
+    shutil.copy(swapped / "data" / "test" / "red" / "0.png", inbox / "of-test.png")
+    (inbox / "broken.png").write_bytes(b"no image")
+    table = tmp_path / "next.csv"
+    told = vggflow("-C", swapped, "suggest", inbox, "-n", "3", "-o", table)
+    assert told.code == 0, told
+    assert "3 of 6 images suggested" in told.out
+    assert "1 that are there already" in told.out and "1 unreadable" in told.out
+    # There is no champion yet.
+    assert "guesses by a classifier" in told.out
+    page = (swapped / ".vggflow" / "suggest" / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 3
+    rows = pd.read_csv(table, encoding="utf-8-sig", dtype=str)
+    # What lies between red and blue is harder to tell than what is red.
+    assert int(Path(rows.loc[0, "image"]).stem) % 2 == 0
+    rows.loc[0, "label"] = "red"
+    rows.to_csv(table, index=False)
+    told = vggflow("-C", swapped, "suggest", inbox, "-n", "3", "-o", table)
+    assert (told.code, len(told.err.splitlines())) == (2, 1), told
+    before = len(list((swapped / "data" / "train" / "red").iterdir()))
+    told = vggflow("-C", swapped, "data", "import", table)
+    assert told.code == 0, told
+    assert "2 rows of next.csv have no label yet" in told.out + told.err
+    brought = swapped / "data" / "train" / "red" / "inbox" / Path(rows.loc[0, "image"]).name
+    assert brought.read_bytes() == Path(rows.loc[0, "image"]).read_bytes()
+    assert len(list((swapped / "data" / "train" / "red").iterdir())) == before + 1
+    for arguments in ((tmp_path / "nowhere",), (inbox, "-n", "0")):
+        assert vggflow("-C", swapped, "suggest", *arguments).code == 2

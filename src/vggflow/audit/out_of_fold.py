@@ -55,17 +55,47 @@ def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int
     Raises:
         ValueError: there is only one class, or fewer than two groups of images.
     """
-    if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 2:
-        raise ValueError("labels can't be doubted: expected images of at least two classes")
+    _refuse_one_class(labels, groups)
     directions = _directions(features)
     folds = _folds(labels, groups, seed)
+    return _with(directions, labels, folds, _strength(directions, labels, folds, seed), seed)
+
+
+def taught(
+    features: Features, labels: Labels, asked: Features, *, seed: int = 0
+) -> tuple[NDArray[np.float64], Labels]:
+    """The same classifier, taught by all labelled images, about others: probabilities (m, classes), and the classes.
+
+    Raises:
+        ValueError: the labelled images are all of one class.
+    """
+    groups = np.arange(len(labels))
+    _refuse_one_class(labels, groups)
+    directions = _directions(np.concatenate([features, asked]))
+    known = directions[: len(labels)]
+    strength = _strength(known, labels, _folds(labels, groups, seed), seed)
+    rows = _some(groups, np.random.default_rng(seed))
+    classifier = _fit(known[rows], labels[rows], strength)
+    answers = [
+        classifier.predict_proba(directions[start : start + ROWS_AT_A_TIME])
+        for start in range(len(labels), len(directions), ROWS_AT_A_TIME)
+    ]
+    return np.concatenate(answers), np.asarray(classifier.classes_, np.int64)
+
+
+def _refuse_one_class(labels: Labels, groups: Labels) -> None:
+    if len(np.unique(labels)) < 2 or len(np.unique(groups)) < 2:
+        raise ValueError("nothing can be told apart: expected labelled images of at least two classes")
+
+
+def _strength(features: Features, labels: Labels, folds: Sequence[Labels], seed: int) -> float:
     few = folds[:FOLDS_TO_CHOOSE_BY]
 
     def loss(strength: float) -> float:
-        given = _with(directions, labels, few, strength, seed).given[np.concatenate(few)]
+        given = _with(features, labels, few, strength, seed).given[np.concatenate(few)]
         return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
 
-    return _with(directions, labels, folds, min(STRENGTHS, key=loss), seed)
+    return min(STRENGTHS, key=loss)
 
 
 def _directions(features: Features) -> Features:
@@ -92,16 +122,12 @@ def _with(
     suggested = np.zeros(len(labels), np.int64)
     for number, asked in enumerate(folds):
         others = np.setdiff1d(np.arange(len(labels)), asked)
-        if len(others) > MOST_TO_LEARN_FROM:
-            others = np.random.default_rng([seed, number]).choice(others, MOST_TO_LEARN_FROM, replace=False)
+        others = _some(others, np.random.default_rng([seed, number]))
         if len(np.unique(labels[others])) < 2:  # one class alone is all that this fold's classifier could say
             suggested[asked], probability[asked] = labels[others][0], 1.0
             given[asked] = labels[asked] == labels[others][0]
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # what is nearly there is as good
-            classifier = LogisticRegression(C=strength, max_iter=MOST_STEPS)
-            classifier.fit(features[others], labels[others])
+        classifier = _fit(features[others], labels[others], strength)
         for start in range(0, len(asked), ROWS_AT_A_TIME):
             rows = asked[start : start + ROWS_AT_A_TIME]
             answers = classifier.predict_proba(features[rows])
@@ -109,6 +135,16 @@ def _with(
             suggested[rows], probability[rows] = classifier.classes_[best], answers.max(axis=1)
             given[rows] = _of_label(answers, classifier.classes_, labels[rows])
     return OutOfFold(given, suggested, probability)
+
+
+def _some(rows: Labels, random: np.random.Generator) -> Labels:
+    return rows if len(rows) <= MOST_TO_LEARN_FROM else random.choice(rows, MOST_TO_LEARN_FROM, replace=False)
+
+
+def _fit(features: Features, labels: Labels, strength: float) -> LogisticRegression:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # what is nearly there is as good
+        return LogisticRegression(C=strength, max_iter=MOST_STEPS).fit(features, labels)
 
 
 def _of_label(answers: NDArray[np.float64], classes: Labels, labels: Labels) -> NDArray[np.float64]:

@@ -12,10 +12,14 @@ from vggflow.environment import state_folder
 from vggflow.errors import DataError, SettingsError
 from vggflow.models import start_keras
 from vggflow.processes.locks import alone_on_devices
+from vggflow.settings import Settings
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from vggflow.audit.suspects import Audit
+    from vggflow.training.job import TrainingJob
 
 PAGE = artifacts.STATE / "audit" / "report.html"
 SHOWN = 10
@@ -32,12 +36,12 @@ def command(
     """Ranks labels that may be wrong, and shows their images; changes nothing."""
     workspace = options.workspace(context)
     if output:
-        from vggflow.audit import suspects_file
+        from vggflow.audit import written_tables
 
-        suspects_file.refuse_unwritable(output)
+        written_tables.refuse_unwritable(output, written_tables.DECISION)
     found, page = look(workspace)
     if output:
-        suspects_file.write(found.suspects, output)
+        written_tables.write_suspects(found.suspects, output)
     if as_json:
         options.print_json(found.to_dict())
         return
@@ -72,21 +76,15 @@ def look(workspace: Workspace) -> "tuple[Audit, Path]":
         DataError: there is no manifest, an image changed since, or there is only one class.
         SettingsError: the start weights are random and see nothing.
     """
-    settings = workspace.settings()
-    if settings.model.weights == "none":
-        raise SettingsError(
-            "model.weights is none: random layers see nothing; name start weights for the audit"
-        )
+    settings = settings_for_features(workspace)
     start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
     import pandas as pd
 
     from vggflow.audit import suspects
     from vggflow.data import manifest as manifests
     from vggflow.data.layout import SPLITS
-    from vggflow.features import limit
     from vggflow.features.batches import examples
     from vggflow.report import audit_page
-    from vggflow.training.job import TrainingJob
     from vggflow.training.start_features import start_features
 
     if settings.model.weights.endswith(".keras"):
@@ -95,14 +93,7 @@ def look(workspace: Workspace) -> "tuple[Audit, Path]":
     names = manifests.class_names(manifest)
     rows = {split: manifests.labelled(manifest, split) for split in SPLITS}
     splits = [examples(manifest, split, names, data) for split in SPLITS if len(rows[split])]
-    job = TrainingJob(
-        settings,
-        manifest,
-        data,
-        workspace.path(artifacts.WEIGHTS),
-        state_folder(),
-        feature_limit_bytes=limit.limit_bytes(),
-    )
+    job = job_for_features(workspace, settings, manifest)
     with alone_on_devices(), console.progress("features") as advance:
         features = start_features(job, splits, advance)
     try:
@@ -112,3 +103,30 @@ def look(workspace: Workspace) -> "tuple[Audit, Path]":
     page = workspace.path(PAGE)
     audit_page.write(found, data, page, title=f"Audit of {workspace.name}", summary=summary(found))
     return found, page
+
+
+def settings_for_features(workspace: Workspace) -> Settings:
+    """The settings, whose start weights see something.
+
+    Raises:
+        SettingsError: they are random.
+    """
+    settings = workspace.settings()
+    if settings.model.weights == "none":
+        raise SettingsError("model.weights is none: random layers see nothing; name start weights")
+    return settings
+
+
+def job_for_features(workspace: Workspace, settings: Settings, manifest: "pd.DataFrame") -> "TrainingJob":
+    """What features of the start weights are computed for, and kept with those of trainings."""
+    from vggflow.features import limit
+    from vggflow.training.job import TrainingJob
+
+    return TrainingJob(
+        settings,
+        manifest,
+        workspace.path(artifacts.DATA),
+        workspace.path(artifacts.WEIGHTS),
+        state_folder(),
+        feature_limit_bytes=limit.limit_bytes(),
+    )

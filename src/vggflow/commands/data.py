@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def import_command(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="A folder, a zip or a tar with images.")],
+    source: Annotated[Path, typer.Argument(help="A folder, zip or tar with images, or a CSV of `suggest`.")],
     valid: Annotated[
         float, typer.Option(help="Share of images for valid, where the source has no splits.")
     ] = 0.1,

@@ -12,13 +12,13 @@ from vggflow.data import layout
 from vggflow.data.class_folders import class_folders
 from vggflow.data.layout import why
 from vggflow.errors import DataError, VggflowError
-from vggflow.importing import folder_shapes
+from vggflow.importing import folder_shapes, labelled_list
 from vggflow.importing import label_table as labels
 from vggflow.importing.already_there import ExistingImages, Name
 from vggflow.importing.folder_shapes import ClassFolder, Place, Shape, Ways
 from vggflow.importing.importer import Importer, name_of
 from vggflow.importing.label_table import LabelFile, LabelledShape
-from vggflow.importing.sources import Item, Limits, Skipped, opened
+from vggflow.importing.sources import Found, Item, Limits, Skipped, opened
 from vggflow.importing.splitting import Shares
 from vggflow.importing.summary import ImportSummary, Tally
 
@@ -85,12 +85,12 @@ def import_images(
     """
     options = options or ImportOptions()
     _refuse_overlap(source, data_folder)
-    with opened(source, options.limits, options.encoding) as found:
+    with _opened(source, options) as (found, listed):
         tally = Tally(found.skipped, found.notes)
         # Asked as soon as anything is known, before a byte is copied, and for the last time when all is read.
         if tally.skipped:
             tally.refuse_loss(source, len(found.items))
-        shape = _shape(found.items, data_folder, options, tally)
+        shape = listed or _shape(found.items, data_folder, options, tally)
         placed = _placed(found.items, shape, data_folder, tally)
         tally.refuse_loss(source, len(placed))
         coming = Counter(name_of(item, place) for item, place in placed)
@@ -106,6 +106,16 @@ def import_images(
             with importer.taken_back_on_error():
                 tally.refuse_loss(source)
     return tally.summary(shape.description, dry_run=options.dry_run)
+
+
+@contextmanager
+def _opened(source: Path, options: ImportOptions) -> Iterator[tuple[Found, LabelledShape | None]]:
+    """What a source holds; a list tells the classes too."""
+    if source.suffix.lower() == labelled_list.SUFFIX and source.is_file() and not options.labels:
+        yield labelled_list.opened(source)
+        return
+    with opened(source, options.limits, options.encoding) as found:
+        yield found, None
 
 
 def _shape(

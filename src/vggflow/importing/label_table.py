@@ -130,7 +130,7 @@ def _rows(file: LabelFile) -> dict[str, str]:
         raise DataError(f"{file.path}: row {odd} has not the {len(header)} columns of the first row: mend it")
     names = [_path_in(cells[image]) for cells in lines]
     classes = [
-        _class_in(file.path, cells[label].strip(), name) for cells, name in zip(lines, names, strict=True)
+        class_in(file.path, cells[label].strip(), name) for cells, name in zip(lines, names, strict=True)
     ]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
@@ -146,7 +146,7 @@ def _path_in(cell: str) -> str:
     return composed(str(PurePosixPath(cell.strip().replace("\\", "/"))))
 
 
-def _class_in(table: Path, label: str, image: str) -> str:
+def class_in(table: Path, label: str, image: str) -> str:
     """A label that can be a folder.
 
     Raises:

@@ -1,5 +1,6 @@
 """The page of an audit: images whose labels are in doubt, classes taken for each other, images unlike all others."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from vggflow.audit.suspects import Audit
 from vggflow.data.thumbnails import thumbnail
 from vggflow.report.write import environment
 
-TEMPLATE = "audit.html.j2"
+TEMPLATE, SUGGESTIONS_TEMPLATE = "audit.html.j2", "suggest.html.j2"
+SUGGESTIONS_SHOWN = 200
 SUSPECTS_SHOWN, OUTLIERS_SHOWN, PAIRS_SHOWN = 60, 24, 20
 THUMBNAIL_PX = 160
 
@@ -26,6 +28,23 @@ def write(audit: Audit, data_folder: Path, path: Path, *, title: str, summary: s
         "pairs": audit.pairs[:PAIRS_SHOWN],
     }
     files.write_text(path, environment().get_template(TEMPLATE).render(content))
+
+
+def write_suggestions(
+    suggestions: pd.DataFrame, folder: Path, path: Path, *, title: str, summary: str
+) -> None:
+    """Writes the page of images to label next, whole or not at all; their names are shown relative to `folder`."""
+    root = folder.resolve()
+    shown = [
+        {
+            **row,
+            "picture": thumbnail(Path(row["image"]), THUMBNAIL_PX),
+            "name": os.path.relpath(row["image"], root),
+        }
+        for row in suggestions.head(SUGGESTIONS_SHOWN).to_dict("records")
+    ]
+    content = {"title": title, "summary": summary, "count": len(suggestions), "suggestions": shown}
+    files.write_text(path, environment().get_template(SUGGESTIONS_TEMPLATE).render(content))
 
 
 def _shown(rows: pd.DataFrame, data_folder: Path, count: int) -> list[dict[Any, Any]]:

@@ -179,6 +179,11 @@ def reading(shape: Shape) -> str:
 
 
 def _together(splits: Sequence[Examples]) -> Examples:
-    """All images of splits in one folder, each content once."""
-    names = {image: name for split in splits for image, name in zip(split.hashes, split.names, strict=True)}
-    return Examples(splits[0].folder, tuple(names.values()), tuple(names), np.zeros(len(names), np.int64))
+    """All images of splits, each content once; names below another folder than the first one's are whole paths."""
+    folder = splits[0].folder
+    names = {
+        image: name if split.folder == folder else str(split.folder / name)
+        for split in splits
+        for image, name in zip(split.hashes, split.names, strict=True)
+    }
+    return Examples(folder, tuple(names.values()), tuple(names), np.zeros(len(names), np.int64))

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from vggflow.audit import suspects_file
+from vggflow.audit import written_tables
 from vggflow.audit.suspects import Audit, Pair, audit
+from vggflow.audit.written_tables import DECISION, SUSPECTS
 from vggflow.errors import UsageError
 
 NAMES = ("ant", "bee", "cow")
@@ -75,31 +76,31 @@ def test_the_table_has_a_column_for_decisions_that_is_never_overwritten(
 ) -> None:
     path = tmp_path / "suspects.csv"
     found = audit(images(i3="cow"), features, NAMES)
-    suspects_file.refuse_unwritable(path)
-    suspects_file.write(found.suspects, path)
+    written_tables.refuse_unwritable(path, DECISION)
+    written_tables.write_suspects(found.suspects, path)
     table = pd.read_csv(path, encoding="utf-8-sig", dtype=str)
-    assert list(table.columns) == list(suspects_file.COLUMNS)
+    assert list(table.columns) == list(SUSPECTS)
     assert table.loc[0, "path"] == "train/cow/3.png"
     assert table["decision"].isna().all()
-    suspects_file.refuse_unwritable(path)  # nothing is lost
+    written_tables.refuse_unwritable(path, DECISION)  # nothing is lost
     path.write_text(path.read_text(encoding="utf-8").replace("\n,", "\nkeep,", 1), encoding="utf-8")
-    with pytest.raises(UsageError, match="holds decisions"):
-        suspects_file.refuse_unwritable(path)
+    with pytest.raises(UsageError, match="something in its column decision"):
+        written_tables.refuse_unwritable(path, DECISION)
 
 
 def test_a_class_that_looks_like_a_formula_is_none_in_the_table(tmp_path: Path) -> None:
     suspects = pd.DataFrame(
         {"path": ["train/=1/a.png"], "class_name": ["=1+1"], "suggested": ["b"], "sha256": ["0" * 64]}
     )
-    suspects_file.write(suspects.assign(probability=0.9, suspicion=0.9), tmp_path / "s.csv")
+    written_tables.write_suspects(suspects.assign(probability=0.9, suspicion=0.9), tmp_path / "s.csv")
     assert "'=1+1" in (tmp_path / "s.csv").read_text("utf-8")
 
 
 def test_a_table_that_can_t_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
-        suspects_file.refuse_unwritable(tmp_path)
+        written_tables.refuse_unwritable(tmp_path, DECISION)
     with pytest.raises(UsageError, match="can't write"):
-        suspects_file.refuse_unwritable(tmp_path / "nowhere" / "suspects.csv")
+        written_tables.refuse_unwritable(tmp_path / "nowhere" / "suspects.csv", DECISION)
     (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(UsageError, match="holds decisions"):
-        suspects_file.refuse_unwritable(tmp_path / "photo.jpg")
+    with pytest.raises(UsageError, match="something in its column decision"):
+        written_tables.refuse_unwritable(tmp_path / "photo.jpg", DECISION)
