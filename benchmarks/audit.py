@@ -2,7 +2,7 @@
 
 Of the training photographs of `$VGGFLOW_PHOTOS` 5 % get another label, with five seeds, and the ranking of
 `vggflow audit` is looked at: how many of the first 50 were swapped, how many of the swapped ones are among the first
-100. What it sees are `$VGGFLOW_IMAGENET_WEIGHTS` at 128 px, computed once. The same with all 1,797 of scikit-learn's
+100. What it sees are `$VGGFLOW_IMAGENET_WEIGHTS` at 128 px, computed once. The same with scikit-learn's 1,797
 digits, of ten classes, at 64 px, without an aim. A figure that misses its aim ends with exit code 1.
 """
 
@@ -93,12 +93,12 @@ def find(seen: Seen, seed: int) -> dict[str, float]:
 
 
 def draw_digits(folder: Path) -> None:
-    """All of scikit-learn's digits as `folder/train/<digit>/…png`."""
+    """All of scikit-learn's digits as `folder/<split>/<digit>/…png`, every fifth one in valid."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     for number, (image, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-        path = folder / "train" / str(digit) / f"{number}.png"
+        path = folder / ("train" if number % 5 else "valid") / str(digit) / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         grey = Image.fromarray((image * (255 / 16)).round().astype(np.uint8))
         grey.resize((DIGIT_PX, DIGIT_PX), Image.Resampling.BICUBIC).convert("RGB").save(path)
