@@ -23,14 +23,14 @@ PARAMS = str(artifacts.PARAMS)
 def relabel_command(
     context: typer.Context,
     table: Annotated[
-        Path | None, typer.Argument(metavar="[CSV]", help="A table of `vggflow audit -o` with decisions.")
+        Path | None, typer.Argument(metavar="CSV", help="A table of `vggflow audit -o` with decisions.")
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what was done last.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the git commit to you.")] = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Moves images to the classes that a person decided on, leaves others out; versions that with DVC and git."""
+    """Moves images to the classes that a person decided on, leaves others out, and versions that with DVC and git."""
     from vggflow.processes import servers
 
     workspace = options.workspace(context)
