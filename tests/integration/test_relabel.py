@@ -12,7 +12,7 @@ from tiny import COLOURS, Ran, draw, draw_data
 
 from vggflow import params_file
 from vggflow import workspace as workspaces
-from vggflow.versioning import label_changes
+from vggflow.versioning import label_changes, reconcile
 from vggflow.workspace import Workspace
 
 Command = Callable[..., Ran]
@@ -23,7 +23,7 @@ WRONG, OUT = "train/blue/0.png", "train/blue/1.png"
 def pets(workspace: Path, tmp_path: Path, vggflow: Command) -> Path:
     """A workspace with data, versioned, and a bare git remote."""
     remote = tmp_path / "remote.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", str(remote)], check=True)
+    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", str(remote)], check=True)
     subprocess.run(["git", "remote", "add", "origin", str(remote)], cwd=workspace, check=True)
     told = vggflow("-C", workspace, "data", "import", draw_data(tmp_path / "delivery"))
     assert told.code == 0, told
@@ -166,6 +166,38 @@ def test_a_kill_between_any_two_steps_leaves_all_or_nothing(
         if len(steps) < number:
             break
     assert seen == {"journal", "rename", "params.yaml", "dvc", "commit"}
+
+
+def test_what_a_colleague_delivered_meanwhile_is_kept(
+    pets: Path, tmp_path: Path, vggflow: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = tmp_path / "bob"
+    git(tmp_path, "clone", "--quiet", str(tmp_path / "remote.git"), "bob")
+    git(bob, "config", "user.email", "bob@example.org")
+    git(bob, "config", "user.name", "bob")
+    url = workspaces.find(pets).dvc("remote", "list").split()[1]
+    workspaces.find(bob).dvc("remote", "modify", "--local", "local", "url", url)
+    table = write(pets, tmp_path / "s.csv", **{WRONG: "move red", OUT: "exclude"})
+    before = state(pets)
+    with pytest.raises(Killed), monkeypatch.context() as patch:
+        # Images have moved, and DVC does not know yet.
+        patch.setattr(reconcile, "add", _killed)
+        vggflow("-C", pets, "data", "relabel", table)
+    draw(tmp_path / "of-bob" / "train" / "red" / "new-of-bob.png", COLOURS["red"], 91_000)
+    told = vggflow("-C", bob, "data", "import", tmp_path / "of-bob")
+    assert told.code == 0, told
+    git(pets, "pull", "--quiet", "--rebase", "--autostash")
+    told = vggflow("-C", pets, "data", "relabel")
+    assert told.code == 0, told
+    assert (pets / "data" / "train" / "red" / "new-of-bob.png").exists()
+    assert len(state(pets)) == len(before) and f"data/{WRONG}" not in state(pets)
+    git(bob, "pull", "--quiet")
+    assert vggflow("-C", bob, "data", "restore").code == 0
+    assert state(bob) == state(pets)
+
+
+def _killed(*_arguments: object) -> None:
+    raise Killed
 
 
 def test_what_others_would_lose_or_nobody_meant_is_refused(

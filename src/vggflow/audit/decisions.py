@@ -122,6 +122,8 @@ def _refuse_emptied(
 ) -> None:
     """A class that nothing is left of can't be learned or measured."""
     out = {each.path for each in decisions if not each.target}
+    # By hash, so that copies of them are left out too.
+    excluded = {*excluded, *(each.sha256 for each in decisions if not each.target)}
     for split, label in sorted({PurePosixPath(each.path).parts[:2] for each in decisions}):
         folder = data / split / label
         paths = {path.relative_to(data).as_posix(): path for path in folder.rglob("*") if path.is_file()}

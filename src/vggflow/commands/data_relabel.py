@@ -103,12 +103,14 @@ def relabel(
         raise UsageError("an earlier relabelling was cut off: run it without --dry-run, which finishes it")
     with reconcile.alone_on_data(workspace):
         prepare.refuse_obstacles(workspace)
+        if not dry_run:
+            # What colleagues delivered comes in first, or the new version would be one without it.
+            for line in reconcile.update(workspace, "data")[0]:
+                console.tell(line)
         # Another process may have been at it, and have finished.
         if cut_off and label_changes.unfinished(workspace):
             console.tell("an earlier relabelling was cut off: it is finished now, and nothing else was done")
             return _version(workspace, cut_off, commit)
-        for line in reconcile.update(workspace, "data")[0]:
-            console.tell(line)
         changes = _changes(workspace, table)
         if dry_run or not changes:
             return _told(changes, news=False)

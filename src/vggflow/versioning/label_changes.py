@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vggflow import artifacts, params_file
-from vggflow.errors import DataError
+from vggflow.errors import DataError, VggflowError
 from vggflow.files import read_json, sha256, write_json
 from vggflow.workspace import Workspace
 
@@ -67,11 +67,21 @@ def carry_out(workspace: Workspace) -> None:
     data = workspace.path(artifacts.DATA)
     for source, target in changes.moves.items():
         if (data / source).exists() and not (data / target).exists():
-            (data / target).parent.mkdir(parents=True, exist_ok=True)
-            (data / source).rename(data / target)
+            _move(data / source, data / target)
     if changes.changes_params:
         params_file.change_excluded_images(workspace.path(artifacts.PARAMS), changes.exclude, changes.readmit)
     begin(workspace, replace(changes, done="moved"))
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.rename(target)
+    except OSError as error:
+        raise VggflowError(
+            f"{source} can't be moved to {target}: {error.strerror}: mend that, then run the same command again; it "
+            "goes on from there"
+        ) from error
 
 
 def moved(workspace: Workspace) -> bool:

@@ -110,6 +110,16 @@ def test_a_class_of_which_the_rest_is_left_out_already_is_not_emptied(data: Path
         decisions.moves(table, decisions.read(table), data, out)
 
 
+def test_a_copy_is_left_out_too_and_may_be_the_last_one(data: Path, write: Write) -> None:
+    for number in (1, 2):
+        (data / "train" / "cats" / f"{number}.jpg").write_bytes(
+            (data / "train" / "cats" / "0.jpg").read_bytes()
+        )
+    table = write(("exclude", "train/cats/0.jpg"))
+    with pytest.raises(UsageError, match="no image left"):
+        decisions.moves(table, decisions.read(table), data)
+
+
 def test_two_classes_may_change_their_only_image(data: Path, write: Write) -> None:
     table = write(("move dogs", "valid/cats/0.jpg"), ("move cats", "valid/dogs/0.jpg"))
     moves = decisions.moves(table, decisions.read(table), data)
