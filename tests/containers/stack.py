@@ -51,6 +51,9 @@ class Stack:
             "COLUMNS": "200",
             "PREFECT_HOME": str(self.root.parent / "prefect"),
         }
+        # Who runs this may have told git nothing yet.
+        for role in ("AUTHOR", "COMMITTER"):
+            own |= {f"GIT_{role}_NAME": "Ann", f"GIT_{role}_EMAIL": "ann@example.org"}
         return (
             kept | dict(self.docker) | own | {"VGGFLOW_STATE": str(self.root.parent / "state")} | self.extra
         )
