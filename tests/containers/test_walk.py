@@ -285,15 +285,16 @@ def test_the_champion_answers_here_and_its_environment_names_pip(stack: Stack) -
 
 def test_the_champion_answers_over_http_from_a_clone_that_somebody_else_owns(stack: Stack) -> None:
     clone = stack.root.parent / "served"
-    stack.run("git", "clone", "--quiet", str(stack.root), str(clone))
+    url = stack.run("git", "remote", "get-url", "origin").strip()
+    stack.run("git", "clone", "--quiet", url, str(clone))
     dotenv.set_key(stack.infra / ".env", "SERVE_WORKSPACE", str(clone), quote_mode="never")
     dotenv.set_key(stack.infra / ".env", "SERVE_PORT", str(free_ports(1)[0]), quote_mode="never")
     stack.compose("--profile", "serve", "up", "--detach", "--wait", "serve")
-    url = f"http://127.0.0.1:{stack.env['SERVE_PORT']}/predict"
+    address = f"http://127.0.0.1:{stack.env['SERVE_PORT']}/predict"
     image = (stack.root.parent / "delivery" / "test" / "red" / "0.png").read_bytes()
-    assert httpx.post(url, files={"image": image}).status_code == httpx.codes.UNAUTHORIZED
+    assert httpx.post(address, files={"image": image}).status_code == httpx.codes.UNAUTHORIZED
     bearer = {"Authorization": f"Bearer {stack.env['SERVE_TOKEN']}"}
-    answer = httpx.post(url, files={"image": image}, headers=bearer).raise_for_status().json()
+    answer = httpx.post(address, files={"image": image}, headers=bearer).raise_for_status().json()
     assert answer["predictions"][0]["label"] == "red", answer
     stack.compose("--profile", "serve", "stop", "serve")
 
