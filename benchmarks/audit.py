@@ -116,7 +116,7 @@ def _figures(what: str, seen: Seen, *, aimed: bool) -> Iterator[dict[str, Any]]:
     found = [find(seen, seed) for seed in range(SEEDS)]
     count = round(SWAPPED * (seen.images["split"] == "train").sum())
 
-    def figure(name: str, words: str, aim: float, *, least: bool) -> dict[str, Any]:
+    def figure(name: str, words: str, aim: float | None, *, least: bool) -> dict[str, Any]:
         values = [each[name] for each in found]
         worst = min(values) if least else max(values)
         seeds = [float(f"{value:.2f}") for value in values]
@@ -127,7 +127,7 @@ def _figures(what: str, seen: Seen, *, aimed: bool) -> Iterator[dict[str, Any]]:
     )
     yield figure("precision", f"swapped among the first {count}", PRECISION_AT_FIRST, least=True)
     yield figure("recall", f"of the swapped, among the first {2 * count}", RECALL_AT_TWICE, least=True)
-    yield figure("sure", "swapped among those that are surely in doubt", 0.0, least=True)
+    yield figure("sure", "swapped among those that are surely in doubt", None, least=True)
     yield figure("seconds", "seconds beside the features", SECONDS, least=False)
 
 

@@ -195,6 +195,8 @@ def _ask_champion(workspace: Workspace, found: "pd.DataFrame") -> str:
         tell(f"the champion was not asked: {error}")
         return "a classifier on the start weights' features"
     rows = answered.rows()
+    if any(answered.errors):  # one went away since
+        return "a classifier on the start weights' features"
     found["guess"] = [row["label"] for row in rows]
     found["probability"] = [float(row["probability"]) for row in rows]
     return answered.model
