@@ -39,7 +39,7 @@ test-all: $(READY)  ## also kills, concurrency, servers and browsers
 	@pytest -q $(THREE_AT_A_TIME) -m 'slow or not slow'
 
 test-jax: $(READY)  ## models, explanations and training on the JAX backend
-	@KERAS_BACKEND=jax pytest -q tests/unit/training
+	@KERAS_BACKEND=jax pytest -q tests/unit/training tests/unit/search
 	@KERAS_BACKEND=jax pytest -q -m 'slow or not slow' tests/unit/models tests/unit/evaluation/test_explain.py
 
 test-containers: $(READY)  ## builds the images of infra/ and walks the stack; needs Docker, or root on Debian to install it

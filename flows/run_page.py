@@ -1,7 +1,7 @@
 """What people see on the page of a run: a summary, links, a table per stage."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -76,6 +76,23 @@ def show_drift(workspace: Workspace, found: "Look") -> None:
             for shift in found.drift.shifts
         ]
         _create(create_table_artifact, rows, workspace, "drift")
+
+
+def show_search(workspace: Workspace, found: Mapping[str, Any]) -> None:
+    """Shows what the best settings are worth beside those of now, and which they are."""
+    rows = [
+        {
+            "what": line["what"],
+            "accuracy on valid": _short(line["accuracy"]),
+            "95 % interval": f"{line['low']:.3f} to {line['high']:.3f}",
+            "loss": _short(line["loss"]),
+        }
+        for line in found["compared"]
+    ]
+    changes = [
+        {"what": name, "accuracy on valid": f"better: {value}"} for name, value in found["changes"].items()
+    ]
+    _create(create_table_artifact, [*rows, *changes], workspace, "search")
 
 
 def decision(promotion: "Promotion") -> str:

@@ -1,5 +1,6 @@
 """`params.yaml`, read once into frozen sections that reject unknown keys."""
 
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -312,6 +313,67 @@ class PromotionSettings(Section):
         return self.approval == "automatic" and not self.two_person
 
 
+Plain = bool | int | float | str
+
+
+class Range(Section):
+    """What a search draws from: numbers from `low` to `high`, whole ones for settings that are whole.
+
+    `scale: log` draws each power of ten as often, for rates.
+    """
+
+    low: float = Field(strict=False)
+    high: float = Field(strict=False)
+    scale: Literal["linear", "log"] = "linear"
+
+    @model_validator(mode="after")
+    def goes_up(self) -> Self:
+        """A logarithm needs numbers above 0."""
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}")
+        if self.scale == "log" and self.low <= 0.0:
+            raise ValueError(f"scale log needs low above 0, got {self.low:g}")
+        return self
+
+
+class Chosen(Section):
+    """What `vggflow search --apply` writes down: by how much trying the settings were found.
+
+    Attributes:
+        trials: How many trainings were compared on valid.
+        images: How many images of valid they were compared on.
+        accuracy: What the best one reached there; likewise `default_accuracy`, the settings as they were before, and
+            `linear_probe`, a linear classifier on the frozen layers. Chosen as the best of many, it is too high.
+        settings: The digest of `model` and `train` that were chosen: for others this does not hold.
+    """
+
+    trials: int = Field(ge=1)
+    images: int = Field(ge=1)
+    accuracy: Fraction
+    default_accuracy: Fraction | None = None
+    linear_probe: Fraction | None = None
+    settings: str = Field(pattern="^[0-9a-f]{16}$")
+
+
+class SearchSettings(Section):
+    """What `vggflow search` tries. It changes no result: settings change only where a person applies what it found.
+
+    Attributes:
+        seed: The same seed tries the same settings.
+        metric: Of valid, what the best trial has the best of.
+        space: Settings by their names, such as `train.phases.head.learning_rate`, each with a list of values or a
+            range. Nothing: see docs/training.md.
+        chosen: Written by `vggflow search --apply`.
+    """
+
+    seed: int = Field(default=0, ge=0)
+    metric: Literal["val_loss", "val_accuracy"] = "val_loss"
+    space: dict[str, Range | Annotated[tuple[Plain, ...], Field(min_length=1, strict=False)]] | None = Field(
+        default=None, min_length=1
+    )
+    chosen: Chosen | None = None
+
+
 class Settings(Section):
     """All of `params.yaml`. What `dvc.yaml` names must be there, or DVC stops."""
 
@@ -321,6 +383,12 @@ class Settings(Section):
     evaluate: EvaluateSettings
     registry: RegistrySettings
     promotion: PromotionSettings = PromotionSettings()
+    search: SearchSettings = SearchSettings()
+
+    def digest_of_choice(self) -> str:
+        """What a search chooses, in 16 hexadecimal digits: `model` and `train`."""
+        parts = [self.model.model_dump_json(), self.train.model_dump_json()]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def load(path: Path) -> Settings:

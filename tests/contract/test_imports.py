@@ -57,6 +57,7 @@ BREACHES = {
         "src/vggflow/gate/rules.py",
         "import great_expectations",
     ),
+    "Optuna only in search.study": ("src/vggflow/commands/search.py", "import optuna"),
     "Prefect only in flows": ("src/vggflow/gate/rules.py", "import prefect"),
     "vggflow does not know the flows": ("src/vggflow/gate/rules.py", "import flows"),
     "the gate imports no TensorFlow": ("src/vggflow/data/manifest.py", "import tensorflow"),

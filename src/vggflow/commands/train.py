@@ -72,7 +72,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     from vggflow.training.fitting import discard_checkpoint, fit
 
     # Before the wait for the device: what the gate refused is told at once.
-    job = _training_job(workspace, settings)
+    job = training_job(workspace, settings)
     # Before it too: what is committed or edited in the hours to come is not what it was trained from.
     snapshot = lineage.of_training(workspace, settings)
     began = time.monotonic()
@@ -158,7 +158,7 @@ def find_learning_rate(
     start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
     from vggflow.training import rate_search
 
-    job = _training_job(workspace, settings)
+    job = training_job(workspace, settings)
     with alone_on_devices(), console.progress("find rate") as advance:
         curve = rate_search.find_learning_rate(job, phase, advance)
     path = output or workspace.path(artifacts.STATE) / f"learning-rate-{curve.phase}.png"
@@ -167,7 +167,7 @@ def find_learning_rate(
     return curve, path
 
 
-def _training_job(workspace: Workspace, settings: Settings) -> "TrainingJob":
+def training_job(workspace: Workspace, settings: Settings) -> "TrainingJob":
     """What the data gate let through, to be trained with these settings."""
     from vggflow.data import manifest as manifests
     from vggflow.features import limit

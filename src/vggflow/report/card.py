@@ -22,7 +22,8 @@ def render(facts: Facts) -> str:
     Args:
         facts: `name` (of the registered model), `class_names`, `evaluation` (from `metrics.measure`), and
             where known: `version`, `image_size_px`, `images` (split → class → count), `phases` (rows of equal
-            keys), and tables of names and values: `model`, `data`, `training`, `lineage`.
+            keys), `chosen` (what `search.chosen` holds), and tables of names and values: `model`, `data`,
+            `training`, `lineage`.
     """
     environment = Environment(
         loader=PackageLoader("vggflow.report"),
@@ -66,6 +67,8 @@ def limits(facts: Facts) -> Iterator[str]:
         yield f"Few test images, below {FEW_IMAGES}, speak for {_listed(few)}: the recall is hardly known."
     if evaluation.get("split", "test") != "test":
         yield "It was measured on images that also chose its best epochs, so expect less on new ones."
+    if facts.get("chosen"):
+        yield _chosen(facts["chosen"])
     temperature = evaluation.get("calibration", {}).get("temperature", 1.0)
     if not LOWEST < temperature < HIGHEST:
         yield (
@@ -75,6 +78,19 @@ def limits(facts: Facts) -> Iterator[str]:
     error = evaluation["calibration_error"]
     yield f"Its confidence misses its accuracy by {100 * error:.1f} percentage points on average."
     yield "The measures hold for images like the test images: another camera or season is a new question."
+
+
+def _chosen(chosen: Facts) -> str:
+    others = {
+        "the settings before": chosen.get("default_accuracy"),
+        "a linear probe": chosen.get("linear_probe"),
+    }
+    beside = ", ".join(f"{name} {_share(value)}" for name, value in others.items() if value is not None)
+    return (
+        f"Its settings are the best of {chosen['trials']:,} trials on the {chosen['images']:,} images of valid: "
+        f"accuracy {_share(chosen['accuracy'])} there{f' ({beside})' if beside else ''}, "
+        "which is too high for having been chosen by."
+    )
 
 
 def _weakest(evaluation: Facts) -> tuple[str, float] | None:

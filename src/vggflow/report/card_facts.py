@@ -42,8 +42,15 @@ def gather(
         "model": model | {"temperature": f"{info.temperature:.3f}"},
         "data": _named(lineage, "data.hash", "data.files", "data.bytes", "data_gate"),
         "training": files.read_json(workspace.path(artifacts.RUN)).get("facts", {}),
+        "chosen": _chosen(trained),
         "lineage": {key: value for key, value in lineage.items() if key.startswith(_TRACED)},
     }
+
+
+def _chosen(settings: Settings) -> dict[str, Any]:
+    """By how much trying the settings were found; nothing where they are not those that a search chose."""
+    chosen = settings.search.chosen
+    return chosen.model_dump() if chosen and chosen.settings == settings.digest_of_choice() else {}
 
 
 def _images(manifest: pd.DataFrame) -> dict[str, dict[str, int]]:

@@ -13,6 +13,7 @@ REGISTERED_MODEL_TAG = 5_000
 DESCRIPTION = 5_000
 RUN_NAME = 250
 KEY = 250
+PARAM = 6_000
 # A rollback's facts are JSON in one tag of the registered model, where a quote takes two characters.
 REASON = 2_000
 PERSON = 200

@@ -55,8 +55,7 @@ def log_facts(client: MlflowClient, run_id: str, params: Mapping[str, Any], tags
     """Writes settings and facts; a parameter that stands there already is left, since MLflow forbids changing it."""
     with mlflow_errors_as_one_line():
         known = client.get_run(run_id).data.params
-        # 6,000 characters are MLflow's limit for a parameter.
-        new = [Param(key, str(value)[:6000]) for key, value in params.items() if key not in known]
+        new = [Param(key, str(value)[: limits.PARAM]) for key, value in params.items() if key not in known]
         for start in range(0, len(new), 100):
             client.log_batch(run_id, params=new[start : start + 100])
         client.log_batch(run_id, tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()])

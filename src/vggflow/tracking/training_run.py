@@ -52,7 +52,7 @@ class TrainingRun:
             self.run_id = self._find_or_open(str(facts[TRAINING]))
         rows, steps = self._before
         tags = {"device": str(facts["device"])} | ({"resumed_after_epochs": str(len(rows))} if rows else {})
-        runs.log_facts(self._client, self.run_id, {**_flat(self._settings), **facts}, tags)
+        runs.log_facts(self._client, self.run_id, {**as_params(self._settings), **facts}, tags)
         self._writer = MetricWriter(self._client, self.run_id)
         self._watching.enter_context(system_metrics.watching(self._writer))
         for step in steps:
@@ -127,7 +127,7 @@ class TrainingRun:
             self._writer.log(values, step)
 
 
-def _flat(settings: Settings) -> dict[str, str]:
+def as_params(settings: Settings) -> dict[str, str]:
     """`model` and `train` as MLflow parameters: `train.batch_size`, `train.phases.head.epochs`."""
     found: dict[str, str] = {}
     phases = {phase.name: phase.model_dump() for phase in settings.train.phases}

@@ -92,7 +92,7 @@ def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer
         saved = setup.checkpoints.load_arrays()
         checkpoints.restore_optimizer(learner.optimizer, saved)
         checkpoints.restore(learner.random_layers(), saved)
-    while not _is_over(plan, progress):
+    while not phases.is_over(plan.phase, progress.epoch, progress.stale):
         steps = _Steps(observer)
         row = learner.epoch(len(progress.rows) + 1, progress.epoch, steps)
         progress.add(row, steps.rows)
@@ -133,13 +133,6 @@ def _keep(setup: Setup, progress: Progress, row: Row, learner: Learner) -> None:
         setup.checkpoints.save_best(progress, checkpoints.state(_layers(setup, [plan])))
     learning = checkpoints.optimizer_state(learner.optimizer) | checkpoints.state(learner.random_layers())
     setup.checkpoints.save(progress, _learned(setup, progress) | learning)
-
-
-def _is_over(plan: Plan, progress: Progress) -> bool:
-    stopping = plan.phase.early_stopping
-    if stopping is not None and progress.stale >= stopping.patience:
-        return True
-    return progress.epoch >= plan.phase.epochs
 
 
 def _learned(setup: Setup, progress: Progress) -> Arrays:

@@ -58,6 +58,14 @@ class Inputs:
             return network, [Decoding(split, self.shape) for split in self._splits]
         return network, [store.rows(split.hashes) for split in self._splits]
 
+    def fill(self, cuts: Sequence[str], report: Report) -> None:
+        """Has features of these layers ready for all images, computed in one pass where they are not."""
+        self._features.fill(cuts, report)
+
+    def total_bytes(self, cut: str) -> int:
+        """What features of a layer take, of all images."""
+        return self._features.total_bytes(cut)
+
     def _uncut(self, plan: Plan, number: int) -> keras.Model:
         settings = self._cache.settings
         if not settings.augments(plan.phase):

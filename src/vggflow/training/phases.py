@@ -83,3 +83,10 @@ def improves(phase: Phase, row: Row, best: float | None) -> bool:
         return not math.isnan(value)
     margin = phase.early_stopping.min_delta if phase.early_stopping else 0.0
     return value > best + margin if phase.monitor.endswith("accuracy") else value < best - margin
+
+
+def is_over(phase: Phase, epochs: int, stale: int) -> bool:
+    """Whether the phase ends after so many epochs, of which the last `stale` were not better than one before them."""
+    if phase.early_stopping is not None and stale >= phase.early_stopping.patience:
+        return True
+    return epochs >= phase.epochs
