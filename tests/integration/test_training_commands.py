@@ -8,8 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from tiny import write_params
 
-from vggflow import files
+from vggflow import files, version
 from vggflow.processes.stage import read_outcome
+from vggflow.tracking import connection, runs
 from vggflow.workspace import Workspace
 
 PHASES = [
@@ -103,3 +104,26 @@ def test_without_room_for_features_pixels_or_nothing_is_kept(validated, vggflow,
     assert vggflow("-C", validated, "train").code == 0
     facts = files.read_json(validated / "model/run.json")["facts"]
     assert (facts["features.head"], facts["features.top"]) == ("none", "none")
+
+
+def test_a_run_keeps_where_it_came_from_though_it_never_becomes_a_version(validated, vggflow):
+    assert vggflow("-C", validated, "train").code == 0
+    recorded = files.read_json(validated / "model/run.json")
+    client = MlflowClient(f"sqlite:///{validated}/.vggflow/mlflow.db")
+    tags = client.get_run(recorded["run_id"]).data.tags
+    assert {key: tags.get(key) for key in recorded["lineage"]["tags"]} == recorded["lineage"]["tags"]
+    assert tags["git.commit"]
+    assert version.stamp().endswith(tags["sha256.vggflow"])
+    kept = client.download_artifacts(recorded["run_id"], "trained_on/training.parquet")
+    assert Path(kept).read_bytes() == (validated / "validation/training.parquet").read_bytes()
+
+
+def test_a_run_that_is_made_anew_has_settings_and_origin_of_the_training(validated, vggflow):
+    assert vggflow("-C", validated, "train").code == 0
+    recorded = files.read_json(validated / "model/run.json")
+    registry = connection.connect(Workspace(validated))
+    place = connection.experiment_id(registry.client, "elsewhere")
+    made = registry.client.get_run(runs.rebuild(registry.client, place, Workspace(validated), recorded))
+    first = registry.client.get_run(recorded["run_id"])
+    assert made.data.params == first.data.params
+    assert made.data.tags["git.commit"] == first.data.tags["git.commit"]

@@ -18,7 +18,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "evaluation": ("accuracy", "log_loss", "evaluated_on", "evaluation."),
     "training": ("trained_by", "flow_run_id", "sha256.model", "sha256.start_weights"),
     "data": ("data.", "data_gate", "sha256.manifest", "manifest."),
-    "code and settings": ("git.", "sha256.params", "lineage"),
+    "code and settings": ("git.", "sha256.params", "sha256.vggflow", "lineage"),
     "packages": ("package.",),
 }
 

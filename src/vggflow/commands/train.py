@@ -66,7 +66,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     from vggflow.models import files as models
     from vggflow.tracking import connection
     from vggflow.tracking.registry import lineage
-    from vggflow.tracking.training_run import TrainingRun
+    from vggflow.tracking.training_run import Origin, TrainingRun
     from vggflow.tracking.users import who
     from vggflow.training.bar import Bar
     from vggflow.training.fitting import discard_checkpoint, fit
@@ -81,7 +81,8 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
         # Asked now: whoever registers the model later may be somebody else.
         trainer = who.asking(client)
         bar = Bar(advance, settings.train.phases, settings.train.batch_size)
-        observer = TrainingRun(client, settings, lineage.run_name(workspace), bar)
+        origin = Origin(snapshot.tags, workspace.path(artifacts.TRAINING_IMAGES))
+        observer = TrainingRun(client, settings, lineage.run_name(workspace), bar, origin)
         with observer.closing():
             trained = fit(job, observer)
             inputs.refuse_changes()  # here too, so that the run is not closed as finished

@@ -6,17 +6,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from vggflow import artifacts, files
-from vggflow.tracking import limits
+from vggflow.errors import SettingsError
+from vggflow.settings import parse
+from vggflow.tracking import limits, logged_settings
 from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.metric_writer import MetricWriter
 from vggflow.workspace import Workspace
 
 EVALUATION = "evaluation"
+# Where the table of the images that a training learned from lies in its run.
+TRAINED_ON = "trained_on"
 ORIGINAL = "vggflow.original_run_id"
 
 
@@ -139,7 +144,8 @@ def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorde
         log_evaluation(client, found[0].info.run_id, workspace)  # it may be another than that of then
         return str(found[0].info.run_id)
     run_id = open_run(client, experiment, f"{workspace.name} · restored", {"stage": "train"})
-    log_facts(client, run_id, recorded.get("facts", {}), {})
+    params = {**_settings_of(recorded), **recorded.get("facts", {})}
+    log_facts(client, run_id, params, recorded.get("lineage", {}).get("tags", {}))
     writer = MetricWriter(client, run_id)
     for row in files.read_json(workspace.path(artifacts.HISTORY)):
         values = {key: value for key, value in row.items() if not isinstance(value, str) and key != "epoch"}
@@ -151,3 +157,12 @@ def rebuild(client: MlflowClient, experiment: str, workspace: Workspace, recorde
         client.set_tag(run_id, ORIGINAL, original)  # last, so that a half-made one is not taken for whole
     end_run(client, run_id)
     return run_id
+
+
+def _settings_of(recorded: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a restored model's training; none where they were not kept, or another vggflow's."""
+    text = recorded.get("lineage", {}).get("files", {}).get(artifacts.PARAMS.name)
+    try:
+        return logged_settings.flat(parse(yaml.safe_load(text))) if text else {}
+    except (SettingsError, yaml.YAMLError):
+        return {}

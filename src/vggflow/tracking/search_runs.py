@@ -14,9 +14,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from vggflow.errors import VggflowError
 from vggflow.search.study import Study, Trial
 from vggflow.settings import Settings
-from vggflow.tracking import limits, runs
+from vggflow.tracking import limits, logged_settings, runs
 from vggflow.tracking.connection import experiment_id, mlflow_errors_as_one_line
-from vggflow.tracking.training_run import as_params
 
 SEARCH, TRIAL = "search", "search-trial"
 KEY_TAG, TRIAL_TAG = "vggflow.search", "vggflow.trial"
@@ -51,7 +50,7 @@ class SearchRuns:
         else:
             tags = {"stage": SEARCH, KEY_TAG: key}
             self.run_id = runs.open_run(client, self._place, f"{name} · search", tags)
-            runs.log_facts(client, self.run_id, as_params(settings), {})
+            runs.log_facts(client, self.run_id, logged_settings.flat(settings), {})
         self._whole, self._half = self._written()
 
     def trial(self, study: Study, trial: Trial, settings: Settings) -> None:
@@ -99,7 +98,9 @@ class SearchRuns:
                 MLFLOW_PARENT_RUN_ID: self.run_id,
             }
             run_id = runs.open_run(self._client, self._place, name, tags)
-            params = [Param(key, value[: limits.PARAM]) for key, value in as_params(settings).items()]
+            params = [
+                Param(key, value[: limits.PARAM]) for key, value in logged_settings.flat(settings).items()
+            ]
             metrics = _metrics(trial)
             self._client.log_batch(run_id, metrics[:BATCH], params[:PARAMS_OF_A_BATCH])
             for start in range(BATCH, len(metrics), BATCH):

@@ -3,12 +3,14 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from mlflow import MlflowClient
 
 from vggflow.errors import VggflowError
 from vggflow.settings import Settings
-from vggflow.tracking import runs, system_metrics
+from vggflow.tracking import logged_settings, runs, system_metrics
 from vggflow.tracking.connection import experiment_id, mlflow_errors_as_one_line
 from vggflow.tracking.metric_writer import SECONDS_TO_WAIT_AT_END, MetricWriter
 from vggflow.training.bar import Bar
@@ -20,18 +22,34 @@ SECONDS_TO_WAIT_EARLY = {"FAILED": 60.0, "KILLED": 3.0}
 TAG = "vggflow.training"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a training starts from beside its settings, which its run keeps too: few trainings become a version.
+
+    Attributes:
+        tags: As a version carries them (`registry.lineage.of_training`).
+        images: The table of the images that are learned from; None leaves it out.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    images: Path | None = None
+
+
 class TrainingRun:
     """Writes a training into one MLflow run, live, and moves the progress bar.
 
     Every epoch of all phases is a step of the same metrics; steps of an epoch go to `step/…`; results have step 0.
     """
 
-    def __init__(self, client: MlflowClient, settings: Settings, name: str, bar: Bar) -> None:
+    def __init__(
+        self, client: MlflowClient, settings: Settings, name: str, bar: Bar, origin: Origin | None = None
+    ) -> None:
         self.run_id: str | None = None
         self._client = client
         self._settings = settings
         self._name = name
         self._bar = bar
+        self._origin = origin or Origin()
         self._writer: MetricWriter | None = None
         self._watching = ExitStack()
         self._before: tuple[Sequence[Row], Sequence[Row]] = ((), ())
@@ -44,7 +62,7 @@ class TrainingRun:
         self._before = (rows, steps)
 
     def on_start(self, facts: Facts) -> None:
-        """Opens the run, writes settings and device into it, and what a resumed training did before.
+        """Opens the run, writes settings, origin and device into it, and what a resumed training did before.
 
         Of that, only what did not arrive then is sent: the process may have been killed before it could send it.
         """
@@ -52,7 +70,10 @@ class TrainingRun:
             self.run_id = self._find_or_open(str(facts[TRAINING]))
         rows, steps = self._before
         tags = {"device": str(facts["device"])} | ({"resumed_after_epochs": str(len(rows))} if rows else {})
-        runs.log_facts(self._client, self.run_id, {**as_params(self._settings), **facts}, tags)
+        params = {**logged_settings.flat(self._settings), **facts}
+        runs.log_facts(self._client, self.run_id, params, {**self._origin.tags, **tags})
+        if self._origin.images:
+            runs.log_files(self._client, self.run_id, [self._origin.images], runs.TRAINED_ON)
         self._writer = MetricWriter(self._client, self.run_id)
         self._watching.enter_context(system_metrics.watching(self._writer))
         for step in steps:
@@ -125,23 +146,3 @@ class TrainingRun:
     def _log(self, values: Mapping[str, float], step: int) -> None:
         if self._writer:
             self._writer.log(values, step)
-
-
-def as_params(settings: Settings) -> dict[str, str]:
-    """`model` and `train` as MLflow parameters: `train.batch_size`, `train.phases.head.epochs`."""
-    found: dict[str, str] = {}
-    phases = {phase.name: phase.model_dump() for phase in settings.train.phases}
-    sections = {
-        "model": settings.model.model_dump(),
-        "train": settings.train.model_dump(exclude={"phases"}) | {"phases": phases},
-    }
-    _flatten(sections, "", found)
-    return found
-
-
-def _flatten(content: Mapping[str, object], prefix: str, found: dict[str, str]) -> None:
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            _flatten(value, f"{prefix}{key}.", found)
-        elif value is not None:
-            found[f"{prefix}{key}"] = str(value)

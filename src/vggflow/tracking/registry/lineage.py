@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vggflow import artifacts, files, packages
+from vggflow import artifacts, files, packages, version
 from vggflow.data import manifest as manifests
 from vggflow.environment import FLOW_RUN, user_name
 from vggflow.errors import DataError
@@ -61,6 +61,7 @@ def of_training(workspace: Workspace, settings: Settings) -> Snapshot:
         "sha256.params": files.text_sha256(workspace.path(artifacts.PARAMS)),
         "sha256.start_weights": _start_weights_digest(workspace, settings),
         **_packages(settings),
+        "sha256.vggflow": version.stamp().partition("sha256:")[2],
         "data_gate": _verdict(workspace),
         "flow_run_id": os.environ.get(FLOW_RUN, ""),
     }
