@@ -34,6 +34,7 @@ from vggflow.commands import (
     reproduce,
     retrain,
     rollback,
+    runs,
     search,
     serve,
     status,
@@ -85,6 +86,7 @@ COMMANDS: Mapping[str, Mapping[str, Callable[..., None]]] = {
         "reference": reference.command,
     },
     "Judge": {
+        "runs": runs.command,
         "models": models.command,
         "promote": promote.command,
         "rollback": rollback.command,

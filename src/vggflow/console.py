@@ -101,6 +101,14 @@ def local_time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
+def age(seconds: float) -> str:
+    """`4 min`, `7 h` or `12 d`."""
+    for unit, length in (("d", 86_400), ("h", 3_600)):
+        if seconds >= length:
+            return f"{int(seconds / length)} {unit}"
+    return f"{max(0, int(seconds / 60))} min"
+
+
 def say(line: str) -> None:
     """One line on stdout."""
     # `markup=False`: brackets in a path or a message are no colours.

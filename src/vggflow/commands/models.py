@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vggflow.commands import options
-from vggflow.console import local_time, out, say, table, tell
+from vggflow.console import age, local_time, out, say, table, tell
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _row(version: "Version", champion: str = "") -> dict[str, Any]:
         "log_loss": float(log_loss) if log_loss else None,
         "data": version.tags.get("data.hash", "")[:6],
         "made": local_time(version.created_ms / 1000),
-        "age": _age(time.time() - version.created_ms / 1000),
+        "age": age(time.time() - version.created_ms / 1000),
         "champion": champion,
     }
 
@@ -122,14 +122,6 @@ def _in_use(period: "PeriodInUse") -> str:
     """The last time that a version was champion, in few characters."""
     when = datetime.fromisoformat(period.until or period.since).astimezone()
     return f"{'until' if period.until else 'since'} {when:%Y-%m-%d}"
-
-
-def _age(seconds: float) -> str:
-    """`4 min`, `7 h` or `12 d`."""
-    for unit, length in (("d", 86_400), ("h", 3_600)):
-        if seconds >= length:
-            return f"{int(seconds / length)} {unit}"
-    return f"{max(0, int(seconds / 60))} min"
 
 
 def history(workspace: Workspace) -> list[dict[str, str | int | None]]:

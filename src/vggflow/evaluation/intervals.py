@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from vggflow.evaluation.answers import Answers
 from vggflow.evaluation.calibration import BINS, bin_numbers
@@ -48,6 +49,15 @@ def gain(first: NDArray[np.bool_], second: NDArray[np.bool_], replicates: int, s
     difference = first.astype(np.float64) - second
     sums = [weights @ difference for weights in _weights(len(first), replicates, seed)]
     return _interval(np.concatenate(sums) / len(first))
+
+
+def of_share(share: float, images: int) -> tuple[float, float]:
+    """The interval of a share of images, such as an accuracy of which only the number is known, 0 to 1.
+
+    How many of them a replicate draws is binomial, so that its quantiles need no drawing.
+    """
+    low, high = stats.binom.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], images, share) / images
+    return float(low), float(high)
 
 
 def _weights(images: int, replicates: int, seed: int) -> Iterator[Floats]:

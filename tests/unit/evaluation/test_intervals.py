@@ -82,3 +82,12 @@ def test_perfect_calibration_has_no_error_and_a_border_belongs_to_the_bin_below(
     bins = calibration.reliability(confidence, right)
     assert sum(row.images for row in bins) == 10
     assert [row.accuracy for row in bins if row.images] == [0.8]
+
+
+def test_the_interval_of_a_share_is_the_one_that_drawing_gives():
+    right = np.arange(400) < 330
+    low, high = intervals.of_share(330 / 400, 400)
+    drawn = intervals.gain(right, np.zeros(400, bool), 20_000)
+    assert drawn is not None
+    assert (low, high) == pytest.approx(drawn, abs=0.003)
+    assert intervals.of_share(1.0, 7) == (1.0, 1.0)

@@ -4,7 +4,7 @@ import contextlib
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ EVIDENCE = "vggflow.evidence"
 # MLflow holds a page of versions in memory, with all their tags.
 PAGE = 1_000
 NAMED_AT_MOST = 10
+# They stand in the address that a server is asked by.
+RUNS_AT_ONCE = 50
 MODEL_FILE = "data/model.keras"
 # Among its evidence: the exported graph, which answers without Keras.
 GRAPH = "exported/model.onnx"
@@ -101,6 +103,17 @@ def chosen(registry: Registry, number: int | None, *, candidate: bool = False) -
     names = registry.names
     model, alias = (names.candidates, CHALLENGER) if candidate else (names.name, CHAMPION)
     return version_of(registry.client, model, number, alias)
+
+
+def of_runs(client: MlflowClient, name: str, run_ids: Sequence[str]) -> list[Version]:
+    """The versions of a registered model that were made of these runs; none where there is no such model."""
+    aliases = _aliases(client, name)
+    found: list[ModelVersion] = []
+    for start in range(0, len(run_ids), RUNS_AT_ONCE):
+        ids = ", ".join(f"'{run_id}'" for run_id in run_ids[start : start + RUNS_AT_ONCE])
+        with mlflow_errors_as_one_line():
+            found += client.search_model_versions(f"name = '{name}' and run_id IN ({ids})", max_results=PAGE)
+    return [_version(entry, aliases.get(int(entry.version), ())) for entry in found]
 
 
 def with_tag(client: MlflowClient, name: str, key: str, value: str) -> Version | None:
