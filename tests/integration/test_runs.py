@@ -100,8 +100,9 @@ def test_one_setting_that_differs_is_named_and_both_are_paired(trained, vggflow)
     found = _compared(vggflow, root, "champion", ids[1][:10])
     assert found["a"]["run"] == ids[0] and found["b"]["run"] == ids[1]
     name = "train.phases.all.learning_rate"
-    assert found["settings"] == {"differences": {name: ["0.002", "0.003"]}, "unrecorded": []}
-    assert found["data"]["differences"] == {} and found["code"]["unrecorded"] == []
+    assert found["settings"]["differences"] == {name: ["0.002", "0.003"]}
+    assert found["data"] == {"differences": {}, "unrecorded": [], "other_images": False}
+    assert found["settings"]["unrecorded"] == found["code"]["unrecorded"] == []
     assert set(found["code"]["differences"]) <= {"git.dirty"}
     assert found["paired"]["images"] == 12 and found["paired"]["not_in_common"] == [0, 0]
     names = {
@@ -116,7 +117,7 @@ def test_other_data_is_told_image_by_image(trained, vggflow):
     root, ids = trained
     found = _compared(vggflow, root, ids[1], ids[2])
     assert found["settings"]["differences"] == {}
-    assert list(found["data"]["differences"])[:1] == ["data.hash"]
+    assert list(found["data"]["differences"])[:1] == ["data.hash"] and found["data"]["other_images"]
     images = found["images"]
     assert images["added"] == ["train/red/new.png"] and images["removed"] == ["test/red/0.png"]
     assert images["relabelled"] == [["train/red/0.png", "train/blue/was-red.png"]]

@@ -68,7 +68,8 @@ def _show_part(part: "Part") -> None:
         _fold(f"{part.name}: the same{' but for the commit' if shown else ''}")
     if part.unrecorded:
         sides = " and ".join(part.unrecorded)
-        _fold(f"{part.name}: not fully recorded of {sides} (trained by an older vggflow, or restored)")
+        why = "an older vggflow, a rebuilt run, or one that ended at once"
+        _fold(f"{part.name}: not fully recorded of {sides} ({why})")
 
 
 def _name(name: str) -> str:

@@ -47,9 +47,7 @@ def command(
     elif not rows:
         say("no trainings yet: `vggflow retrain` makes the first")
     else:
-        made = table("", list(COLUMNS), [_cells(row) for row in rows])
-        made.padding = (0, 1, 0, 0)  # else nine columns would not fit into 80
-        out.print(made)
+        show(rows)
         if len(rows) == (count or SHOWN):
             tell(f"the {len(rows)} newest: -n shows more; --compare A B says what differed between two")
 
@@ -61,6 +59,13 @@ def run_rows(workspace: Workspace, most: int) -> list[dict[str, Any]]:
 
     registry = connection.connect(workspace)
     return [_row(run) for run in past_runs.newest(registry, most)]
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints trainings as a table of 80 columns."""
+    made = table("", list(COLUMNS), [_cells(row) for row in rows])
+    made.padding = (0, 1, 0, 0)  # else nine columns would not fit
+    out.print(made)
 
 
 def _row(run: "PastRun") -> dict[str, Any]:
@@ -87,7 +92,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     from vggflow.tracking.past_runs import SHORT
 
     accuracy = ""
-    if row["accuracy"] is not None:
+    if row["accuracy"] is not None and row["split"] == "test":  # that on valid has its column
         between = row["interval"] and [f"{100 * each:.0f}" for each in row["interval"]]
         accuracy = f"{100 * row['accuracy']:.1f}" + (f" ({between[0]}–{between[1]})" if between else "")
     cells = (

@@ -55,6 +55,7 @@ class Part:
         return {
             "differences": {each.name: [each.first, each.second] for each in self.differences},
             "unrecorded": list(self.unrecorded),
+            "other_images": self.other_images,
         }
 
 

@@ -74,7 +74,7 @@ class Measure:
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
-        return asdict(self)
+        return asdict(self) | {"change": self.change}
 
 
 @dataclass(frozen=True)
