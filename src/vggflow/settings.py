@@ -75,7 +75,7 @@ Expectation = Literal[
     "missing_class", "vanished_class", "different_classes", "case_collisions", "too_few_classes", "too_few_images",
     "imbalance", "label_shift", "shrunk", "relabelled", "near_duplicates", "known_unlabelled", "odd_shapes",
     "odd_sizes", "dark", "blank", "blurred", "name_collisions", "extension_mismatch", "foreign_files", "stray_files",
-    "doubtful", "unused_bits", "odd_metadata",
+    "doubtful", "unused_bits", "odd_metadata", "label_suspects",
 ]  # fmt: skip
 Excludable = Literal[
     "unreadable", "exact_duplicates", "leakage", "near_leakage", "label_conflicts", "too_small",
@@ -100,10 +100,13 @@ class ValidateSettings(Section):
         max_imbalance: how many times more images the largest class of train may have than another.
         max_label_shift: how far the share of a class in its split may move from the data of the champion.
         max_shrinkage: the part of its images that a class in a split may lose against the data of the champion.
+        max_label_suspects: the share of the labelled images that the last `vggflow audit` saw whose labels may surely
+            be in doubt.
         near_similarity: correlation of the pixels from which on two pictures are near copies.
         near_hash_distance: bits of 64 in which perceptual hashes of near copies may differ.
         near_min_detail: pictures with less to see than this are compared by their bytes only.
-        severity: per expectation `critical` (refuses the data), `warning` or `note` (report) or `off`.
+        severity: per expectation `critical` (refuses the data), `warning` or `note` (report) or `off`;
+            `label_suspects` is never critical.
         exclude: expectations whose offending files are left out of training; the files stay where they are.
         exclude_images: images that are left out too, by the SHA-256 of their bytes; `vggflow data relabel` lists them.
     """
@@ -118,6 +121,7 @@ class ValidateSettings(Section):
     max_imbalance: float = Field(default=10.0, ge=1.0)
     max_label_shift: Fraction = 0.1
     max_shrinkage: Fraction = 0.2
+    max_label_suspects: Fraction = 0.02
     near_similarity: Fraction = 0.9
     near_hash_distance: int = Field(default=8, ge=4, le=16)
     near_min_detail: float = Field(default=1.0, ge=0.0)
@@ -129,6 +133,16 @@ class ValidateSettings(Section):
     exclude_images: tuple[Annotated[str, Field(pattern="^[0-9a-f]{64}$")], ...] = Field(
         default=(), strict=False
     )
+
+    @model_validator(mode="after")
+    def no_refusal_depends_on_an_audit(self) -> Self:
+        """Equal data are refused or not wherever they are judged, and an audit is one machine's."""
+        if self.severity.get("label_suspects") == "critical":
+            raise ValueError(
+                "label_suspects can't be critical: it knows what the last audit on this machine saw, and equal data "
+                "would be refused on one machine only; use warning, note or off"
+            )
+        return self
 
 
 class EarlyStopping(Section):

@@ -61,6 +61,30 @@ def test_a_wrong_label_is_named_shown_and_left_as_it_is(
     assert again["images"] == 36
 
 
+def test_the_gate_warns_of_what_an_audit_found_and_nothing_else_changes(
+    swapped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vggflow: Command
+) -> None:
+    state = tmp_path / "state"
+    monkeypatch.setenv("VGGFLOW_STATE", str(state))
+    result, tables = swapped / "validation" / "result.json", ("manifest.json", "training.json")
+    told = vggflow("-C", swapped, "validate")
+    assert "label_suspects: not checked: the last `vggflow audit` saw none of these images" in told.err, told
+    assert not state.exists(), "the gate makes no folder for what it only reads"
+    before = [(swapped / "validation" / name).read_bytes() for name in tables]
+    assert vggflow("-C", swapped, "audit").code == 0
+    told = vggflow("-C", swapped, "validate")
+    assert told.code == 0, told
+    assert "data passed 32 expectations with 1 warning" in told.out + told.err
+    (problem,) = json.loads(result.read_text())["problems"]
+    assert (problem["expectation"], problem["severity"]) == ("label_suspects", "warning")
+    assert problem["paths"] == ["train/red/of-another-kind.png"]
+    assert [(swapped / "validation" / name).read_bytes() for name in tables] == before
+    shutil.rmtree(state)
+    state.write_text("a file in its place")
+    assert vggflow("-C", swapped, "validate").code == 0
+    assert "label_suspects" in json.loads(result.read_text())["notes"]
+
+
 def test_what_can_t_be_doubted_is_said_in_one_line(swapped: Path, tmp_path: Path, vggflow: Command) -> None:
     decided = tmp_path / "decided.csv"
     decided.write_text("decision,path\nkeep,train/red/1.png\n")

@@ -12,6 +12,7 @@ from vggflow.audit.out_of_fold import OutOfFold, out_of_fold
 from vggflow.audit.outliers import distances, unlike
 
 COLUMNS = ("path", "split", "class_name", "sha256")
+SUSPECT_COLUMNS = (*COLUMNS, "suggested", "probability", "suspicion", "sure")
 # How many of the farthest images are told of, whether they are unlike all others or not.
 OUTLIERS = 100
 
@@ -87,8 +88,15 @@ def audit(images: pd.DataFrame, features: NDArray[np.float32], class_names: Sequ
     suspects = _suspects(images, labels, found, class_names)
     distance = distances(features)
     far = images.loc[:, list(COLUMNS)].assign(distance=distance, unlike=unlike(distance))
-    outliers = far.sort_values("distance", ascending=False, kind="stable").reset_index(drop=True)[:OUTLIERS]
+    outliers = _ranked(far, "distance")[:OUTLIERS]
     return Audit(len(images), suspects, outliers, _pairs(suspects), _copies(images, groups))
+
+
+def again(known: pd.DataFrame) -> Audit:
+    """What an audit that was kept says of images; see `record.known`."""
+    suspects = _ranked(known[known["suggested"].notna()], "suspicion")[list(SUSPECT_COLUMNS)]
+    outliers = _ranked(known[known["distance"].notna()], "distance")[[*COLUMNS, "distance", "unlike"]]
+    return Audit(len(known), suspects, outliers, _pairs(suspects), _copies(known, _groups(known)))
 
 
 def _groups(images: pd.DataFrame) -> NDArray[np.int64]:
@@ -108,7 +116,11 @@ def _suspects(
         sure=found.probability >= _usual(labels, found, len(class_names))[found.suggested],
     )
     doubted: pd.DataFrame = table[found.suggested != labels]
-    return doubted.sort_values("suspicion", ascending=False, kind="stable").reset_index(drop=True)
+    return _ranked(doubted, "suspicion")
+
+
+def _ranked(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+    return rows.sort_values(by, ascending=False, kind="stable").reset_index(drop=True)
 
 
 def _usual(labels: NDArray[np.int64], found: OutOfFold, classes: int) -> NDArray[np.float64]:

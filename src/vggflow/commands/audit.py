@@ -80,7 +80,7 @@ def look(workspace: Workspace) -> "tuple[Audit, Path]":
     start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
     import pandas as pd
 
-    from vggflow.audit import suspects
+    from vggflow.audit import record, suspects
     from vggflow.data import manifest as manifests
     from vggflow.data.layout import SPLITS
     from vggflow.features.batches import examples
@@ -96,10 +96,13 @@ def look(workspace: Workspace) -> "tuple[Audit, Path]":
     job = job_for_features(workspace, settings, manifest)
     with alone_on_devices(), console.progress("features") as advance:
         features = start_features(job, splits, advance)
+    images = pd.concat(rows.values(), ignore_index=True)
     try:
-        found = suspects.audit(pd.concat(rows.values(), ignore_index=True), features, names)
+        found = suspects.audit(images, features, names)
     except ValueError as error:
         raise DataError(str(error)) from error
+    kept = record.table(found, images, settings.model.weights)
+    record.write(kept, record.place(state_folder(), settings.registry.name))
     page = workspace.path(PAGE)
     audit_page.write(found, data, page, title=f"Audit of {workspace.name}", summary=summary(found))
     return found, page

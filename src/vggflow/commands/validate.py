@@ -4,6 +4,7 @@ import typer
 
 from vggflow import artifacts, console, files
 from vggflow.commands import options
+from vggflow.environment import state_place
 from vggflow.errors import DataError, DataRefused
 from vggflow.processes import stage_inputs
 from vggflow.processes.stage import Outcome, run_stage
@@ -50,16 +51,22 @@ def validate(workspace: Workspace) -> Outcome:
 
 
 def _validate(workspace: Workspace) -> Outcome:
+    from vggflow.audit import record
     from vggflow.commands import reference
     from vggflow.data import changes
     from vggflow.data import manifest as manifests
     from vggflow.gate import judge, report
 
     data = workspace.path(artifacts.DATA)
-    settings = workspace.settings().validate_
+    whole = workspace.settings()
+    settings = whole.validate_
     before, whose = reference.read(workspace)
     cache, docs = workspace.path(artifacts.STATE) / "scan", workspace.path(artifacts.DATA_DOCS)
-    judged = judge.judge(data, settings, docs, cache=cache, reference=before, bars=console.progress)
+    # DVC does not know of it: so it may warn, and never refuses nor changes a table.
+    audited = record.read(record.place(state_place(), whole.registry.name))
+    judged = judge.judge(
+        data, settings, docs, cache=cache, reference=before, audited=audited, bars=console.progress
+    )
     verdict, manifest = judged.verdict, judged.manifest
     manifests.write(manifest, workspace.path(artifacts.MANIFEST))
     learned = manifests.training(manifest)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from vggflow.data import layout
 from vggflow.data import manifest as manifests
-from vggflow.gate import exclude, great_expectations_suites
+from vggflow.gate import exclude, great_expectations_suites, label_doubts
 from vggflow.gate.near_copies import Marked, NearLimits, mark_near_copies
 from vggflow.gate.rules import rules
 from vggflow.gate.scan import scan
@@ -40,10 +40,13 @@ class Judgement:
 
     def to_table(self) -> "RenderableType":
         """Images per class and split, then the problems, for the terminal."""
-        from rich.console import Group
+        from rich.console import Group, RenderableType
+        from rich.text import Text
 
         counts = counts_table(manifests.counts(self.manifest))
-        return Group(counts, "", self.verdict.to_table()) if self.verdict.problems else counts
+        problems: list[RenderableType] = ["", self.verdict.to_table()] if self.verdict.problems else []
+        notes: list[RenderableType] = [Text(f"{name}: {note}") for name, note in self.verdict.notes.items()]
+        return Group(counts, *problems, *notes)
 
 
 def judge(
@@ -53,6 +56,7 @@ def judge(
     *,
     cache: Path | None = None,
     reference: pd.DataFrame | None = None,
+    audited: pd.DataFrame | None = None,
     bars: Bars = lambda _: nullcontext(),
 ) -> Judgement:
     """Judges the data and writes Data Docs; changes nothing below the data folder.
@@ -60,6 +64,7 @@ def judge(
     Args:
         cache: a folder in which the scan remembers what it saw, so the next one reads only what has changed.
         reference: the manifest of the champion's data, to compare classes, their shares and labels with.
+        audited: what the last audit said of each image that it saw, see `label_doubts.doubts`.
         bars: opens a bar for `scan` (files read, files in total) and for `compare` (pairs of pictures).
 
     Raises:
@@ -67,8 +72,14 @@ def judge(
     """
     folders = layout.class_folders(data_folder)
     manifest, not_compared = look(data_folder, settings, cache=cache, bars=bars)
-    tables, asked = tables_of(manifest, folders, reference), rules(settings)
-    verdict = decide(manifest, tables, asked, not_compared)
+    doubted = label_doubts.doubts(manifest, audited)
+    tables = tables_of(manifest, folders, reference, doubted.beyond(settings.max_label_suspects))
+    wanted = rules(settings)
+    # What can't be told is no expectation that is met.
+    asked = [rule for rule in wanted if rule.name != label_doubts.NAME or doubted.checked]
+    told = doubted.note and any(rule.name == label_doubts.NAME for rule in wanted)
+    notes = {label_doubts.NAME: doubted.note} if told else {}
+    verdict = decide(manifest, tables, asked, not_compared, notes)
     great_expectations_suites.confirm(verdict, tables, asked, docs_folder)
     return Judgement(manifest, verdict)
 

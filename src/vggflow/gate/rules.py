@@ -150,6 +150,7 @@ def _class_rules(settings: ValidateSettings) -> list[Rule]:
 
 def _quality_rules(settings: ValidateSettings) -> list[Rule]:
     aspect, size = settings.max_aspect_ratio, settings.max_size_ratio
+    doubted = f"{100 * settings.max_label_suspects:g}%"
     return [
         _copy("near_duplicates", "warning", "nearly the same as another of the same class and split"),
         _told("relabelled", "warning", "of another class than the same bytes in the data compared with"),
@@ -171,6 +172,11 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
             "size_ratio",
             "{width}×{height} pixels",
             maximum=size,
+        ),
+        _told(
+            "label_suspects",
+            "warning",
+            f"whose label is surely in doubt, more than {doubted} of those that the last audit saw",
         ),
         _told("doubtful", "warning", "that may be damaged"),
         _told("unused_bits", "warning", "nearly black, since 10 to 14 bits were stored in 16"),

@@ -16,6 +16,7 @@ COPY_COLUMNS = [
     "near_duplicates",
     "known_unlabelled",
 ]
+NONE: Mapping[str, str] = {}
 _KIND_COLUMNS = {"image": "unreadable", "link": "links", "foreign": "foreign_files", "stray": "stray_files"}
 
 
@@ -23,6 +24,7 @@ def tables(
     manifest: pd.DataFrame,
     folders: Sequence[ClassFolder] | None = None,
     reference: pd.DataFrame | None = None,
+    label_suspects: Mapping[str, str] = NONE,
 ) -> dict[str, pd.DataFrame]:
     """All of them, by the name that a rule's `table` has.
 
@@ -30,12 +32,18 @@ def tables(
         folders: the class folders that the layout saw, so that empty ones are noticed; without them only folders
             that hold a file are known.
         reference: the manifest whose classes and labels are compared with, such as the champion's.
+        label_suspects: why the labels of images are in doubt, by their paths.
     """
     known = tuple(folders) if folders is not None else _folders_with_files(manifest)
-    return {"images": image_table(manifest, reference), "classes": class_table(manifest, known, reference)}
+    images = image_table(manifest, reference, label_suspects)
+    return {"images": images, "classes": class_table(manifest, known, reference)}
 
 
-def image_table(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -> pd.DataFrame:
+def image_table(
+    manifest: pd.DataFrame,
+    reference: pd.DataFrame | None = None,
+    label_suspects: Mapping[str, str] = NONE,
+) -> pd.DataFrame:
     """The rows that are not excluded, with a column for everything that an expectation asks for.
 
     Columns named like an expectation are null in rows that meet it; in others they hold the reason, or for
@@ -53,6 +61,7 @@ def image_table(manifest: pd.DataFrame, reference: pd.DataFrame | None = None) -
     for measure in ("brightness", "contrast", "sharpness"):
         images[measure] = images[measure].mask(told)
     images["relabelled"] = _relabelled(images, reference)
+    images["label_suspects"] = images["path"].map(dict(label_suspects)).astype("str")
     images["name_collisions"] = _name_collisions(images["path"])
     sides = images[["width", "height"]].astype("Float64")
     images["shorter_side"] = sides.min(axis=1)

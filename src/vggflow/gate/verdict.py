@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import pandas as pd
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 SHOWN = 3
+NO_NOTES: Mapping[str, str] = {}
 _ORDER = ("critical", "warning", "note")
 
 
@@ -40,7 +41,8 @@ class Verdict:
 
     `problems` come with the critical ones first; `expectations` are the names of all that were asked;
     `excluded` counts the files that are left out, by the kind named in `validate.exclude`. `not_compared` counts
-    the pairs of look-alikes that were too many to be compared: copies may be among them.
+    the pairs of look-alikes that were too many to be compared: copies may be among them. `notes` say, by expectation,
+    why one was not checked, or on how much of the data.
     """
 
     passed: bool
@@ -48,6 +50,7 @@ class Verdict:
     expectations: tuple[str, ...]
     excluded: dict[str, int]
     not_compared: int = 0
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -87,7 +90,11 @@ class Verdict:
 
 
 def decide(
-    manifest: pd.DataFrame, tables: Mapping[str, pd.DataFrame], asked: Sequence[Rule], not_compared: int = 0
+    manifest: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    asked: Sequence[Rule],
+    not_compared: int = 0,
+    notes: Mapping[str, str] = NO_NOTES,
 ) -> Verdict:
     """Finds the rows that break each rule; see `gate.tables.tables` for the tables of a manifest."""
     found = [(rule, tables[rule.table][rule.broken_by(tables[rule.table])]) for rule in asked]
@@ -96,7 +103,8 @@ def decide(
     problems.sort(key=lambda problem: _ORDER.index(problem.severity))
     passed = not any(problem.severity == "critical" for problem in problems)
     excluded = {str(kind): int(count) for kind, count in manifest["excluded"].value_counts().items()}
-    return Verdict(passed, tuple(problems), tuple(rule.name for rule in asked), excluded, not_compared)
+    names = tuple(rule.name for rule in asked)
+    return Verdict(passed, tuple(problems), names, excluded, not_compared, dict(notes))
 
 
 def _problem(rule: Rule, rows: pd.DataFrame) -> Problem:

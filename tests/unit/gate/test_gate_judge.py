@@ -396,7 +396,7 @@ def test_a_note_is_told_and_refuses_nothing(data):
     (data / "train" / "cats" / "noted.png").write_bytes(content[:33] + text + content[33:])
     verdict = decided(data)
 
-    assert verdict.message == "data passed 31 expectations with 1 note"
+    assert verdict.message == "data passed 32 expectations with 1 note"
     assert [(problem.expectation, problem.severity) for problem in verdict.problems] == [
         ("odd_metadata", "note")
     ]
