@@ -68,7 +68,7 @@ def test_the_gate_warns_of_what_an_audit_found_and_nothing_else_changes(
     monkeypatch.setenv("VGGFLOW_STATE", str(state))
     result, tables = swapped / "validation" / "result.json", ("manifest.json", "training.json")
     told = vggflow("-C", swapped, "validate")
-    assert "label_suspects: not checked: the last `vggflow audit` saw none of these images" in told.err, told
+    assert "label_suspects: not checked: no audit saw these images (`vggflow audit`)" in told.err, told
     assert not state.exists(), "the gate makes no folder for what it only reads"
     before = [(swapped / "validation" / name).read_bytes() for name in tables]
     assert vggflow("-C", swapped, "audit").code == 0
@@ -83,6 +83,40 @@ def test_the_gate_warns_of_what_an_audit_found_and_nothing_else_changes(
     state.write_text("a file in its place")
     assert vggflow("-C", swapped, "validate").code == 0
     assert "label_suspects" in json.loads(result.read_text())["notes"]
+
+
+def test_the_evaluation_report_shows_what_is_known_and_no_number_depends_on_it(
+    swapped: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vggflow: Command
+) -> None:
+    monkeypatch.setenv("VGGFLOW_STATE", str(tmp_path / "state"))
+    folder = swapped / "evaluation"
+
+    def evaluate() -> tuple[str, str, list[bytes]]:
+        ended = vggflow("-C", swapped, "evaluate")
+        assert ended.code == 0, ended
+        numbers = [(folder / name).read_bytes() for name in ("metrics.json", "predictions.parquet")]
+        page = (folder / "report.html").read_text()
+        return ended.err, page.partition("Suspected label errors")[2].partition("</section>")[0], numbers
+
+    _, section, before = evaluate()
+    assert "<code>vggflow audit</code> shows" in section
+    assert "data:image" not in section
+    assert not (tmp_path / "state" / "features").exists(), "nothing is computed for it"
+    assert vggflow("-C", swapped, "audit").code == 0
+    _, section, numbers = evaluate()
+    assert "all labelled images, as the last audit saw them" in section
+    assert "train/red/of-another-kind.png" in section
+    assert numbers == before
+    shutil.rmtree(tmp_path / "state" / "audits")
+    _, section, numbers = evaluate()
+    assert "train and valid and test" in section
+    assert "train/red/of-another-kind.png" in section
+    assert numbers == before
+    shutil.rmtree(tmp_path / "state" / "audits")
+    (swapped / "weights" / "start.keras").write_bytes(b"no weights any more")
+    said, section, numbers = evaluate()
+    assert "the report tells of no label in doubt: " in said
+    assert (section, numbers) == ("", before)
 
 
 def test_what_can_t_be_doubted_is_said_in_one_line(swapped: Path, tmp_path: Path, vggflow: Command) -> None:

@@ -22,6 +22,8 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 1e-1)
 # A fold's classifier is taught by so many images at most: with some hundred numbers each, more teach it little.
 MOST_TO_LEARN_FROM = 20_000
 MOST_STEPS = 200
+# scikit-learn weighs all folds for each group anew: 0.4 ms an image, so half a minute for 80,000.
+MOST_TO_BALANCE = 5_000
 # Multiply-adds of a step from which on threads are worth it: where others compute too, they wait for each other, and
 # 1,400 images took 10 s instead of 0.4.
 FEWEST_FOR_THREADS = 10**8
@@ -43,7 +45,14 @@ class OutOfFold:
     probability: NDArray[np.float64]
 
 
-def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int = 0) -> OutOfFold:
+def out_of_fold(
+    features: Features,
+    labels: Labels,
+    groups: Labels,
+    *,
+    most: int = MOST_TO_LEARN_FROM,
+    seed: int = 0,
+) -> OutOfFold:
     """Logistic regression on features, each fold asked of a classifier that the other folds taught.
 
     The vectors count by their direction (length 1). The penalty is the one whose answers in two folds have the least
@@ -54,6 +63,7 @@ def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int
         labels: Indices of classes, shape (n,).
         groups: A number for each image; those with an equal one are copies and stay in one fold, since a copy would
             vouch for its own label.
+        most: How many images a fold's classifier is taught by.
         seed: Of the folds and of what a classifier learns from.
 
     Raises:
@@ -62,7 +72,8 @@ def out_of_fold(features: Features, labels: Labels, groups: Labels, *, seed: int
     _refuse_one_class(labels, groups)
     directions = _directions(features)
     folds = _folds(labels, groups, seed)
-    return _with(directions, labels, folds, _strength(directions, labels, folds, seed), seed)
+    strength = _strength(directions, labels, folds, seed, most)
+    return _with(directions, labels, folds, strength, seed, most)
 
 
 def taught(
@@ -92,11 +103,13 @@ def _refuse_one_class(labels: Labels, groups: Labels) -> None:
         raise ValueError("nothing can be told apart: expected labelled images of at least two classes")
 
 
-def _strength(features: Features, labels: Labels, folds: Sequence[Labels], seed: int) -> float:
+def _strength(
+    features: Features, labels: Labels, folds: Sequence[Labels], seed: int, most: int = MOST_TO_LEARN_FROM
+) -> float:
     few = folds[:FOLDS_TO_CHOOSE_BY]
 
     def loss(strength: float) -> float:
-        given = _with(features, labels, few, strength, seed).given[np.concatenate(few)]
+        given = _with(features, labels, few, strength, seed, most).given[np.concatenate(few)]
         return float(-np.log(np.maximum(given, np.finfo(np.float64).tiny)).mean())
 
     return min(STRENGTHS, key=loss)
@@ -113,20 +126,31 @@ def _directions(features: Features) -> Features:
 def _folds(labels: Labels, groups: Labels, seed: int) -> list[Labels]:
     """The images of each fold; classes are spread over all of them as far as groups allow."""
     count = min(FOLDS, len(np.unique(groups)))
+    if len(labels) > MOST_TO_BALANCE:
+        return _dealt(labels, groups, count, seed)
     splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of few images is in fewer folds
         return [np.asarray(asked, np.int64) for _, asked in splitter.split(labels, labels, groups)]
 
 
+def _dealt(labels: Labels, groups: Labels, count: int, seed: int) -> list[Labels]:
+    """Groups dealt out like cards, one class after the other, each by the label of its first image."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(first))
+    fold = np.empty(len(first), np.int64)
+    fold[shuffled[np.argsort(labels[first][shuffled], kind="stable")]] = np.arange(len(first)) % count
+    return [np.flatnonzero(fold[group] == number) for number in range(count)]
+
+
 def _with(
-    features: Features, labels: Labels, folds: Sequence[Labels], strength: float, seed: int
+    features: Features, labels: Labels, folds: Sequence[Labels], strength: float, seed: int, most: int
 ) -> OutOfFold:
     given, probability = np.zeros(len(labels)), np.zeros(len(labels))
     suggested = np.zeros(len(labels), np.int64)
     for number, asked in enumerate(folds):
         others = np.setdiff1d(np.arange(len(labels)), asked)
-        others = _some(others, np.random.default_rng([seed, number]))
+        others = _some(others, np.random.default_rng([seed, number]), most)
         if len(np.unique(labels[others])) < 2:  # one class alone is all that this fold's classifier could say
             suggested[asked], probability[asked] = labels[others][0], 1.0
             given[asked] = labels[asked] == labels[others][0]
@@ -141,8 +165,8 @@ def _with(
     return OutOfFold(given, suggested, probability)
 
 
-def _some(rows: Labels, random: np.random.Generator) -> Labels:
-    return rows if len(rows) <= MOST_TO_LEARN_FROM else random.choice(rows, MOST_TO_LEARN_FROM, replace=False)
+def _some(rows: Labels, random: np.random.Generator, most: int = MOST_TO_LEARN_FROM) -> Labels:
+    return rows if len(rows) <= most else random.choice(rows, most, replace=False)
 
 
 def _fit(features: Features, labels: Labels, strength: float) -> LogisticRegression:

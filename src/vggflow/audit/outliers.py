@@ -5,21 +5,22 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 NEIGHBOURS = 5
-# Each image is compared with so many others at most, drawn once.
 MOST_COMPARED = 20_000
 
 
-def distances(features: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float64]:
+def distances(
+    features: NDArray[np.float32], *, most: int = MOST_COMPARED, seed: int = 0
+) -> NDArray[np.float64]:
     """The mean cosine distance of each image to its five nearest others, 0 to 2, shape (n,).
 
     The k-nearest-neighbour outlier score (Ramaswamy, Rastogi and Shim 2000; the mean instead of the farthest: Angiulli
-    and Pizzuti 2002). Zeros where there is nothing to compare with.
+    and Pizzuti 2002). Zeros where there is nothing to compare with. Each is compared with `most` others, drawn once.
     """
     if len(features) < 2:
         return np.zeros(len(features))
     compared = np.arange(len(features))
-    if len(features) > MOST_COMPARED:
-        compared = np.sort(np.random.default_rng(seed).choice(compared, MOST_COMPARED, replace=False))
+    if len(features) > most:
+        compared = np.sort(np.random.default_rng(seed).choice(compared, most, replace=False))
     # One more, as an image that is compared finds itself first.
     count = min(NEIGHBOURS + 1, len(compared))
     search = NearestNeighbors(n_neighbors=count, metric="cosine").fit(features[compared])

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vggflow.audit.out_of_fold import OutOfFold, out_of_fold
+from vggflow.audit.out_of_fold import MOST_TO_LEARN_FROM, OutOfFold, out_of_fold
 from vggflow.audit.outliers import distances, unlike
 
 COLUMNS = ("path", "split", "class_name", "sha256")
@@ -70,13 +70,19 @@ class Audit:
         }
 
 
-def audit(images: pd.DataFrame, features: NDArray[np.float32], class_names: Sequence[str]) -> Audit:
+def audit(
+    images: pd.DataFrame,
+    features: NDArray[np.float32],
+    class_names: Sequence[str],
+    most: int = MOST_TO_LEARN_FROM,
+) -> Audit:
     """Doubts the labels of images.
 
     Args:
         images: Rows of the manifest, in the order of `features`.
         features: What the start weights see in each, shape (n, channels).
         class_names: All classes.
+        most: How many images a classifier is taught by, and an image is compared with; fewer take less time.
 
     Raises:
         ValueError: there are images of one class only.
@@ -84,9 +90,9 @@ def audit(images: pd.DataFrame, features: NDArray[np.float32], class_names: Sequ
     index = {name: number for number, name in enumerate(class_names)}
     labels: NDArray[np.int64] = np.array([index[name] for name in images["class_name"]], np.int64)
     groups = _groups(images)
-    found = out_of_fold(features, labels, groups)
+    found = out_of_fold(features, labels, groups, most=most)
     suspects = _suspects(images, labels, found, class_names)
-    distance = distances(features)
+    distance = distances(features, most=most)
     far = images.loc[:, list(COLUMNS)].assign(distance=distance, unlike=unlike(distance))
     outliers = _ranked(far, "distance")[:OUTLIERS]
     return Audit(len(images), suspects, outliers, _pairs(suspects), _copies(images, groups))

@@ -15,6 +15,7 @@ from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
     from vggflow.prediction.predictor import Predictor
+    from vggflow.report.page import Doubts
 
 
 def command(context: typer.Context) -> None:
@@ -64,7 +65,8 @@ def _evaluate(workspace: Workspace) -> Outcome:
     )
     folder = workspace.path(artifacts.PLOTS)
     figures = plots.draw_all(predictions, info.class_names, history, folder, info.temperature)
-    _write_page(workspace, manifest, predictions, info, figures)
+    doubts = _doubts(workspace, manifest)
+    _write_page(workspace, manifest, predictions, info, figures, doubts)
     _keep_graph(workspace, predictor)
     run_id = files.read_json(workspace.path(artifacts.RUN))["run_id"]
     client = connection.connect(workspace, settings.registry).client
@@ -88,8 +90,24 @@ def _keep_graph(workspace: Workspace, predictor: "Predictor") -> None:
             exported_graph.keep(predictor, workspace.path(artifacts.MODEL), workspace.path(artifacts.GRAPHS))
 
 
+def _doubts(workspace: Workspace, manifest: Any) -> "Doubts | None":
+    """Labels that may be wrong, where that is known already."""
+    from vggflow.commands import suspects_at_hand
+
+    try:
+        return suspects_at_hand.doubts(workspace, workspace.settings(), manifest)
+    except Exception as error:  # noqa: BLE001 (no part of a page may fail the evaluation, whose numbers are there)
+        console.tell(f"the report tells of no label in doubt: {' '.join(str(error).split())}")
+        return None
+
+
 def _write_page(
-    workspace: Workspace, manifest: Any, predictions: Any, info: Any, figures: dict[str, Path]
+    workspace: Workspace,
+    manifest: Any,
+    predictions: Any,
+    info: Any,
+    figures: dict[str, Path],
+    doubts: "Doubts | None",
 ) -> None:
     """The page that a person reads: measures, figures, and the worst mistakes with what the model looked at."""
     from vggflow.data import manifest as manifests
@@ -114,5 +132,6 @@ def _write_page(
         figures=figures,
         # Not in a process of its own: Keras, which takes seconds to import, is here already.
         heat_maps=heat.heat_maps(model),
+        doubts=doubts,
     )
     report.write(content, workspace.path(artifacts.EVALUATION_REPORT))

@@ -50,19 +50,27 @@ def limit_bytes() -> int:
 def contents(state_folder: Path) -> list[Entry]:
     """What the cache holds, the kind last used first."""
     found = []
-    for path in [folder / KIND for folder in entries(state_folder / FOLDER)]:
-        try:
-            content = files.read_json(path)
-            kind = Kind(**{**content, "shape": tuple(content["shape"])})
-        except (OSError, ValueError, KeyError, TypeError):  # being cleared, or damaged
-            continue
-        held = list(shards(path.parent))
+    for kind in kinds(state_folder):
+        held = list(shards(state_folder / FOLDER / kind.key()))
         if not held:  # its features were removed; what names the kind stays for who computes them anew
             continue
         used = max(_last_used(shard.listing) for shard in held)
         images = len({image for shard in held for image in shard.images})
         found.append(Entry(kind, images, sum(map(_shard_bytes, held)), used))
     return sorted(found, key=lambda entry: -entry.last_used)
+
+
+def kinds(state_folder: Path) -> list[Kind]:
+    """The kinds of features that the cache has, or had, a folder of."""
+    found = []
+    for path in [folder / KIND for folder in entries(state_folder / FOLDER)]:
+        # Being cleared, or damaged.
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            content = files.read_json(path)
+            kind = Kind(**{**content, "shape": tuple(content["shape"])})
+            if kind.key() == path.parent.name:
+                found.append(kind)
+    return found
 
 
 def held_bytes(state_folder: Path) -> int:

@@ -35,8 +35,10 @@ class LabelDoubts:
         """What a reader has to know besides: that nothing was checked, or of how much an audit knows."""
         if self.checked and self.seen == self.labelled:
             return ""
-        saw = f"{self.seen:,} of {self.labelled:,} labelled images" if self.seen else "none of these images"
-        return f"{'' if self.checked else 'not checked: '}the last `vggflow audit` saw {saw}"
+        saw = f"the last audit saw {self.seen:,} of {self.labelled:,} labelled images"
+        if self.checked:
+            return saw
+        return f"not checked: {saw if self.seen else 'no audit saw these images'} (`vggflow audit`)"
 
     def beyond(self, most: float) -> dict[str, str]:
         """The reasons where more than this share of what was seen is in doubt; else none."""

@@ -65,6 +65,12 @@ def find(folder: Path, with_top: bool) -> Path:
     return _download(WITH_TOP if with_top else WITHOUT_TOP, folder)
 
 
+def is_here(folder: Path, with_top: bool) -> bool:
+    """Whether `find` needs no network."""
+    name = (WITH_TOP if with_top else WITHOUT_TOP).file_name
+    return found(folder, with_top) is not None or (start_keras.keras_folder() / "models" / name).is_file()
+
+
 def found(folder: Path, with_top: bool) -> Path | None:
     """The file in `folder` that fits, unchecked; weights with top also serve a network without."""
     wanted = [WITH_TOP] if with_top else [WITHOUT_TOP, WITH_TOP]

@@ -65,6 +65,16 @@ def find(settings: ModelSettings, weights_folder: Path | None) -> Path | None:
     )
 
 
+def are_here(settings: ModelSettings, weights_folder: Path | None) -> bool:
+    """Whether the start weights are on this machine, so that nothing would be downloaded; random ones are nowhere."""
+    if settings.weights == "imagenet":
+        return imagenet_weights.is_here(weights_folder or Path("weights"), with_top=settings.head == "fc")
+    try:
+        return find(settings, weights_folder) is not None
+    except WeightsError:
+        return False
+
+
 def _class_names(path: Path, settings: ModelSettings) -> tuple[str, ...] | None:
     """The classes of a model of vggflow, None of other files. Refuses one with other preprocessing."""
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from vggflow.audit.suspects import Audit
 from vggflow.data.thumbnails import thumbnail
 from vggflow.evaluation import metrics
 from vggflow.evaluation.heat import MakeHeatMaps
@@ -20,6 +21,15 @@ from vggflow.report.slices import slices
 Row = dict[str, Any]
 # 24 mistakes and twice 24 disagreements lie in the page itself, so they are small.
 THUMBNAIL_PX = 160
+SUSPECTS_SHOWN, PAIRS_SHOWN = 12, 8
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Labels that may be wrong: which images were looked at, in words, and what was found; None where none were."""
+
+    looked_at: str
+    audit: Audit | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Page:
         facts: Names and values for the head of the page: versions, data, who, when.
         figures: Those of the challenger that `plots.draw_all` drew already, by name.
         heat_maps: Makes the heat maps beside the worst mistakes, see `heat.heat_maps`; none without it.
+        doubts: Labels that may be wrong; none without it.
     """
 
     title: str
@@ -47,6 +58,7 @@ class Page:
     facts: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, Path] = field(default_factory=dict)
     heat_maps: MakeHeatMaps | None = None
+    doubts: Doubts | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +94,8 @@ def content(page: Page) -> Row:
         "heat": page.heat_maps is not None,
         "won": _shown(page, won),
         "lost": _shown(page, lost),
+        "suspects": _suspects(page),
+        "pairs": page.doubts.audit.pairs[:PAIRS_SHOWN] if page.doubts and page.doubts.audit else (),
     }
 
 
@@ -151,6 +165,13 @@ def _mistakes(page: Page) -> list[Shown]:
 def _shown(page: Page, chosen: Examples) -> list[Shown]:
     drawn = [(example, thumbnail(_path(page, example), THUMBNAIL_PX)) for example in chosen]
     return [Shown(example, () if picture is None else (picture,)) for example, picture in drawn]
+
+
+def _suspects(page: Page) -> list[dict[Any, Any]]:
+    if page.doubts is None or page.doubts.audit is None:
+        return []
+    rows = page.doubts.audit.suspects.head(SUSPECTS_SHOWN).to_dict("records")
+    return [{**row, "picture": thumbnail(page.data_folder / row["path"], THUMBNAIL_PX)} for row in rows]
 
 
 def _path(page: Page, example: Example) -> Path:

@@ -16,7 +16,8 @@ from vggflow.settings import TrainSettings
 from vggflow.training import arithmetic
 
 COMPILED, COMPILED_LIMIT_BYTES = "compiled", 2**30
-FULL_PRECISION = "float32"
+FULL_PRECISION, BFLOAT16, FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
+POLICIES = (FULL_PRECISION, BFLOAT16, FLOAT16)
 # The first NVIDIA chips that compute with bfloat16 are Ampere.
 BFLOAT16_CAPABILITY = (8, 0)
 
@@ -176,7 +177,7 @@ def _jax(settings: TrainSettings, state_folder: Path, names: Sequence[str]) -> H
 def _policy(settings: TrainSettings, bfloat16: bool) -> str:
     if settings.precision == "float32":
         return FULL_PRECISION
-    return "mixed_bfloat16" if bfloat16 else "mixed_float16"
+    return BFLOAT16 if bfloat16 else FLOAT16
 
 
 def _processor() -> str:

@@ -78,3 +78,27 @@ def test_many_images_are_taught_by_some_of_them(monkeypatch: pytest.MonkeyPatch)
 def test_one_class_or_one_image_can_t_be_doubted(labels: list[int], groups: list[int]) -> None:
     with pytest.raises(ValueError, match="at least two classes"):
         out_of_fold(np.ones((3, 2), np.float32), np.array(labels), np.array(groups))
+
+
+def test_with_many_images_copies_stay_together_and_classes_are_spread() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(12), 500)
+    groups = random.integers(0, 4_000, len(labels))
+    assert len(labels) > module.MOST_TO_BALANCE
+    folds = module._folds(labels, groups, seed=0)
+    assert sorted(np.concatenate(folds).tolist()) == list(range(len(labels)))
+    for number, fold in enumerate(folds):
+        others = np.concatenate([other for place, other in enumerate(folds) if place != number])
+        assert not set(groups[fold]) & set(groups[others])
+    alone_folds = module._folds(labels, alone(labels), seed=0)
+    assert {tuple(np.bincount(labels[fold])) for fold in alone_folds} == {(100,) * 12}
+    assert not np.array_equal(alone_folds[0], module._folds(labels, alone(labels), seed=1)[0])
+
+
+def test_a_classifier_learns_from_no_more_than_it_may() -> None:
+    features, labels = clouds(200, 2)
+    labels[:10] = 1
+    few = out_of_fold(features, labels, alone(labels), most=40)
+    assert (few.suggested[:10] == 0).all()
+    assert not np.allclose(few.given, out_of_fold(features, labels, alone(labels)).given)
+    assert np.array_equal(few.given, out_of_fold(features, labels, alone(labels), most=40).given)

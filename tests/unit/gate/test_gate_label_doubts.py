@@ -77,8 +77,8 @@ def test_what_no_audit_saw_is_not_checked_and_says_so(data, tmp_path, saw):
     assert problem is None
     assert judged.verdict.passed
     assert "label_suspects" not in judged.verdict.expectations
-    count = "9 of 12 labelled images" if saw == "a few" else "none of these images"
-    note = f"not checked: the last `vggflow audit` saw {count}"
+    few = "the last audit saw 9 of 12 labelled images"
+    note = f"not checked: {few if saw == 'a few' else 'no audit saw these images'} (`vggflow audit`)"
     assert json.loads(json.dumps(judged.to_dict()))["notes"] == {"label_suspects": note}
     console = Console(width=200, file=io.StringIO())
     console.print(judged.to_table())
@@ -94,7 +94,7 @@ def test_most_of_the_images_tell_enough_and_how_many_they_are_is_said(data, tmp_
     judged, problem = found(data, tmp_path, record)
 
     assert problem.paths == ("train/cats/0.jpg",)
-    note = "the last `vggflow audit` saw 12 of 15 labelled images"
+    note = "the last audit saw 12 of 15 labelled images"
     assert judged.verdict.notes == {"label_suspects": note}
 
 

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from vggflow.audit.suspects import Audit, Pair
 from vggflow.evaluation.heat import HeatMap
 from vggflow.promotion.comparison import Side, compare, evidence
 from vggflow.promotion.rules import decide
 from vggflow.report import pictures, plots, write
-from vggflow.report.page import _mistakes, content
+from vggflow.report.page import Doubts, _mistakes, content
 from vggflow.report.wording import _round_up
 from vggflow.report.write import Page
 from vggflow.settings import PromotionSettings
@@ -157,3 +158,59 @@ def test_ticks_are_round_numbers():
     assert [_round_up(value) for value in (0.0033, 0.02, 0.021, 0.09)] == pytest.approx(
         [0.005, 0.02, 0.05, 0.1]
     )
+
+
+def doubts(paths, pairs=()):
+    rows = pd.DataFrame(
+        {
+            "path": paths,
+            "split": "test",
+            "class_name": "<b>cats",
+            "sha256": [f"{number:064x}" for number in range(len(paths))],
+            "suggested": "ünï 'dogs'",
+            "probability": np.linspace(0.99, 0.5, len(paths)),
+            "suspicion": np.linspace(0.99, 0.5, len(paths)),
+            "sure": np.arange(len(paths)) < 2,
+        }
+    )
+    far = rows[["path", "split", "class_name", "sha256"]].assign(
+        distance=0.5, unlike=np.arange(len(paths)) < 3
+    )
+    return Doubts("train and valid", Audit(4321, rows, far, tuple(pairs), {"<b>cats": 5, "dogs": 2}))
+
+
+def test_suspected_label_errors_come_with_pictures_pairs_and_counts(page):
+    paths = [*page.images["path"][:12], "train/cats/gone.jpg", "train/cats/beyond.jpg"]
+    pairs = [Pair(f"c{number}", "d", 20 - number, 1) for number in range(1_000)]
+    found = write.render(replace(page, doubts=doubts([paths[12], *paths[:12], paths[13]], pairs)))
+    outline = Outline(found)
+
+    assert "Suspected label errors" in outline.headings
+    section = found[found.index("Suspected label errors") :].partition("</section>")[0]
+    assert section.count("data:image/jpeg") == 11
+    assert section.count("not here any more") == 1
+    assert paths[12] in section
+    assert paths[13] not in section
+    assert (
+        "&lt;b&gt;cats</strong>, looks like <strong>ünï &#39;dogs&#39;</strong> (99.0 %), surely" in section
+    )
+    assert "Of train and valid" in section
+    counts = " ".join(section.split())
+    assert (
+        "4,321 images: 14 labels in doubt, 2 of them surely; 3 images unlike all others; 7 copies" in counts
+    )
+    assert "<code>vggflow audit -o suspects.csv</code>" in section
+    assert "<td>c7</td>" in section
+    assert "<td>c8</td>" not in section
+
+
+def test_no_doubt_and_nothing_looked_at_are_told_apart(page):
+    none = write.render(replace(page, doubts=doubts([])))
+    unknown = write.render(replace(page, doubts=Doubts("", None)))
+
+    assert "0 labels in doubt" in none
+    assert "<code>vggflow audit</code> shows which labels may be wrong" in unknown
+    assert "labels in doubt" not in unknown
+    assert "Suspected label errors" not in write.render(page)
+    for text in (none, unknown):
+        Outline(text)
