@@ -16,12 +16,14 @@ from vggflow.processes.stage import Outcome
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
+    from vggflow.audit.suspects import Audit
     from vggflow.commands.drift import Look
     from vggflow.commands.promotion_acts import Promotion
     from vggflow.prediction.answer_counts import AnswerCounts
     from vggflow.tracking.gate_pages import Pages
 
 UP_TO_DATE = "up to date"
+SUSPECTS_SHOWN, PAIRS_SHOWN = 20, 10
 Rows = list[dict[str, Any]]
 
 
@@ -95,6 +97,36 @@ def show_search(workspace: Workspace, found: Mapping[str, Any]) -> None:
     _create(create_table_artifact, [*rows, *changes], workspace, "search")
 
 
+def show_suspects(workspace: Workspace, found: "Audit") -> None:
+    """Shows the labels that are most in doubt."""
+    rows = [
+        {
+            "image": row["path"],
+            "label": row["class_name"],
+            "looks like": row["suggested"],
+            "probability": _short(row["probability"]),
+            "surely": bool(row["sure"]),
+        }
+        for row in found.suspects.head(SUSPECTS_SHOWN).to_dict("records")
+    ]
+    _create(create_table_artifact, rows or [{"image": "none", "label": "in doubt"}], workspace, "audit")
+
+
+def confused(found: "Audit") -> str:
+    """A table of the classes that are taken for each other."""
+    rows = [
+        f"| {_cell(pair.labelled)} | {_cell(pair.suggested)} | {pair.images} | {pair.sure} |"
+        for pair in found.pairs[:PAIRS_SHOWN]
+    ]
+    head = ["| labelled | looks like | images | surely |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows]) if rows else ""
+
+
+def _cell(name: str) -> str:
+    """A name of any characters within a table of Markdown."""
+    return "".join(f"&#{ord(each)};" if each in "|<>&`*_[]\\\n\r" else each for each in name)
+
+
 def decision(promotion: "Promotion") -> str:
     """The rules and what they found, where the record is, and what a person runs, where one is waited for."""
     found = [promotion.decision.to_markdown()] if promotion.decision else []
@@ -118,6 +150,11 @@ def stages(ran: dict[str, Outcome | None]) -> str:
     return "\n".join(["| stage | |", "|---|---|", *rows])
 
 
+def addresses(named: Mapping[str, str]) -> str:
+    """Links by what they are called."""
+    return " · ".join(f"[{text}]({address})" for text, address in named.items() if address)
+
+
 def links(pages: "Pages") -> str:
     """The pages in MLflow, as far as there are any."""
     named = {
@@ -126,7 +163,7 @@ def links(pages: "Pages") -> str:
         "data report": pages.data_report,
         "Data Docs": pages.data_docs,
     }
-    return " · ".join(f"[{text}]({address})" for text, address in named.items() if address)
+    return addresses(named)
 
 
 def _create(create: Any, content: Any, workspace: Workspace, what: str) -> None:

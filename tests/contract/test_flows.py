@@ -33,7 +33,7 @@ def _step(steps: list[dict[str, Any]]) -> tuple[Any, dict[str, Any]]:
     return getattr(importlib.import_module(module), function), inputs
 
 
-def test_the_deployments_are_the_eight_that_the_documentation_names() -> None:
+def test_the_deployments_are_those_that_the_documentation_names() -> None:
     assert list(DEPLOYMENTS) == [
         "retrain-nightly",
         "retrain-on-new-data",
@@ -42,6 +42,7 @@ def test_the_deployments_are_the_eight_that_the_documentation_names() -> None:
         "rollback",
         "predict",
         "check-drift",
+        "audit",
         "retrain-on-drift",
     ]
     text = (ROOT / "docs" / "running.md").read_text()
@@ -100,7 +101,7 @@ def test_nothing_retrains_on_drift_until_somebody_says_so() -> None:
 
 def test_every_schedule_names_its_time_zone() -> None:
     schedules = [each for entry in DEPLOYMENTS.values() for each in entry["schedules"]]
-    assert len(schedules) == 3
+    assert len(schedules) == 4
     assert all(each["timezone"] and each["cron"] for each in schedules)
 
 

@@ -26,6 +26,7 @@ def test_deploy_says_what_runs_when_and_where(deployed: Team) -> None:
     assert found["place"] == str(deployed.folder / "tiny.git")
     when = {row["deployment"]: (row["when"], row["where"]) for row in found["deployments"]}
     assert when == {
+        "audit@tiny": ("0 4 * * 0 Europe/Berlin", "vggflow / cpu"),
         "check-data@tiny": ("15 * * * * Europe/Berlin", "vggflow / cpu"),
         "check-drift@tiny": ("30 7 * * * Europe/Berlin", "vggflow / cpu"),
         "predict@tiny": ("by hand", "vggflow / cpu"),
@@ -42,7 +43,7 @@ def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
     before = deployed.ask("POST", "/automations/count")
     deployed.vggflow("deploy")
     assert deployed.ask("POST", "/automations/count") == before
-    assert deployed.ask("POST", "/deployments/count", {}) == 8
+    assert deployed.ask("POST", "/deployments/count", {}) == 9
 
 
 def test_a_queue_that_no_worker_serves_is_told_wherever_one_looks(deployed: Team) -> None:

@@ -1,5 +1,7 @@
 """`vggflow audit`: which labels may be wrong, by what the start weights see in the images."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,15 +15,17 @@ from vggflow.errors import DataError, SettingsError
 from vggflow.models import start_keras
 from vggflow.processes.locks import alone_on_devices
 from vggflow.settings import Settings
+from vggflow.version import stamp
 from vggflow.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from vggflow.audit.suspects import Audit
+    from vggflow.tracking.audit_pages import Pages
     from vggflow.training.job import TrainingJob
 
-PAGE = artifacts.STATE / "audit" / "report.html"
+PAGE, TABLE = artifacts.STATE / "audit" / "report.html", artifacts.STATE / "audit" / "suspects.csv"
 SHOWN = 10
 
 
@@ -39,7 +43,8 @@ def command(
         from vggflow.audit import written_tables
 
         written_tables.refuse_unwritable(output, written_tables.DECISION)
-    found, page = look(workspace)
+    audited = look(workspace)
+    found = audited.audit
     if output:
         written_tables.write_suspects(found.suspects, output)
     if as_json:
@@ -52,8 +57,8 @@ def command(
     ]
     if rows:
         out.print(table("", columns, rows))
-    say(summary(found))
-    say(f"page: {page}")
+    say(audited.message)
+    say(f"page: {audited.page}")
     if output:
         say(
             f"{output}: {len(found.suspects)} rows; write keep, exclude or move CLASS into its column decision"
@@ -69,7 +74,21 @@ def summary(found: "Audit") -> str:
     )
 
 
-def look(workspace: Workspace) -> "tuple[Audit, Path]":
+@dataclass(frozen=True)
+class Audited:
+    """What an audit found, its page, and a digest of what that depends on: images, labels, features, vggflow."""
+
+    audit: "Audit"
+    page: Path
+    subject: str
+
+    @property
+    def message(self) -> str:
+        """In one line."""
+        return summary(self.audit)
+
+
+def look(workspace: Workspace) -> Audited:
     """Doubts the labels of all splits and writes the page; reads what `vggflow validate` let through.
 
     Raises:
@@ -105,7 +124,31 @@ def look(workspace: Workspace) -> "tuple[Audit, Path]":
     record.write(kept, record.place(state_folder(), settings.registry.name))
     page = workspace.path(PAGE)
     audit_page.write(found, data, page, title=f"Audit of {workspace.name}", summary=summary(found))
-    return found, page
+    subject = hashlib.sha256(f"{stamp()}\n{manifests.content_digest(images)}\n".encode())
+    subject.update(features.tobytes())
+    return Audited(found, page, subject.hexdigest())
+
+
+def publish(workspace: Workspace, found: Audited, name: str) -> "Pages":
+    """Puts the page, and the table that a person writes decisions into, into an MLflow run, once for the same images.
+
+    Args:
+        workspace: Whose.
+        found: The audit.
+        name: What a new run is called.
+    """
+    from vggflow.audit import written_tables
+    from vggflow.tracking import audit_pages
+
+    suspects = workspace.path(TABLE)
+    written_tables.write_suspects(found.audit.suspects, suspects)
+    numbers = {
+        "audit.images": found.audit.images,
+        "audit.in_doubt": len(found.audit.suspects),
+        "audit.surely_in_doubt": found.audit.sure,
+        "audit.unlike_all_others": found.audit.unlike,
+    }
+    return audit_pages.publish(workspace, name, found.subject, [found.page, suspects], numbers)
 
 
 def settings_for_features(workspace: Workspace) -> Settings:

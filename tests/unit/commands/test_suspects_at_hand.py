@@ -120,7 +120,7 @@ def test_features_of_other_weights_say_nothing(here: Workspace) -> None:
 
 
 def test_an_audit_that_saw_all_is_told_again_without_a_feature(here: Workspace) -> None:
-    found, _ = audit.look(here)
+    found = audit.look(here).audit
     limit.clear(here.root.parent / "state")
     again = told(here)
     assert again.looked_at == "all labelled images, as the last audit saw them"
