@@ -11,7 +11,10 @@ import httpx
 import pandas as pd
 import pytest
 import yaml
+from team import change_params, team, wait
+from tiny import COLOURS, draw
 
+from vggflow import workspace as workspaces
 from vggflow.files import sha256
 from vggflow.tracking import connection
 from vggflow.workspace import Workspace
@@ -111,3 +114,32 @@ def test_refused_data_are_not_audited(prefect_api: str, here: Workspace, tmp_pat
     assert name == "Refused"
     assert "broken.png" in message
     assert not (tmp_path / "state" / "audits").exists()
+
+
+def test_a_worker_leaves_features_and_links_when_its_clone_goes(tmp_path: Path, with_champion: Path) -> None:
+    with team(tmp_path) as made:
+        root = made.root
+        shutil.copy(with_champion / "model" / "model.keras", root / "weights" / "start.keras")
+        here = Workspace(root)
+        here.dvc("add", "weights")
+        workspaces.commit(here, ["weights.dvc"], "Start weights")
+        change_params(root, model={"weights": "start.keras"})
+        draw(made.folder / "delivery" / "train" / "red" / "of-another-kind.png", COLOURS["blue"], 60_000)
+        made.vggflow("data", "import", str(made.folder / "delivery"))
+        made.vggflow("deploy")
+        made.worker()
+        run = made.ended(made.request("audit", "audit"), 400)
+        assert run["state"]["name"] == "Labels in doubt", run["state"]
+        assert run["name"].startswith("audit · data ")
+        wait(lambda: not made.clones(), 60, "its clone is removed")
+        shown = made.artifacts(run["id"])
+        assert "train/red/of-another-kind.png" in shown["tiny-audit"]["data"]
+        summary = shown["tiny-summary"]["data"]
+        place = f"{made.mlflow_url}/#/experiments/"
+        assert f"[report.html]({place}" in summary
+        assert f"[suspects.csv]({place}" in summary
+        # The next look of the data gate on this machine knows what was found, in whatever clone.
+        made.vggflow("validate")
+        result = json.loads((root / "validation" / "result.json").read_text())
+        problem = next(each for each in result["problems"] if each["expectation"] == "label_suspects")
+        assert problem["paths"] == ["train/red/of-another-kind.png"]
