@@ -127,7 +127,8 @@ class Store:
                 shard.remove()
                 continue
             with suppress(FileNotFoundError):  # another process may have made room
-                os.utime(shard.listing)
+                with suppress(PermissionError):  # a cache that can only be read
+                    os.utime(shard.listing)
                 self._add(shard)
         self.remember()
         return [image for image in dict.fromkeys(images) if image not in self._places]

@@ -19,7 +19,7 @@ LEAST_SEEN = 0.8
 
 @dataclass(frozen=True)
 class LabelDoubts:
-    """Of the labelled images in use: how many an audit saw, and why labels are surely in doubt, by path."""
+    """Of labelled images in use: how many an audit saw, and why some are surely in doubt, by path, the worst first."""
 
     labelled: int = 0
     seen: int = 0
@@ -59,6 +59,7 @@ def doubts(manifest: pd.DataFrame, audited: pd.DataFrame | None) -> LabelDoubts:
     seen = images.merge(told, how="inner", on=IMAGE)
     # A class that is gone is no suggestion any more.
     sure = seen[seen["sure"] & seen["suggested"].isin(manifests.class_names(manifest))]
+    sure = sure.sort_values("probability", ascending=False, kind="stable")
     reasons = {
         str(row.path): f"looks like {row.suggested} ({row.probability:.1%})" for row in sure.itertuples()
     }

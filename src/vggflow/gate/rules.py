@@ -20,6 +20,7 @@ class Rule:
         message: follows the number of files or folders: "3 files " + "that can't be decoded".
         reason: for one row, with its columns as fields: "{width}×{height} pixels"; by default the column's
         text.
+        first: the column by whose values files are told, the least first; by default as the table has them.
     """
 
     name: Expectation
@@ -31,11 +32,17 @@ class Rule:
     minimum: float | None = None
     maximum: float | None = None
     names_other: bool = False
+    first: str = ""
 
     @property
     def is_range(self) -> bool:
         """Whether the column holds numbers with limits, not reasons."""
         return self.minimum is not None or self.maximum is not None
+
+    def broken_rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The rows that do not meet the expectation, in the order in which they are told."""
+        rows = table[self.broken_by(table)]
+        return rows.sort_values(self.first, kind="stable") if self.first else rows
 
     def broken_by(self, table: pd.DataFrame) -> pd.Series:
         """True for each row that does not meet the expectation; a missing number meets it."""
@@ -173,10 +180,13 @@ def _quality_rules(settings: ValidateSettings) -> list[Rule]:
             "{width}×{height} pixels",
             maximum=size,
         ),
-        _told(
+        Rule(
             "label_suspects",
+            "images",
             "warning",
             f"whose label is surely in doubt, more than {doubted} of those that the last audit saw",
+            "label_suspects",
+            first="label_suspects_rank",
         ),
         _told("doubtful", "warning", "that may be damaged"),
         _told("unused_bits", "warning", "nearly black, since 10 to 14 bits were stored in 16"),

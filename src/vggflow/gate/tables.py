@@ -32,7 +32,7 @@ def tables(
         folders: the class folders that the layout saw, so that empty ones are noticed; without them only folders
             that hold a file are known.
         reference: the manifest whose classes and labels are compared with, such as the champion's.
-        label_suspects: why the labels of images are in doubt, by their paths.
+        label_suspects: why the labels of images are in doubt, by their paths, the largest doubt first.
     """
     known = tuple(folders) if folders is not None else _folders_with_files(manifest)
     images = image_table(manifest, reference, label_suspects)
@@ -62,6 +62,8 @@ def image_table(
         images[measure] = images[measure].mask(told)
     images["relabelled"] = _relabelled(images, reference)
     images["label_suspects"] = images["path"].map(dict(label_suspects)).astype("str")
+    ranks = {path: rank for rank, path in enumerate(label_suspects)}
+    images["label_suspects_rank"] = images["path"].map(ranks).astype("Float64")
     images["name_collisions"] = _name_collisions(images["path"])
     sides = images[["width", "height"]].astype("Float64")
     images["shorter_side"] = sides.min(axis=1)

@@ -97,7 +97,7 @@ def decide(
     notes: Mapping[str, str] = NO_NOTES,
 ) -> Verdict:
     """Finds the rows that break each rule; see `gate.tables.tables` for the tables of a manifest."""
-    found = [(rule, tables[rule.table][rule.broken_by(tables[rule.table])]) for rule in asked]
+    found = [(rule, rule.broken_rows(tables[rule.table])) for rule in asked]
     problems = [_problem(rule, rows) for rule, rows in found if len(rows)]
     # The sort is stable: within a severity problems stay in the order of the rules.
     problems.sort(key=lambda problem: _ORDER.index(problem.severity))

@@ -54,6 +54,16 @@ def test_labels_surely_in_doubt_are_a_warning_that_great_expectations_and_the_re
     assert "label_suspects" in pages
 
 
+def test_the_largest_doubt_is_told_first(data, tmp_path):
+    record = audited(data, ["train/cats/0.jpg", "train/cats/1.jpg", "test/dogs/1.jpg"])
+    chances = {sha256(data / "train/cats/1.jpg"): 0.99, sha256(data / "train/cats/0.jpg"): 0.98}
+    record["probability"] = record["sha256"].map(chances).fillna(record["probability"])
+    _, problem = found(data, tmp_path, record)
+
+    assert problem.paths == ("train/cats/1.jpg", "train/cats/0.jpg", "test/dogs/1.jpg")
+    assert problem.reasons[0] == "looks like dogs (99.0%)"
+
+
 def test_few_doubts_meet_the_expectation(data, tmp_path):
     record = audited(data, ["train/cats/0.jpg"])
     enough = ValidateSettings(max_label_suspects=1 / 12)
