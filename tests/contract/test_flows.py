@@ -43,6 +43,7 @@ def test_the_deployments_are_those_that_the_documentation_names() -> None:
         "predict",
         "check-drift",
         "audit",
+        "search",
         "retrain-on-drift",
     ]
     text = (ROOT / "docs" / "running.md").read_text()

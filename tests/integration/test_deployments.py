@@ -35,6 +35,7 @@ def test_deploy_says_what_runs_when_and_where(deployed: Team) -> None:
         "retrain-on-drift@tiny": ("by hand", "vggflow / gpu"),  # until its trigger is switched on
         "retrain-on-new-data@tiny": ("on new data", "vggflow / gpu"),
         "rollback@tiny": ("by hand", "vggflow / cpu"),
+        "search@tiny": ("by hand", "vggflow / gpu"),
     }
     assert found["automations"] == ["dead @tiny", "restart @tiny", "stuck @tiny"]
 
@@ -43,7 +44,7 @@ def test_deploying_again_makes_nothing_twice(deployed: Team) -> None:
     before = deployed.ask("POST", "/automations/count")
     deployed.vggflow("deploy")
     assert deployed.ask("POST", "/automations/count") == before
-    assert deployed.ask("POST", "/deployments/count", {}) == 9
+    assert deployed.ask("POST", "/deployments/count", {}) == 10
 
 
 def test_a_queue_that_no_worker_serves_is_told_wherever_one_looks(deployed: Team) -> None:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from vggflow.environment import SQLITE
 from vggflow.errors import VggflowError
@@ -22,6 +23,7 @@ from vggflow.processes.stage import last_error_line
 from vggflow.tracking.connection import mlflow_errors_as_one_line
 from vggflow.tracking.registry.model_versions import Version, versions
 from vggflow.tracking.registry.registry import Registry
+from vggflow.tracking.search_runs import SEARCH, TRIAL
 
 # Linux takes arguments of 128 KiB at most.
 IDS_OF_A_COMMAND = 1_000
@@ -33,7 +35,7 @@ class Old:
 
     Attributes:
         versions: Candidate versions, oldest first.
-        runs: Training runs that belong to none of the versions that stay.
+        runs: Runs that belong to none of the versions that stay, of each kind but the newest.
         models: Ids of the logged models of these runs.
         size_bytes: What their files take; None where they lie on a server.
     """
@@ -58,7 +60,7 @@ def old(registry: Registry, keep: int) -> Old:
     gone = [v for v in candidates if v not in newest and not v.aliases and v.run_id not in needed]
     # Versions may share a run: it stays as long as one of them does.
     needed |= {version.run_id for version in candidates if version not in gone}
-    runs = [run for run in _ended(client, names.experiment)[keep:] if run.info.run_id not in needed]
+    runs = [run for run in _beyond(_ended(client, names.experiment), keep) if run.info.run_id not in needed]
     ids = [run.info.run_id for run in runs]
     models = tuple(str(model_id) for run in runs for model_id in _models(run))
     return Old(tuple(gone), tuple(ids), models, _size(client, runs, models))
@@ -97,6 +99,20 @@ def _ended(client: MlflowClient, experiment: str) -> list[Run]:
             token = page.token
             if not token:
                 return found
+
+
+def _beyond(runs: Sequence[Run], keep: int) -> list[Run]:
+    """Of each kind of run all but the newest; trials of a search stay and go with it.
+
+    Else the hundred trials of one search would take the places of all trainings.
+    """
+    kinds: dict[str, list[Run]] = {}
+    for run in runs:
+        kinds.setdefault(run.data.tags.get("stage", ""), []).append(run)
+    trials = kinds.pop(TRIAL, [])
+    gone = [run for of_kind in kinds.values() for run in of_kind[keep:]]
+    stay = {run.info.run_id for run in kinds.get(SEARCH, ())[:keep]}
+    return gone + [run for run in trials if run.data.tags.get(MLFLOW_PARENT_RUN_ID) not in stay]
 
 
 def _models(run: Run) -> list[str]:
