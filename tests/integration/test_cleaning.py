@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from vggflow import artifacts, files
 from vggflow.commands import register
 from vggflow.features import limit
 from vggflow.features.store import Kind, Store, Writer
-from vggflow.tracking import connection, runs
+from vggflow.tracking import connection, retention, runs
 from vggflow.tracking.registry import champions, model_versions
 from vggflow.workspace import Workspace, find
 
@@ -95,3 +96,20 @@ def _compute_features(state: Path, kinds: int) -> None:
 def test_keeping_none_is_wrong_usage(full: Workspace, vggflow: Callable) -> None:
     assert vggflow("-C", full.root, "clean", "--keep", "0").code == 2
     assert vggflow("-C", full.root, "clean").code == 2
+
+
+def test_the_trials_of_a_search_take_no_training_s_place_and_go_with_their_search(full: Workspace) -> None:
+    registry = connection.connect(full)
+    client = registry.client
+    place = connection.experiment_id(client, registry.names.experiment)
+    before = retention.old(registry, keep=8)
+    for search in range(3):
+        parent = runs.open_run(client, place, f"search {search}", {"stage": "search"})
+        for trial in range(10):
+            tags = {"stage": "search-trial", "mlflow.parentRunId": parent}
+            runs.end_run(client, runs.open_run(client, place, f"trial {trial}", tags))
+        runs.end_run(client, parent)
+    assert retention.old(registry, keep=8) == before
+    gone = set(retention.old(registry, keep=1).runs) - set(before.runs)
+    kinds = Counter(client.get_run(run).data.tags.get("stage") for run in gone)
+    assert (kinds["search"], kinds["search-trial"]) == (2, 20)
