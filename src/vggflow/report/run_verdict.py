@@ -14,7 +14,7 @@ def _came_of_it(first: Outcome, second: Outcome, paired: Paired | str) -> str:
         return _unpaired(first, second)
     where = f"on {_images(paired.images)} in common"
     if paired.only_first == paired.only_second == 0:
-        return f"A and B are right on the same images, {where}"
+        return f"A and B are right on the same of {_images(paired.images)} in common"
     found = f"95 % {_between(paired.interval)}, p {p_value(paired.p)}, {where}"
     if paired.gain == 0:
         return f"A and B are equally accurate ({found})"

@@ -36,7 +36,7 @@ def test_a_difference_that_may_be_chance_is_called_so():
 @pytest.mark.parametrize(
     ("paired", "beginning"),
     [
-        (Paired(1, 0, 0, 0.0, (0.0, 0.0), 1.0), "A and B are right on the same images, on 1 image in common"),
+        (Paired(1, 0, 0, 0.0, (0.0, 0.0), 1.0), "A and B are right on the same of 1 image in common"),
         (Paired(50, 3, 3, 0.0, (-0.1, 0.1), 1.0), "A and B are equally accurate (95 % −10.0 to +10.0,"),
         (
             Paired(9_999, 9, 4, -0.0001, None, 0.0001),
