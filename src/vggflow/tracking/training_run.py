@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from vggflow import console
 from vggflow.errors import VggflowError
 from vggflow.settings import Settings
 from vggflow.tracking import logged_settings, runs, system_metrics
@@ -18,6 +19,8 @@ from vggflow.training.job import STEP_VALUES, TRAINING, Facts, Results, Row
 
 # Less than a terminated process has; what has not arrived by then is told again when the training goes on.
 SECONDS_TO_WAIT_EARLY = {"FAILED": 60.0, "KILLED": 3.0}
+# Their table went up at the start, long ago but for the shortest trainings.
+SECONDS_TO_WAIT_FOR_IMAGES = 60.0
 
 TAG = "vggflow.training"
 
@@ -51,6 +54,7 @@ class TrainingRun:
         self._bar = bar
         self._origin = origin or Origin()
         self._writer: MetricWriter | None = None
+        self._images: threading.Thread | None = None
         self._watching = ExitStack()
         self._before: tuple[Sequence[Row], Sequence[Row]] = ((), ())
 
@@ -72,14 +76,22 @@ class TrainingRun:
         tags = {"device": str(facts["device"])} | ({"resumed_after_epochs": str(len(rows))} if rows else {})
         params = {**logged_settings.flat(self._settings), **facts}
         runs.log_facts(self._client, self.run_id, params, {**self._origin.tags, **tags})
-        if self._origin.images:
-            runs.log_files(self._client, self.run_id, [self._origin.images], runs.TRAINED_ON)
+        self._images = threading.Thread(target=self._upload_images, args=(self.run_id,), daemon=True)
+        self._images.start()
         self._writer = MetricWriter(self._client, self.run_id)
         self._watching.enter_context(system_metrics.watching(self._writer))
         for step in steps:
             self._log_step(step)
         for row in rows:
             self.on_epoch(row)
+
+    def _upload_images(self, run_id: str) -> None:
+        """Beside the training, which needs no store before its model is uploaded."""
+        try:
+            if self._origin.images:
+                runs.log_files(self._client, run_id, [self._origin.images], runs.TRAINED_ON)
+        except VggflowError as error:
+            console.tell(f"the run lacks the table of the images that were learned from: {error}")
 
     def _find_or_open(self, training: str) -> str:
         """The run that this training opened before it was killed, else a new one."""
@@ -135,6 +147,8 @@ class TrainingRun:
     def _close(self, status: str, seconds: float) -> None:
         # First, since its samples go through the writer.
         self._watching.close()
+        if self._images and status == "FINISHED":
+            self._images.join(SECONDS_TO_WAIT_FOR_IMAGES)
         if self._writer:
             self._writer.close(seconds)
         if self.run_id:
