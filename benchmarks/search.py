@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SIZE_PX, TRIALS, ALONE = 64, 100, 5
 TRIALS_A_MINUTE, DIFFERENCE = 60.0, 1e-6
+# What a search can go by.
+METRICS = ("val_loss", "val_accuracy")
 HEAD = {"name": "head", "freeze_through": "block5_pool", "learning_rate": 0.001, "epochs": 10}
 TOP = {"name": "top", "freeze_through": "block4_pool", "learning_rate": 0.00002, "epochs": 3}
 
@@ -94,7 +96,7 @@ def _figures(
     yield row(f"{what}: trials of the first phase a minute", rate, TRIALS_A_MINUTE, least=True)
     apart, each = _trained_alone(job, found)
     yield row(f"{what}: a Keras fit for each, a minute", each, None, least=True)
-    yield row(f"{what}: a trial's figures beside those", apart, DIFFERENCE, least=False)
+    yield row(f"{what}: a trial's metrics beside those", apart, DIFFERENCE, least=False)
     if network_trials:
         found = search(job, Budget(TRIALS, network_trials), Clock())
     yield from _on_test(what, job, found)
@@ -118,7 +120,7 @@ def _trained_alone(job: "TrainingJob", found: "Found") -> tuple[float, float]:
         trained = fit(alone, SilentObserver())
         discard_checkpoint(alone, trained)
         for ours, theirs in zip(trial.rows, trained.history, strict=True):
-            differences += [abs(float(ours[name]) - float(theirs[name])) for name in ("loss", "val_loss")]
+            differences += [abs(float(ours[name]) - float(theirs[name])) for name in METRICS]
     return max(differences), 60 * len(complete) / (time.perf_counter() - began)
 
 
@@ -131,7 +133,7 @@ def _on_test(what: str, job: "TrainingJob", found: "Found") -> Iterator[dict[str
     for name, settings in (("settings as they are", job.settings), ("the best ones", found.best_settings)):
         accuracy = training_learns.measure(replace(job, settings=settings))["test"]
         between = binomtest(round(accuracy * images), images).proportion_ci(method="wilson")
-        interval = [round(between.low, 3), round(between.high, 3)]
+        interval = [round(float(between.low), 3), round(float(between.high), 3)]
         yield row(f"{what}: accuracy on test, {name}", accuracy, None, least=True) | {"interval": interval}
     changes = {name.removeprefix("train.phases."): value for name, value in found.changes.items()}
     yield row(f"{what}: trials in all", found.trials, None, least=True) | {"best": changes}
