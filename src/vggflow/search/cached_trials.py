@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +35,10 @@ LAST_CONVOLUTIONS = "block5_pool"
 
 
 class NotCached(Exception):
-    """Features of the first phase are not kept, or too large to hold: its trials are normal trainings."""
+    """Features of the first phase are not kept, too large to hold, or convolutions learn from them.
+
+    Then its trials are normal trainings.
+    """
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class CachedTrials:
         """Reads or computes the features of all heads that are tried, in one pass.
 
         Raises:
-            NotCached: they are not kept, as where pixels change at random, or too large for memory.
+            NotCached: they are not kept, as where pixels change at random, too large for memory, or convolutions
+                learn from them.
         """
         self._job = job
         self._report = report
@@ -145,6 +150,10 @@ class CachedTrials:
         setup = set_up(replace(self._job, settings=settings.model_copy(update={"model": model})))
         cut = setup.inputs.cut(setup.plans[0])
         if cut is None or len(setup.hardware.devices) > 1 or setup.hardware.policy == "mixed_float16":
+            raise NotCached
+        # Behind convolutions an epoch is computation: it gains nothing here, and would hold all of it at once.
+        learns = [setup.model.get_layer(name) for name in setup.plans[0].learning]
+        if any(isinstance(layer, keras.layers.Conv2D) for layer in learns):
             raise NotCached
         units = int(setup.model.outputs[0].shape[-1])
         targets = 4 * units * len(setup.train)

@@ -15,7 +15,9 @@ from typing import Any, Literal
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
+from vggflow.errors import VggflowError
 from vggflow.search.space import Choices, Values, rounded
 from vggflow.settings import Plain, Range, SearchSettings
 from vggflow.training.job import Row
@@ -99,13 +101,14 @@ class Study:
         self._distributions = {key: _distribution(choices, planned[0][key]) for key, choices in space.items()}
         self._sign = 1 if settings.metric.endswith("loss") else -1
         direction: Literal["minimize", "maximize"] = "minimize" if self._sign == 1 else "maximize"
-        with _quiet():
+        with _quiet(), _explaining(path):
             self._kept = optuna.create_study(
                 storage=f"sqlite:///{path}", study_name=name, direction=direction, load_if_exists=True
             )
             self._study = optuna.create_study(direction=direction, pruner=_pruner())
             self._study.add_trials(self._kept.get_trials(deepcopy=False))
-        self.trials = [_read(number, kept) for number, kept in enumerate(self._study.trials)]
+            self.trials = [_read(number, kept) for number, kept in enumerate(self._study.trials)]
+        self._path = path
 
     def ask(self) -> Asked | None:
         """The next trial, whose values follow from what was tried before; none where nothing else is left to try."""
@@ -150,7 +153,8 @@ class Study:
                 asked.trial.set_user_attr("trial", attributes["trial"])
                 value = trial.value if trial.state == "complete" else None
                 kept = self._study.tell(asked.trial, value, STATES[trial.state])
-            self._kept.add_trial(kept)
+            with _explaining(self._path):
+                self._kept.add_trial(kept)
         self.trials.append(trial)
 
     def best(self) -> Trial | None:
@@ -210,6 +214,20 @@ def _read(number: int, kept: optuna.trial.FrozenTrial) -> Trial:
 
 
 @contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Turns what the database says of its file into one line."""
+    try:
+        yield
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, KeyError, TypeError) as error:
+        cause = getattr(error.__cause__ or error, "orig", None) or error.__cause__ or error
+        said = " ".join(str(cause).split())[:200]
+        raise VggflowError(
+            f"the trials in {path} can't be read or kept ({said}): see that there is room; where the file is "
+            "damaged remove it, and the search starts afresh"
+        ) from error
+
+
+@contextmanager
 def _quiet() -> Iterator[None]:
     """Without Optuna's own lines about each trial, and its warnings about what is experimental."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -220,5 +238,5 @@ def _quiet() -> Iterator[None]:
 
 def count_all(path: Path) -> int:
     """The trials of all studies in a file, also of those that were given up for a better start."""
-    with _quiet():
+    with _quiet(), _explaining(path):
         return sum(each.n_trials for each in optuna.study.get_all_study_summaries(f"sqlite:///{path}"))

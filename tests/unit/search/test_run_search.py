@@ -211,3 +211,19 @@ def test_time_that_is_over_ends_a_search_with_the_first_trial_done(make_job):
     assert [len(study.trials) for study in found.studies] == [1, 1]
     assert not found.complete
     assert search(job, Budget(2, 1), Listener()).complete
+
+
+def test_convolutions_that_learn_are_searched_by_whole_trainings(make_job):
+    section = {"space": {"train.phases.all.learning_rate": {"low": 0.001, "high": 0.1, "scale": "log"}}}
+    phase = HEAD | {"name": "all", "freeze_through": "block4_pool", "epochs": 1}
+    found = search(make_job({"phases": [phase]}, search=section), Budget(5, 2), Listener())
+    assert found.first is None
+    assert len(found.whole.trials) == 2
+
+
+def test_features_in_16_bits_are_searched_as_they_are(make_job):
+    section = {"space": {"train.phases.head.learning_rate": {"low": 0.001, "high": 0.1, "scale": "log"}}}
+    job = make_job({"phases": [HEAD], "precision": "mixed"}, search=section)
+    found = search(job, Budget(3, 0), Listener())
+    trained = fit(replace(job, settings=found.best_settings), SilentObserver())
+    assert found.best.value == pytest.approx(min(row["val_loss"] for row in trained.history), rel=0.02)

@@ -1,10 +1,12 @@
 """Which values come next, and what is kept of those before."""
 
 import math
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from vggflow.errors import VggflowError
 from vggflow.search.study import Study, Trial, count_all
 from vggflow.settings import Range, SearchSettings
 
@@ -110,3 +112,24 @@ def test_what_makes_the_difference_is_found(tmp_path):
     assert set(shares) == set(SPACE)
     assert shares["rate"] > shares["head"]
     assert sum(shares.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("content", [b"no database", b""])
+def test_a_file_that_is_damaged_is_one_line_and_an_empty_one_a_new_study(tmp_path, content):
+    path = tmp_path / "s.db"
+    path.write_bytes(content)
+    if not content:
+        assert study(path).trials == []
+        return
+    with pytest.raises(VggflowError, match=r"can't be read or kept .*not a database.*remove it") as refused:
+        study(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_whose_trials_were_damaged_is_one_line(tmp_path):
+    made = study(tmp_path / "s.db")
+    go(made, 3)
+    with sqlite3.connect(tmp_path / "s.db") as database:
+        database.execute("UPDATE trial_user_attributes SET value_json = '{}'")
+    with pytest.raises(VggflowError, match="can't be read or kept"):
+        study(tmp_path / "s.db")
