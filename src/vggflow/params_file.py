@@ -54,11 +54,22 @@ def with_settings(path: Path, values: Mapping[str, Plain], search: Mapping[str, 
         place: Any = content
         for each in sections:
             place = _within(path, place, each)
-        place[key] = value
+        if not isinstance(place, CommentedMap):
+            raise SettingsError(f"{path}: expected `{sections[-1]}` with settings")
+        _put(place, key, value)
     if "search" not in content:
         content["search"] = CommentedMap()
+        content.yaml_set_comment_before_after_key("search", before="\n")
     _section(path, content, "search").update(search)
     return _written(yaml, content)
+
+
+def _put(place: CommentedMap, key: str, value: Plain) -> None:
+    """A new key comes second: behind the last one it would stand after the blank line that ends the section."""
+    if key in place or place.fa.flow_style():
+        place[key] = value
+    else:
+        place.insert(min(1, len(place)), key, value)
 
 
 def _within(path: Path, place: Any, key: str) -> Any:

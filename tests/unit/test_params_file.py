@@ -8,7 +8,7 @@ import yaml
 
 from vggflow import settings
 from vggflow.errors import SettingsError
-from vggflow.params_file import change_excluded_images
+from vggflow.params_file import change_excluded_images, with_settings
 
 FIRST, SECOND = "a" * 64, "0123456789" * 6 + "0123"
 RECIPES = sorted(
@@ -47,3 +47,35 @@ def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, text: str) ->
     with pytest.raises(SettingsError):
         change_excluded_images(path, [FIRST], [])
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_settings_get_other_values_and_no_line_besides_is_another(tmp_path: Path, recipe: str) -> None:
+    path = tmp_path / "params.yaml"
+    before = (files("vggflow") / "template" / "recipes" / recipe).read_text("utf-8")
+    path.write_text(before, encoding="utf-8")
+    first = settings.load(path).train.phases[0].name
+    rate, dropout, weights = f"train.phases.{first}.learning_rate", "model.dropout", "train.class_weights"
+    chosen = {"trials": 3, "images": 9, "accuracy": 0.5, "settings": "0" * 16}
+    after = with_settings(path, {rate: 0.0123, dropout: 0.25, weights: "balanced"}, {"chosen": chosen})
+    found = settings.parse(yaml.safe_load(after))
+    assert found.train.phases[0].learning_rate == 0.0123
+    assert (found.model.dropout, found.train.class_weights) == (0.25, "balanced")
+    assert found.search.chosen is not None and found.search.chosen.trials == 3
+    assert path.read_text("utf-8") == before
+    gone = [line for line in before.splitlines() if line not in after.splitlines()]
+    assert all("learning_rate" in line or "dropout" in line for line in gone)
+    assert len(gone) <= 2
+    # Sections still end where they did: a new key is not behind the blank line that ends one.
+    assert "\n\n  class_weights" not in after
+    # Written twice it is the same.
+    path.write_text(after, encoding="utf-8")
+    assert with_settings(path, {rate: 0.0123}, {"chosen": chosen}) == after
+
+
+def test_a_section_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("model: 3\n")
+    with pytest.raises(SettingsError, match="expected") as refused:
+        with_settings(path, {"model.dropout": 0.5}, {})
+    assert "\n" not in str(refused.value)

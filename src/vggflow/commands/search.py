@@ -243,6 +243,10 @@ def _show(found: "Found") -> None:
         for line in compared.lines(found)
     ]
     out.print(table(f"on {found.images} images of valid", ["", "accuracy", "95 % interval", "loss"], rows))
+    if found.first_phase_alone_is_better:
+        say(
+            "the first phase alone was better than any whole training: see whether the later phases are worth it"
+        )
     if not found.changes:
         say(f"nothing better than the settings as they are in {found.trials} trials")
         return

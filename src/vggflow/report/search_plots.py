@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vggflow.report.plots import BLUE, GREY, ORANGE
 from vggflow.search.study import Study
@@ -32,6 +33,7 @@ def history(study: Study) -> Figure:
     if complete and study.settings.metric.endswith("loss"):
         # Trials that went wrong would press all others into a line.
         axes.set_ylim(0.95 * min(values), 1.05 * sorted(values)[int(0.9 * (len(values) - 1))] + 1e-9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set(xlabel="trial", ylabel=study.settings.metric, title=study.name)
     axes.legend(loc="upper right")
     return figure

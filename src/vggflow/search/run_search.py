@@ -72,6 +72,15 @@ class Found:
         return [study for study in (self.first, self.whole) if study is not None]
 
     @property
+    def first_phase_alone_is_better(self) -> bool:
+        """Whether the later phases made worse what the first one had reached."""
+        first = self.first.best() if self.first else None
+        whole = self.whole.best() if self.whole else None
+        if self.first is None or first is None or whole is None:
+            return False
+        return self.first.is_better(first, whole)
+
+    @property
     def changes(self) -> dict[str, Plain]:
         """The settings that the best trial has otherwise, by their names."""
         names = [name for study in self.studies for name in study.space if name != FIRST_PHASE_AS]

@@ -162,6 +162,10 @@ class Study:
         complete = [trial for trial in self.trials if trial.state == "complete" and trial.value is not None]
         return min(complete, key=lambda trial: self._sign * (trial.value or 0.0), default=None)
 
+    def is_better(self, one: Trial, other: Trial) -> bool:
+        """Whether a trial has a better metric than another; both have one."""
+        return self._sign * (one.value or 0.0) < self._sign * (other.value or 0.0)
+
     def importance(self) -> dict[str, float]:
         """How much of the metric's differences each setting explains, 0 to 1, the largest first.
 
