@@ -8,6 +8,7 @@ ends with exit code 1.
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -87,6 +88,8 @@ def _figures(
 ) -> Iterator[dict[str, Any]]:
     from vggflow.search.run_search import Budget, search
 
+    # Trials that an earlier run left would cost no time.
+    shutil.rmtree(state / "searches", ignore_errors=True)
     job = job_of(folder, weights, state, 0, later=network_trials > 0)
     # Features first: what they take is not what is asked.
     search(job_of(folder, weights, state, 1, later=network_trials > 0), Budget(1, 0), Clock())
