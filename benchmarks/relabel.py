@@ -69,7 +69,7 @@ def swapped(photos: Path, target: Path, seed: int) -> dict[str, str]:
 
 def decide(table: Path, truth: dict[str, str]) -> int:
     """What somebody who looks at the first doubts writes into the column; returns how many are moved."""
-    with table.open(newline="", encoding="utf-8") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         rows, names = list(reader), list(reader.fieldnames or ())
     moved = 0

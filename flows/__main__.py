@@ -20,9 +20,9 @@ import httpx
 
 from vggflow.credentials import hidden_from_output
 from vggflow.environment import PATIENT
-from vggflow.errors import UsageError, VggflowError
+from vggflow.errors import Interrupted, UsageError, VggflowError
 from vggflow.processes.servers import POOL
-from vggflow.processes.stage import INTERRUPTED, ending_with_parents
+from vggflow.processes.stage import ending_with_parents
 from vggflow.workspace import find
 
 
@@ -48,7 +48,7 @@ def _end(arguments: argparse.Namespace) -> int:
     except VggflowError as error:
         return _ended(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _ended("interrupted; what was finished is kept, run the same command to go on", INTERRUPTED)
+        return _ended(str(Interrupted()), Interrupted.exit_code)
     except (httpx.HTTPError, RuntimeError) as error:
         # Prefect may wrap what its client could not reach in a RuntimeError; any other one is a bug.
         if not isinstance(error, httpx.HTTPError) and not isinstance(error.__cause__, httpx.HTTPError):

@@ -1,10 +1,11 @@
 """The command line: which commands there are, in the order of work; errors are one line with the right exit code."""
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,10 +49,8 @@ from vggflow.commands import (
 )
 from vggflow.console import err, say
 from vggflow.credentials import hidden_from_output
-from vggflow.errors import VggflowError
+from vggflow.errors import Interrupted, VggflowError
 from vggflow.processes.stage import exit_fast
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     help="Retrains VGG16 image classifiers from folders of images, with evidence.",
@@ -136,11 +135,9 @@ def _run() -> int:
         code = app(standalone_mode=False)
         return code if isinstance(code, int) else 0
     except VggflowError as error:
-        err.print(f"vggflow: {error}", markup=False)
-        return error.exit_code
+        return _ended(error)
     except (KeyboardInterrupt, typer.Abort):
-        err.print("vggflow: interrupted; what was finished is kept, run the same command to go on")
-        return INTERRUPTED
+        return _ended(Interrupted())
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     except BrokenPipeError:
@@ -152,6 +149,24 @@ def _run() -> int:
         if code is None:
             raise
         return code
+
+
+def _ended(error: VggflowError) -> int:
+    err.print(f"vggflow: {error}", markup=False)
+    return error.exit_code
+
+
+def _saying_that_it_was_interrupted(work: Callable[..., None]) -> Callable[..., None]:
+    """Typer ends a command that Ctrl-C stops with 130, as it should, and without a word."""
+
+    @functools.wraps(work)
+    def run(*given: Any, **named: Any) -> None:
+        try:
+            work(*given, **named)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+
+    return run
 
 
 def _shown_by_click(error: Exception) -> int | None:
@@ -183,10 +198,10 @@ def options(
 
 def _assemble() -> None:
     for name, work in DATA.items():
-        data_app.command(name)(work)
+        data_app.command(name)(_saying_that_it_was_interrupted(work))
     for group, commands in COMMANDS.items():
         for name, work in commands.items():
-            app.command(name, rich_help_panel=group)(work)
+            app.command(name, rich_help_panel=group)(_saying_that_it_was_interrupted(work))
     app.add_typer(data_app, name="data", rich_help_panel="Data")
 
 

@@ -7,6 +7,7 @@
     │   ├── WeightsError    2  start weights are missing or don't fit
     │   │   └── WeightsUnreachable  2  they can't be fetched
     │   └── ModelFileError  2  a model file is damaged, foreign or needs code (in models.files)
+    ├── Interrupted         130  Ctrl-C
     ├── LogInRefused        1  a server does not take the log-in, or does not let it do this
     ├── InputsChanged       1  settings, data or packages changed while a stage ran
     ├── EvidenceLost        1  what a version rests on is damaged or gone from the artifact store
@@ -31,6 +32,15 @@ class VggflowError(Exception):
 
     def __init__(self, message: object = "") -> None:
         super().__init__(hide(str(message)))
+
+
+class Interrupted(VggflowError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("interrupted; what was finished is kept, run the same command to go on")
 
 
 class LogInRefused(VggflowError):
