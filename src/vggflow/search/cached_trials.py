@@ -28,10 +28,9 @@ from vggflow.training.learner import log_losses
 from vggflow.training.precision import computing_in
 from vggflow.training.preparation import Setup, set_up
 from vggflow.training.probe import probe_accuracy
+from vggflow.training.start_features import LAST_OF_THE_CONVOLUTIONS
 
 Stop = Callable[[Row], bool]
-# Of these a head learns; `flatten` from all places of the last one.
-LAST_CONVOLUTIONS = "block5_pool"
 
 
 class NotCached(Exception):
@@ -161,7 +160,7 @@ class CachedTrials:
             raise NotCached
         with setup.hardware.scope(), computing_in(setup.model, setup.hardware.policy):
             if head == "pooling" and "flatten" in heads and cut == "global_pool":
-                setup.inputs.fill([LAST_CONVOLUTIONS, cut], self._report)
+                setup.inputs.fill([LAST_OF_THE_CONVOLUTIONS, cut], self._report)
             _, data = setup.learner_parts(0, self._report)
             return Head(setup, cut, in_memory(data, units))
 

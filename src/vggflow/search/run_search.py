@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vggflow.data import manifest as manifests
+from vggflow.models.cut import BLOCK_ENDS
 from vggflow.processes.locks import exclusive
 from vggflow.search import space as spaces
 from vggflow.search.cached_trials import CachedTrials, NotCached
@@ -27,7 +28,7 @@ FIRST_PHASE, WHOLE = "first phase", "whole training"
 FIRST_PHASE_AS = "first phase"
 AS_IT_WAS, AS_FOUND = "as it was", "as found"
 # Cuts in the order of what a training behind them costs; what is not among them costs more.
-CHEAPEST_FIRST = ("block5_pool", "block4_pool", "block3_pool", "block2_pool", "block1_pool")
+CHEAPEST_FIRST = BLOCK_ENDS[::-1]
 
 
 @dataclass(frozen=True)

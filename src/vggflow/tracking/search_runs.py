@@ -16,11 +16,11 @@ from vggflow.search.study import Study, Trial
 from vggflow.settings import Settings
 from vggflow.tracking import limits, logged_settings, runs
 from vggflow.tracking.connection import experiment_id, mlflow_errors_as_one_line
+from vggflow.tracking.metric_writer import BATCH
 
 SEARCH, TRIAL = "search", "search-trial"
 KEY_TAG, TRIAL_TAG = "vggflow.search", "vggflow.trial"
-BATCH = 1000  # MLflow's limit of metrics in one request
-PARAMS_OF_A_BATCH = 100  # and of parameters
+PARAMS_OF_A_BATCH = 100  # MLflow's limit in one request
 SECONDS_TO_WAIT_AT_END = 600.0
 # Of an epoch these are no figures of it.
 NOT_METRICS = ("phase", "epoch")
