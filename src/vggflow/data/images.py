@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from vggflow.data import colours
 from vggflow.data.colours import to_rgb
+from vggflow.data.places import Place
 from vggflow.formats import check_file, jpeg, png, unfilled_lines
 from vggflow.formats.file_state import NOTHING, FileState
 
@@ -91,16 +92,16 @@ def code_digest() -> str:
     return digest.hexdigest()
 
 
-def open_image(source: Path | bytes) -> Image.Image:
+def open_image(source: Path | Place | bytes) -> Image.Image:
     """Decodes the first frame completely, upright, as RGB; transparent parts become white.
 
     Raises:
         ImageError: unreadable, damaged, of an unknown format, or of more than `MAX_PIXELS` pixels.
     """
-    return decode(read(source) if isinstance(source, Path) else source).image
+    return decode(source if isinstance(source, bytes) else read(source)).image
 
 
-def load(path: Path, size_px: int, resize: Resize = "stretch") -> Pixels:
+def load(path: Path | Place, size_px: int, resize: Resize = "stretch") -> Pixels:
     """Reads a file as the pixels that the model takes: uint8, shape (size_px, size_px, 3)."""
     return pixels(open_image(path), size_px, resize)
 
@@ -121,17 +122,18 @@ def pixels(image: Image.Image, size_px: int, resize: Resize = "stretch") -> Pixe
     return np.array(image, dtype=np.uint8)  # a copy, as `asarray` gives what can't be written to
 
 
-def read(path: Path) -> bytes:
-    """The bytes of a file.
+def read(path: Path | Place) -> bytes:
+    """The bytes of an image's file, or of a member of a shard.
 
     Raises:
         ImageError: it can't be read, or holds more than `MAX_BYTES`.
     """
+    place = path if isinstance(path, Place) else Place(str(path))
     try:
-        # Asked first: the whole file is kept in memory while it is looked at.
-        if path.stat().st_size > MAX_BYTES:
+        # Asked first: all of it is kept in memory while it is looked at.
+        if place.bytes > MAX_BYTES:
             raise ImageError(f"larger than the limit of {MAX_BYTES // 1024**2} MiB")
-        return path.read_bytes()
+        return place.read()
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from error
 

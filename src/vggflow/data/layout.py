@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vggflow.data import shards
 from vggflow.data.images import EXTENSIONS
 from vggflow.errors import DataError
 
@@ -31,13 +32,13 @@ class ClassFolder:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something found below the data folder: `reason` says why it can't be an image, null for a plain file.
+    """Something found below the data folder: `reason` says why it can't be an image, null for a file or a shard.
 
     `path` is POSIX and relative to the data folder; `status` is what the file system tells of a plain file.
     """
 
     path: str
-    kind: Literal["file", "link", "closed", "stray"]
+    kind: Literal["file", "shard", "link", "closed", "stray"]
     reason: str | None = None
     status: os.stat_result | None = None
 
@@ -56,8 +57,11 @@ def class_folders(data_folder: Path) -> tuple[ClassFolder, ...]:
             f"no images in {data_folder}: expected {data_folder.name}/{{train,valid,test}}/<class>/; "
             "bring images in with `vggflow data import`"
         )
+    packed = _packed_folders(data_folder)
     folders = tuple(
-        ClassFolder(split, name) for split in present for name in _folder_names(data_folder / split)
+        ClassFolder(split, name)
+        for split in present
+        for name in sorted({*_folder_names(data_folder / split), *packed[split]})
     )
     for split in ("train", "valid"):
         if not any(folder.split == split for folder in folders):
@@ -71,7 +75,8 @@ def class_folders(data_folder: Path) -> tuple[ClassFolder, ...]:
 def known_classes(data_folder: Path) -> set[str]:
     """The classes that have a folder, in whichever split; none where there is no data folder yet."""
     present = [data_folder / split for split in SPLITS if (data_folder / split).is_dir()]
-    return {name for folder in present for name in _folder_names(folder)} - {UNLABELLED}
+    names = {name for folder in present for name in _folder_names(folder)}
+    return names.union(*_packed_folders(data_folder).values()) - {UNLABELLED}
 
 
 def walk(data_folder: Path) -> Iterator[Entry]:
@@ -160,7 +165,7 @@ def _file(path: str, status: os.stat_result) -> Entry:
         return Entry(path, "stray", "not a regular file")
     if any(part.startswith(".") for part in path.split("/")):
         return Entry(path, "stray", "a hidden file", status)
-    return Entry(path, "file", None, status)
+    return Entry(path, "shard" if shards.is_shard(path) else "file", None, status)
 
 
 def _link(root: Path, link: Path, path: str) -> Entry:
@@ -176,6 +181,15 @@ def _link(root: Path, link: Path, path: str) -> Entry:
     if resolved.is_relative_to(root.resolve()):
         return Entry(path, "link", f"a link to {target}")
     return Entry(path, "link", f"a link out of the data folder to {target}")
+
+
+def _packed_folders(data_folder: Path) -> dict[str, set[str]]:
+    """The class folders that members of shards lie in, by split."""
+    found: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for shard in shards.shards(data_folder):
+        split, _, _ = shard.name.partition("-")
+        found[split] |= shards.class_names(shard)
+    return found
 
 
 def _folder_names(folder: Path) -> list[str]:

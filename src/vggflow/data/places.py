@@ -1,0 +1,57 @@
+"""Where the bytes of an image are: a file of its own, or a member of a shard."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """Where the bytes of an image are; JSON can hold it, so processes can be told.
+
+    Attributes:
+        file: The path of the file.
+        name: The image's path below `data/` where it is a member of a shard; else empty.
+        offset: Where its bytes begin in the file.
+        size: How many they are; null for all of the file.
+    """
+
+    file: str
+    name: str = ""
+    offset: int = 0
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.name}" if self.name else self.file
+
+    @property
+    def suffix(self) -> str:
+        """The extension of the image in small letters, with its dot."""
+        return Path(self.name or self.file).suffix.lower()
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes it has.
+
+        Raises:
+            OSError: the file is gone.
+        """
+        return Path(self.file).stat().st_size if self.size is None else self.size
+
+    def is_there(self) -> bool:
+        """Whether there is such a file, long enough."""
+        path = Path(self.file)
+        return path.is_file() and (self.size is None or path.stat().st_size >= self.offset + self.size)
+
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            OSError: they can't be read, or the shard ends before.
+        """
+        if self.size is None:
+            return Path(self.file).read_bytes()
+        with Path(self.file).open("rb") as file:
+            file.seek(self.offset)
+            content = file.read(self.size)
+        if len(content) < self.size:
+            raise OSError("the shard ends before the end of this image")
+        return content
