@@ -131,7 +131,7 @@ def read(path: Path | Place) -> bytes:
     place = path if isinstance(path, Place) else Place(str(path))
     try:
         # Asked first: all of it is kept in memory while it is looked at.
-        if place.bytes > MAX_BYTES:
+        if place.size_bytes() > MAX_BYTES:
             raise ImageError(f"larger than the limit of {MAX_BYTES // 1024**2} MiB")
         return place.read()
     except OSError as error:

@@ -27,8 +27,7 @@ class Place(NamedTuple):
         """The extension of the image in small letters, with its dot."""
         return Path(self.name or self.file).suffix.lower()
 
-    @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """How many bytes it has.
 
         Raises:

@@ -13,7 +13,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 import pandas as pd
 from pyarrow import ArrowInvalid
@@ -81,14 +81,12 @@ def read_index(shard: Path) -> pd.DataFrame:
     """
     try:
         index, end = _read_table(shard)
-        if hashlib.sha256(index).hexdigest()[:16] != shard.stem.rpartition("-")[2]:
-            raise ValueError("it is not the table that the shard is called by")
         options = arrow_csv.ConvertOptions(column_types={"path": "string", "sha256": "string"})
         parse = arrow_csv.ParseOptions(newlines_in_values=True)
         table = arrow_csv.read_csv(
             io.BytesIO(index), parse_options=parse, convert_options=options
         ).to_pandas()
-        return table.astype(COLUMNS).assign(offset=table["offset"] + end)
+        return cast("pd.DataFrame", table.astype(COLUMNS)).assign(offset=table["offset"] + end)
     except (OSError, ValueError, KeyError, ArrowInvalid, tarfile.TarError) as error:
         raise DataError(
             f"{shard} is damaged: its list of images can't be read ({_line(error)}); {_lost(shard)}; remove it, then "
@@ -112,8 +110,8 @@ def _read_table(shard: Path) -> tuple[bytes, int]:
         if first.name != INDEX or first.size > MOST_INDEX_BYTES:
             raise ValueError(f"its first member is not {INDEX}")
         index = file.read(first.size)
-    if len(index) < first.size:
-        raise ValueError("the file ends within it")
+    if hashlib.sha256(index).hexdigest()[:16] != shard.stem.rpartition("-")[2]:
+        raise ValueError("it is not the list that the shard is called by")
     return index, tarfile.BLOCKSIZE + _filled(first.size)
 
 
