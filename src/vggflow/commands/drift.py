@@ -149,7 +149,7 @@ def _compare(workspace: Workspace, champion: "Version", now: "Observations") -> 
         "confidence": f"{found.confidence[1]:.3f}, held out {found.confidence[0]:.3f}",
     }
     title = f"{champion.title}: does it still fit?"
-    drift_page.write(drift_page.DriftPage(title, found, before, images.paths, data_folder, now, facts), page)
+    drift_page.write(drift_page.DriftPage(title, found, before, images.places, data_folder, now, facts), page)
     return found, page
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from vggflow import artifacts
 from vggflow.data import manifest as manifests
+from vggflow.data.places import Place
 from vggflow.errors import UnfitModel, UsageError, VggflowError
 from vggflow.evaluation import heat
 from vggflow.gate.near_copies import NearLimits
@@ -218,7 +219,7 @@ def _champion(scoring: _Scoring, case: JudgeRequest) -> tuple[comparison.Side | 
 def _heat_maps(version: Version, backend: str) -> heat.MakeHeatMaps:
     """Heat maps of a version, whose file is downloaded when they are drawn."""
 
-    def look(answered: Sequence[tuple[Path, str]]) -> list[heat.HeatMap]:
+    def look(answered: Sequence[tuple[Path | Place, str]]) -> list[heat.HeatMap]:
         # Downloaded once more: the file that was scored is gone by now.
         with model_versions.model_file(version) as model:
             return heat.heat_maps_in_process(model, backend)(answered)

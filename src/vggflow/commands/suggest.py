@@ -110,7 +110,7 @@ def suggest(workspace: Workspace, folder: Path, count: int) -> "tuple[pd.DataFra
         raise DataError(str(error)) from error
     found = pd.DataFrame(
         {
-            "image": [str(new.images.path(row)) for row in chosen.rows],
+            "image": [str(new.images.places[row]) for row in chosen.rows],
             "sha256": [new.images.hashes[row] for row in chosen.rows],
             "guess": [names[number] for number in chosen.suggested],
             "probability": chosen.probability,

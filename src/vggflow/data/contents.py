@@ -3,17 +3,20 @@
 A file goes before a member of the same path, so whatever a killed `pack` or `unpack` left shows the same images.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from vggflow.data import shards
+from vggflow.data import places
 from vggflow.data.places import Place
+from vggflow.data.shards import COLUMNS, read_index
 from vggflow.errors import DataError
 
-__all__ = ["Contents", "Place"]
+__all__ = ["Contents", "Place", "Places"]
 
 
 class Contents:
@@ -28,8 +31,8 @@ class Contents:
 
     def __init__(self, data_folder: Path) -> None:
         self.folder = data_folder
-        self.shards = shards.shards(data_folder)
-        tables = [shards.read_index(shard).assign(shard=number) for number, shard in enumerate(self.shards)]
+        self.shards = places.shards(data_folder)
+        tables = [read_index(shard).assign(shard=number) for number, shard in enumerate(self.shards)]
         self._members = _without_doubles(tables, self.shards, data_folder) if tables else None
         self._columns = {name: self.members[name].to_numpy(np.int64) for name in ("shard", "offset", "bytes")}
         self._rows = pd.Index([] if self._members is None else self._members["path"])
@@ -38,29 +41,45 @@ class Contents:
     def members(self) -> pd.DataFrame:
         """What the shards hold, sorted by path, files of the same path or not: path, bytes, sha256, offset, shard."""
         if self._members is None:
-            return pd.DataFrame({name: [] for name in shards.COLUMNS}).astype(shards.COLUMNS).assign(shard=0)
+            return pd.DataFrame({name: [] for name in COLUMNS}).astype(COLUMNS).assign(shard=0)
         return self._members
 
     def place(self, path: str) -> Place:
         """Where the image is that has this path below the data folder; a file that is gone has its path."""
-        return next(self.places([path]))
+        found: Place = self.places([path])[0]
+        return found
 
-    def places(self, paths: Iterable[str]) -> Iterator[Place]:
+    def places(self, paths: Iterable[str]) -> "Places":
         """The same for many."""
         names = list(paths)
-        for name, row in zip(names, self._rows_of(names), strict=True):
-            file = self.folder / name
-            yield Place(str(file)) if row < 0 or file.exists() else self._member(name, row)
-
-    def _rows_of(self, names: list[str]) -> list[int]:
-        """The rows of the members with these paths, -1 where there is none."""
         if self._members is None:
-            return [-1] * len(names)
-        return self._rows.get_indexer(pd.Index(names, dtype="str")).tolist()
+            return Places(self, names, np.full(len(names), -1, np.int32))
+        rows = self._rows.get_indexer(pd.Index(names, dtype="str")).astype(np.int32)
+        for place in np.flatnonzero(rows >= 0).tolist():
+            if (self.folder / names[place]).exists():
+                rows[place] = -1
+        return Places(self, names, rows)
 
-    def _member(self, name: str, row: int) -> Place:
+    def member(self, name: str, row: int) -> Place:
+        """Where a row of `members` is."""
         shard, offset, size = (self._columns[column][row] for column in ("shard", "offset", "bytes"))
         return Place(str(self.shards[shard]), name, int(offset), int(size))
+
+
+class Places(Sequence[Place]):
+    """Where many images are; a `Place` is made when it is asked for, since it takes five times the memory of a name."""
+
+    def __init__(self, contents: Contents, names: Sequence[str], rows: NDArray[np.int32]) -> None:
+        self._contents, self._names, self._rows = contents, names, rows
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return Places(self._contents, self._names[number], self._rows[number])
+        name, row = self._names[number], int(self._rows[number])
+        return Place(str(self._contents.folder / name)) if row < 0 else self._contents.member(name, row)
 
 
 def _without_doubles(tables: list[pd.DataFrame], files: list[Path], data_folder: Path) -> pd.DataFrame:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vggflow.data import shards
 from vggflow.data.images import EXTENSIONS
+from vggflow.data.places import is_shard, shards
 from vggflow.errors import DataError
 
 SPLITS = ("train", "valid", "test")
@@ -165,7 +165,7 @@ def _file(path: str, status: os.stat_result) -> Entry:
         return Entry(path, "stray", "not a regular file")
     if any(part.startswith(".") for part in path.split("/")):
         return Entry(path, "stray", "a hidden file", status)
-    return Entry(path, "shard" if shards.is_shard(path) else "file", None, status)
+    return Entry(path, "shard" if is_shard(path) else "file", None, status)
 
 
 def _link(root: Path, link: Path, path: str) -> Entry:
@@ -186,9 +186,10 @@ def _link(root: Path, link: Path, path: str) -> Entry:
 def _packed_folders(data_folder: Path) -> dict[str, set[str]]:
     """The class folders that members of shards lie in, by split."""
     found: dict[str, set[str]] = {split: set() for split in SPLITS}
-    for shard in shards.shards(data_folder):
-        split, _, _ = shard.name.partition("-")
-        found[split] |= shards.class_names(shard)
+    for shard in shards(data_folder):
+        from vggflow.data.shards import class_names  # pandas, which a workspace without shards need not load
+
+        found[shard.name.partition("-")[0]] |= class_names(shard)
     return found
 
 

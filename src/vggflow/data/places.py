@@ -1,7 +1,10 @@
 """Where the bytes of an image are: a file of its own, or a member of a shard."""
 
+import re
 from pathlib import Path
 from typing import NamedTuple
+
+_SHARD = re.compile(r"(train|valid|test)-([0-9a-f]{16})\.tar")
 
 
 class Place(NamedTuple):
@@ -54,3 +57,16 @@ class Place(NamedTuple):
         if len(content) < self.size:
             raise OSError("the shard ends before the end of this image")
         return content
+
+
+def is_shard(path: str) -> bool:
+    """Whether a path below the data folder is called like a shard of its split."""
+    folder, _, name = path.rpartition("/")
+    found = _SHARD.fullmatch(name)
+    return found is not None and found[1] == folder
+
+
+def shards(data_folder: Path) -> list[Path]:
+    """The shards of a data folder, by name."""
+    found = (path for split in ("train", "valid", "test") for path in (data_folder / split).glob("*.tar"))
+    return sorted(path for path in found if is_shard(path.relative_to(data_folder).as_posix()))

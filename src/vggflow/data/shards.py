@@ -9,7 +9,6 @@ the table. The shard is called by the SHA-256 of that table, so equal images mak
 import csv
 import hashlib
 import io
-import re
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -28,8 +27,6 @@ COLUMNS = {"path": "str", "bytes": "int64", "sha256": "str", "offset": "int64"}
 # A table of so many bytes names three million images, more than a shard ever holds.
 MOST_INDEX_BYTES = 512 * 1024**2
 
-_NAME = re.compile(r"(train|valid|test)-([0-9a-f]{16})\.tar")
-
 
 class Packed(NamedTuple):
     """An image that goes into a shard: its path below `data/`, where its bytes are now, and their SHA-256."""
@@ -38,19 +35,6 @@ class Packed(NamedTuple):
     place: Place
     size: int
     sha256: str
-
-
-def is_shard(path: str) -> bool:
-    """Whether a path below the data folder is called like a shard of its split."""
-    folder, _, name = path.rpartition("/")
-    found = _NAME.fullmatch(name)
-    return found is not None and found[1] == folder
-
-
-def shards(data_folder: Path) -> list[Path]:
-    """The shards of a data folder, by name."""
-    found = (path for split in ("train", "valid", "test") for path in (data_folder / split).glob("*.tar"))
-    return sorted(path for path in found if is_shard(path.relative_to(data_folder).as_posix()))
 
 
 def write(data_folder: Path, split: str, images: Sequence[Packed]) -> Path:

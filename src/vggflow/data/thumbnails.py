@@ -7,14 +7,15 @@ from pathlib import Path
 from PIL import Image
 
 from vggflow.data.images import ImageError, open_image
+from vggflow.data.places import Place
 
 QUALITY = 82
 
 
-def thumbnail(path: Path, side_px: int) -> str | None:
-    """An image file no wider or higher than `side_px`; None if it is gone or can't be read any more."""
+def thumbnail(place: Path | Place, side_px: int) -> str | None:
+    """An image no wider or higher than `side_px`; None if it is gone or can't be read any more."""
     try:
-        image = open_image(path)
+        image = open_image(place)
     except ImageError:
         return None
     image.thumbnail((side_px, side_px))

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from vggflow import files
 from vggflow.data import manifest as manifests
+from vggflow.data.contents import Contents, Place
 from vggflow.drift import compare
 from vggflow.errors import DataError, VggflowError
 from vggflow.prediction import observations
@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 class HeldOut:
     """Images as they were when a model was measured on them: N files and their SHA-256."""
 
-    paths: tuple[Path, ...]
+    places: tuple[Place, ...]
     sha256: tuple[str, ...]
 
 
@@ -43,17 +43,24 @@ def images(manifest: pd.DataFrame, data_folder: Path) -> HeldOut:
         DataError: they are too few.
     """
     rows = pd.concat([manifests.labelled(manifest, split) for split in SPLITS])
-    places = [(data_folder / PurePosixPath(path), digest) for path, digest in rows[["path", "sha256"]].values]
-    there = [place for place in places if place[0].is_file()]
+    places = zip(Contents(data_folder).places(rows["path"]), rows["sha256"], strict=True)
+    there = [(place, digest) for place, digest in places if place.is_there()]
     # Spread over all of them, since a manifest is sorted by class.
     chosen = np.linspace(0, len(there) - 1, min(MOST_IMAGES, len(there))).astype(int)
-    same = [there[row] for row in chosen if files.sha256(there[row][0]) == there[row][1]]
+    same = [there[row] for row in chosen if _sha256(there[row][0]) == there[row][1]]
     if len(same) < compare.FEWEST_IMAGES:
         raise DataError(
             f"{data_folder} holds {len(same)} of the {len(rows)} images of valid and test that the champion was "
             f"measured on, at least {compare.FEWEST_IMAGES} are needed: `vggflow data restore`, or deliver more"
         )
-    return HeldOut(tuple(path for path, _ in same), tuple(digest for _, digest in same))
+    return HeldOut(tuple(place for place, _ in same), tuple(digest for _, digest in same))
+
+
+def _sha256(place: Place) -> str:
+    try:
+        return hashlib.sha256(place.read()).hexdigest()
+    except OSError:  # gone since, or not to be read: not what it was
+        return ""
 
 
 def answers(predictor: Predictor, held_out: HeldOut, progress: Progress) -> Observations:
@@ -64,12 +71,12 @@ def answers(predictor: Predictor, held_out: HeldOut, progress: Progress) -> Obse
     """
     now = datetime.now(UTC)
     parts, done = [], 0
-    with closing(predictor.answers(held_out.paths)) as found:
+    with closing(predictor.answers(held_out.places)) as found:
         for part in found:
-            refuse_unread(held_out.paths[done:], part.errors, done)
+            refuse_unread(held_out.places[done:], part.errors, done)
             parts.append(observations.of(predictor.info.class_names, part.probabilities, part.features, now))
             done += len(part.errors)
-            progress(done, len(held_out.paths))
+            progress(done, len(held_out.places))
     return observations.merge(parts)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vggflow.data.images import Resize, open_image, pixels
+from vggflow.data.places import Place
 from vggflow.errors import VggflowError
 from vggflow.models import start_keras
 from vggflow.processes.stage import ending_with_parents, exit_fast, last_error_line, run_module
@@ -34,14 +35,14 @@ class HeatMap:
 
 
 # From images and the class that was answered for each.
-MakeHeatMaps = Callable[[Sequence[tuple[Path, str]]], list[HeatMap]]
+MakeHeatMaps = Callable[[Sequence[tuple[Path | Place, str]]], list[HeatMap]]
 
 
 def heat_maps(model_path: Path) -> MakeHeatMaps:
     """A function that makes the heat maps of a model file; Keras and the model are loaded at its first use."""
     loaded: list[Any] = []
 
-    def look(answered: Sequence[tuple[Path, str]]) -> list[HeatMap]:
+    def look(answered: Sequence[tuple[Path | Place, str]]) -> list[HeatMap]:
         from vggflow.evaluation.explain import grad_cam
         from vggflow.models import files
 
@@ -50,8 +51,8 @@ def heat_maps(model_path: Path) -> MakeHeatMaps:
         model, info = loaded[0]
         resize: Resize = info.resize
         looked = []
-        for path, class_name in answered:
-            image = open_image(path)
+        for place, class_name in answered:
+            image = open_image(place)
             seen = pixels(image, info.image_size_px, resize)
             heat = grad_cam(model, seen, info.class_names.index(class_name))
             looked.append(HeatMap(pixels(image, SHOWN_PX, resize), heat))
@@ -68,8 +69,8 @@ def heat_maps_in_process(model_path: Path, backend: str | None = None) -> MakeHe
         backend: What Keras computes with there, unless the environment says so; by default TensorFlow.
     """
 
-    def look(answered: Sequence[tuple[Path, str]]) -> list[HeatMap]:
-        asked = json.dumps([(str(path.absolute()), class_name) for path, class_name in answered])
+    def look(answered: Sequence[tuple[Path | Place, str]]) -> list[HeatMap]:
+        asked = json.dumps([(_absolute(place), class_name) for place, class_name in answered])
         with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
             out = Path(folder) / "looked.npz"
             chosen = [backend] if backend else []
@@ -83,11 +84,16 @@ def heat_maps_in_process(model_path: Path, backend: str | None = None) -> MakeHe
     return look
 
 
+def _absolute(place: Path | Place) -> Place:
+    where = place if isinstance(place, Place) else Place(str(place))
+    return where._replace(file=str(Path(where.file).absolute()))
+
+
 def main(arguments: list[str]) -> int:
     """The program; returns its exit code."""
     model_path, out = map(Path, arguments[:2])
     start_keras.start(*arguments[2:])
-    answered = [(Path(path), str(class_name)) for path, class_name in json.load(sys.stdin)]
+    answered = [(Place(*place), str(class_name)) for place, class_name in json.load(sys.stdin)]
     looked = heat_maps(model_path)(answered)
     arrays: dict[str, Any] = {f"picture {number}": seen.picture for number, seen in enumerate(looked)}
     arrays |= {f"heat {number}": seen.heat for number, seen in enumerate(looked)}

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vggflow.data import manifest as manifests
+from vggflow.data.contents import Contents
 from vggflow.errors import DataError
 from vggflow.features.decode import MIRRORED, Examples, Shape, changed, read, threads
 
@@ -50,10 +51,10 @@ def examples(
     if table.empty:
         raise DataError(f"no labelled images in {split}: expected {data_folder / split}/<class>/ with images")
     # Sizes cost a call a file and show most changes before training; bytes are compared as they are read.
-    for name, size in zip(table["path"], table["bytes"], strict=True):
-        path = data_folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            raise changed(path)
+    places = Contents(data_folder).places(table["path"])
+    for place, size in zip(places, table["bytes"], strict=True):
+        if not place.is_there() or place.size_bytes() != size:
+            raise changed(place)
     unknown = sorted(set(table["class_name"]) - set(class_names))
     if unknown:
         raise DataError(
@@ -81,8 +82,11 @@ class Decoding:
     def gather(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """Pixels as uint8 (n, S, S, 3)."""
         places = indices.tolist()
-        paths, hashes = map(self._images.path, places), (self._images.hashes[place] for place in places)
-        return np.stack(list(self._pool.map(read, paths, hashes, repeat(self._shape))))
+        found, hashes = (
+            map(self._images.places.__getitem__, places),
+            (self._images.hashes[place] for place in places),
+        )
+        return np.stack(list(self._pool.map(read, found, hashes, repeat(self._shape))))
 
 
 def order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:

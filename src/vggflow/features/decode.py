@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from vggflow.data.images import ImageError, Pixels, Resize, open_image, pixels
 from vggflow.data.parallel import DECODING_THREADS, MOST_THREADS, for_each, usable_cores
+from vggflow.data.places import Place
 from vggflow.errors import DataError
 
 # On 16 cores processes decode 3,600 images a second where threads decode 2,004, but take 0.4 s to start: fewer images
@@ -44,9 +46,12 @@ class Examples:
     def __len__(self) -> int:
         return len(self.names)
 
-    def path(self, index: int) -> Path:
-        """Where an image lies; made when it is asked for, since a `Path` takes five times the memory of a name."""
-        return self.folder / self.names[index]
+    @cached_property
+    def places(self) -> Sequence[Place]:
+        """Where each image is."""
+        from vggflow.data.contents import Contents  # pandas, which processes that decode do without
+
+        return Contents(self.folder).places(self.names)
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,12 @@ class Shape:
     resize: Resize
 
 
-def changed(path: Path) -> DataError:
+def changed(place: Place) -> DataError:
     """The error for a file that is not what the manifest says."""
-    return DataError(f"{path} changed since validate: run `vggflow validate` again")
+    return DataError(f"{place} changed since validate: run `vggflow validate` again")
 
 
-def read(path: Path, sha256: str, shape: Shape) -> Pixels:
+def read(place: Place, sha256: str, shape: Shape) -> Pixels:
     """One image, or its mirror image, as uint8 (S, S, 3), if its bytes are those of the manifest.
 
     Raises:
@@ -70,17 +75,17 @@ def read(path: Path, sha256: str, shape: Shape) -> Pixels:
     """
     # Read once: the bytes that were compared are the ones that are decoded, whatever becomes of the file.
     try:
-        content = path.read_bytes()
+        content = place.read()
     except OSError:
-        raise changed(path) from None
+        raise changed(place) from None
     if hashlib.sha256(content).hexdigest() != sha256.removesuffix(MIRRORED):
-        raise changed(path)
+        raise changed(place)
     try:
         found = pixels(open_image(content), shape.size_px, shape.resize)
         # A copy, as the reader may ask for one piece of memory.
         return np.ascontiguousarray(found[:, ::-1]) if sha256.endswith(MIRRORED) else found
     except ImageError as error:
-        raise DataError(f"{path}: {error}; run `vggflow validate` again") from error
+        raise DataError(f"{place}: {error}; run `vggflow validate` again") from error
 
 
 def threads() -> ThreadPoolExecutor:
@@ -109,7 +114,7 @@ def _in_processes(images: Examples, indices: Sequence[int], shape: Shape) -> Gen
             yield np.frombuffer(answer, np.uint8, offset=1).reshape(size, size, 3)
 
 
-class _Asked(Sequence[tuple[str, str, int, str]]):
+class _Asked(Sequence[tuple[Place, str, int, str]]):
     """What processes are asked for, made as it is needed: of a million images it would take 200 MB."""
 
     def __init__(self, images: Examples, indices: Sequence[int], shape: Shape) -> None:
@@ -123,16 +128,16 @@ class _Asked(Sequence[tuple[str, str, int, str]]):
             return [self._item(index) for index in self._indices[place]]
         return self._item(self._indices[place])
 
-    def _item(self, index: int) -> tuple[str, str, int, str]:
+    def _item(self, index: int) -> tuple[Place, str, int, str]:
         images, shape = self._images, self._shape
-        return str(images.path(index)), images.hashes[index], shape.size_px, str(shape.resize)
+        return images.places[index], images.hashes[index], shape.size_px, str(shape.resize)
 
 
-def decoded(item: tuple[str, str, int, str]) -> bytes:
+def decoded(item: tuple[Sequence[Any], str, int, str]) -> bytes:
     """What a process answers for an image: `+` and its pixels, or `-` and what is wrong."""
-    path, sha256, size_px, resize = item
+    place, sha256, size_px, resize = item
     try:
-        return DECODED + read(Path(path), sha256, Shape(size_px, cast("Resize", resize))).tobytes()
+        return DECODED + read(Place(*place), sha256, Shape(size_px, cast("Resize", resize))).tobytes()
     except DataError as error:
         return FAILED + str(error).encode()
 
@@ -145,7 +150,7 @@ def _in_threads(images: Examples, indices: Sequence[int], shape: Shape) -> Gener
         while True:
             # At 224 px and in 8 threads these are 256 images, 39 MB.
             for index in islice(remaining, max(0, 32 * DECODING_THREADS - len(waiting))):
-                waiting.append(pool.submit(read, images.path(index), images.hashes[index], shape))
+                waiting.append(pool.submit(read, images.places[index], images.hashes[index], shape))
             if not waiting:
                 return
             yield waiting.popleft().result()

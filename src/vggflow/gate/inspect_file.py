@@ -2,9 +2,11 @@
 
 import hashlib
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
 from vggflow.data import images
+from vggflow.data.places import Place
 from vggflow.gate.fingerprint import fingerprint
 
 Facts = dict[str, object]
@@ -32,15 +34,15 @@ _FOREIGN = frozenset(
 )
 
 
-def inspect(name: str) -> Facts:
-    """The facts of one file for its row in the manifest; a bad file has its reason in `error`.
+def inspect(place: Sequence[Any]) -> Facts:
+    """The facts of one image for its row in the manifest, by its `Place`; a bad one has its reason in `error`.
 
     `kind` is `image` for what is or claims to be a picture that can be read, `foreign` for a kind of picture
     that can't, and `stray` for anything else.
     """
-    path = Path(name)
+    where = Place(*place)
     try:
-        content = images.read(path)
+        content = images.read(where)
     except images.ImageError as error:
         # No sha256, which tells the next scan to try this file again.
         return {"kind": "image", "error": str(error)}
@@ -49,13 +51,13 @@ def inspect(name: str) -> Facts:
         # Pillow warns of oddities that the manifest either tells or that don't matter, such as broken EXIF
         # data.
         warnings.simplefilter("ignore")
-        facts = examine(content, path.suffix.lower())
+        facts = examine(content, where.suffix)
     return {"bytes": len(content), "sha256": sha256} | facts
 
 
-def crashed(name: str) -> Facts:
-    """The facts of a file that takes the decoder's process down."""
-    extension = Path(name).suffix.lower()
+def crashed(place: Sequence[Any]) -> Facts:
+    """The facts of an image that takes the decoder's process down."""
+    extension = Place(*place).suffix
     return {"kind": _kind(extension), "error": _reason(extension, "it crashes the decoder")}
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from vggflow.data.contents import Contents
 from vggflow.data.schema import CROP_HASHES
 from vggflow.gate.equal_hashes import compare_equal, not_compared_equal, pairs_of_few
 from vggflow.gate.hash_search import ENOUGH, count_near, neighbours
@@ -65,8 +66,8 @@ def mark_near_copies(
     detailed = manifest[manifest["error"].isna() & (manifest["detail"] >= limits.detail)]
     # Exact copies are compared once, and get the number of their bytes in the end.
     pictures = detailed.drop_duplicates("sha256").reset_index(drop=True)
-    files = np.array([str(data_folder / path) for path in pictures["path"]], dtype=object)
-    likeness = Likeness(files, pictures["sha256"].to_numpy(dtype=object), cache)
+    paths = pictures["path"].to_numpy(dtype=object)
+    likeness = Likeness(Contents(data_folder), paths, pictures["sha256"].to_numpy(dtype=object), cache)
     groups, not_compared = _find_groups(pictures, likeness, limits, progress)
     likeness.keep()
     numbers = pd.Series(groups, index=pictures["sha256"], dtype="Int64")

@@ -8,7 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vggflow import packages
+from vggflow.data.contents import Contents
 from vggflow.data.parallel import for_each
+from vggflow.data.places import Place
 from vggflow.errors import DataError
 from vggflow.files import replacing
 from vggflow.gate.pixel_similarity import VERSION, similarity
@@ -21,13 +23,14 @@ class Likeness:
     """How alike pictures are, by their numbers; what was compared once is remembered by their bytes.
 
     Args:
-        files: the paths of the pictures.
+        contents: where pictures are.
+        paths: those of the pictures, below the data folder.
         hashes: the SHA-256 of each.
         folder: where to remember; without one nothing is.
     """
 
-    def __init__(self, files: Objects, hashes: Objects, folder: Path | None) -> None:
-        self._files, self._hashes = files, hashes
+    def __init__(self, contents: Contents, paths: Objects, hashes: Objects, folder: Path | None) -> None:
+        self._contents, self._paths, self._hashes = contents, paths, hashes
         # Similarities depend on the decoder, so what another one saw is not remembered.
         self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
         if folder:
@@ -39,7 +42,7 @@ class Likeness:
         self._asked: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._paths)
 
     def of(self, pairs: NDArray[np.int64]) -> Iterator[float]:
         """The similarity of each pair of numbers, in their order.
@@ -49,17 +52,21 @@ class Likeness:
         """
         keys = [f"{one} {other}" for one, other in self._hashes[pairs]]
         new = [number for number, key in enumerate(keys) if self._known(key) is None]
-        compared = for_each(similarity, self._files[pairs[new]].tolist())
+        compared = for_each(similarity, self._places(pairs[new]))
         for number, key in enumerate(keys):
             known = self._known(key)
             # No pair comes twice in one call, or the results would fall out of step with the pairs.
             value = next(compared) if known is None else known
             if value is None:
-                files = " or ".join(self._files[pairs[number]])
+                files = " or ".join(str(place) for place in self._contents.places(self._paths[pairs[number]]))
                 raise DataError(f"{files} changed while it was looked at: validate again")
             self._now[key] = value
             self._asked.append((int(pairs[number, 0]), int(pairs[number, 1])))
             yield value
+
+    def _places(self, pairs: NDArray[np.int64]) -> list[tuple[Place, Place]]:
+        places = list(self._contents.places(self._paths[pairs].ravel()))
+        return list(zip(places[::2], places[1::2], strict=True))
 
     def asked(self) -> NDArray[np.int64]:
         """The pairs that were asked for so far, shape (N, 2), each once."""

@@ -1,14 +1,14 @@
 """Whether two files show the same picture, told from their pixels."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from vggflow.data.images import ImageError, open_image
+from vggflow.data.places import Place
 
 # Bumped whenever the similarity of unchanged files would come out differently.
 VERSION = 2
@@ -21,8 +21,8 @@ _CROPS = [(0.1, 0.5, 0.5), *((0.05, x, y) for x in (0.0, 0.5, 1.0) for y in (0.0
 Box = tuple[float, float, float, float]
 
 
-def similarity(names: Sequence[str]) -> float | None:
-    """How alike two pictures are, from -1 to 1; from 0.9 on one is nearly always a copy of the other.
+def similarity(pair: Sequence[Sequence[Any]]) -> float | None:
+    """How alike the pictures at two `Place`s are, from -1 to 1; from 0.9 on one is nearly always a copy of the other.
 
     Null where one of the files can't be decoded.
 
@@ -30,7 +30,7 @@ def similarity(names: Sequence[str]) -> float | None:
     the best way to lay one picture over a slightly cropped other.
     """
     try:
-        flat = [_flat(open_image(Path(name))) for name in names]
+        flat = [_flat(open_image(Place(*place))) for place in pair]
     except ImageError:
         return None
     whole = [_vector(image, (0, 0, FLAT_PX, FLAT_PX)) for image in flat]

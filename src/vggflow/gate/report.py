@@ -10,6 +10,7 @@ import pandas as pd
 
 from vggflow import files
 from vggflow.data.changes import KINDS, Changes
+from vggflow.data.contents import Contents
 from vggflow.data.layout import SPLITS
 from vggflow.data.names import printable
 from vggflow.data.thumbnails import thumbnail
@@ -90,7 +91,7 @@ def render(
         counts=_counts(usable),
         sizes=_sizes(usable),
         formats=_bars(usable["format"].value_counts()),
-        sheets=[_sheet(problem, data_folder) for problem in verdict.problems],
+        sheets=[_sheet(problem, Contents(data_folder)) for problem in verdict.problems],
         since=since,
         expectations=[(name, broken.get(name, "met")) for name in verdict.expectations],
         changes=changes,
@@ -123,7 +124,7 @@ def _bars(counts: "pd.Series[int]") -> list[Bar]:
     return [Bar(str(label), int(count), count / largest) for label, count in counts.items()]
 
 
-def _sheet(problem: Problem, data_folder: Path) -> Sheet:
+def _sheet(problem: Problem, contents: Contents) -> Sheet:
     entries = _once_per_pair(problem)
     # A link's picture may be one that nobody meant to show.
     shown = 0 if problem.expectation == "links" else ON_A_SHEET
@@ -131,9 +132,9 @@ def _sheet(problem: Problem, data_folder: Path) -> Sheet:
         Tile(
             path,
             reason,
-            thumbnail(data_folder / path, THUMBNAIL_PX),
+            thumbnail(contents.place(path), THUMBNAIL_PX),
             other,
-            thumbnail(data_folder / other, THUMBNAIL_PX) if other else None,
+            thumbnail(contents.place(other), THUMBNAIL_PX) if other else None,
         )
         for path, reason, other in entries[:shown]
     ]

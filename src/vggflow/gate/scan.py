@@ -9,11 +9,13 @@ from typing import Any
 import pandas as pd
 
 from vggflow.data import layout, schema
+from vggflow.data.contents import Contents, Place
 from vggflow.data.layout import Entry
 from vggflow.data.parallel import for_each
 from vggflow.errors import DataError
 from vggflow.gate.inspect_file import Facts, crashed, inspect
 from vggflow.gate.scan_memory import KEY, ScanMemory
+from vggflow.gate.shard_scan import ShardScan
 
 Progress = Callable[[int, int], None]
 
@@ -34,20 +36,33 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     # Asked for its errors only: data without the splits that training needs are refused unread.
     layout.class_folders(data_folder)
     seen, others = _look(data_folder)
-    if seen.empty and not others:
+    contents = Contents(data_folder)
+    if seen.empty and not others and not contents.shards:
         raise DataError(f"no images in {data_folder}: bring images in with `vggflow data import`")
     memory = ScanMemory(cache)
     recalled = memory.recall(seen)
     known = recalled["sha256"].notna()
     unknown = recalled.loc[~known, list(KEY)].sort_values("path", ignore_index=True)
-    facts = for_each(inspect, [str(data_folder / path) for path in unknown["path"]], crashed=crashed)
+    packed = ShardScan(contents, memory.folder)
+    total = len(recalled) + packed.count(new=False)
+    told = _Told(progress, total - len(unknown) - packed.count(new=True), total)
     parts = [recalled[known]]
-    for part in _parts(unknown, _told(facts, int(known.sum()), len(recalled), progress)):
+    for part in _parts(
+        unknown, told.of(_facts([Place(str(data_folder / path)) for path in unknown["path"]]))
+    ):
         memory.add(part)
         parts.append(part)
     files = pd.concat(parts, ignore_index=True)
     memory.keep(files)
-    return _manifest(files, others)
+    # A file goes before a member of the same path.
+    members = [
+        rows[~rows["path"].isin(seen["path"])] for rows in packed.rows(lambda places: told.of(_facts(places)))
+    ]
+    return _manifest(pd.concat([files, *members], ignore_index=True), others)
+
+
+def _facts(places: list[Place]) -> Iterator[Facts]:
+    return for_each(inspect, places, crashed=crashed)
 
 
 def _look(data_folder: Path) -> tuple[pd.DataFrame, list[Entry]]:
@@ -63,17 +78,24 @@ def _look(data_folder: Path) -> tuple[pd.DataFrame, list[Entry]]:
             row = (entry.path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
             for values, value in zip(columns.values(), row, strict=True):
                 values.append(value)
-        else:
+        elif entry.kind != "shard":
             others.append(entry)
     return pd.DataFrame(columns).astype(KEY), others
 
 
-def _told(facts: Iterator[Facts], known: int, total: int, progress: Progress | None) -> Iterator[Facts]:
+class _Told:
     """Tells of each file that has been read."""
-    for done, row in enumerate(facts, start=known + 1):
-        if progress:
-            progress(done, total)
-        yield row
+
+    def __init__(self, progress: Progress | None, known: int, total: int) -> None:
+        self._progress, self._done, self._total = progress, known, total
+
+    def of(self, facts: Iterator[Facts]) -> Iterator[Facts]:
+        """The same facts, told as they come."""
+        for row in facts:
+            self._done += 1
+            if self._progress:
+                self._progress(self._done, self._total)
+            yield row
 
 
 def _parts(unknown: pd.DataFrame, facts: Iterator[Facts]) -> Iterator[pd.DataFrame]:

@@ -19,15 +19,17 @@ FACTS = [name for name in schema.COLUMNS if name not in NOT_OF_THE_FILE]
 class ScanMemory:
     """The facts of files by path, size, times and inode, kept in a folder; without one nothing is remembered.
 
+    `folder` is where it is kept for this decoder.
+
     While a scan goes on it adds parts, so that a scan that was killed goes on where it was.
     """
 
     def __init__(self, folder: Path | None) -> None:
         # Facts depend on the decoder, so another version of it, or of a library inside it, has seen nothing yet.
-        self._folder = folder / f"files-{inspect_file.VERSION}-{packages.decoding()}" if folder else None
+        self.folder = folder / f"files-{inspect_file.VERSION}-{packages.decoding()}" if folder else None
         if folder:
             for old in folder.glob("files-*"):
-                if old != self._folder:
+                if old != self.folder:
                     shutil.rmtree(old)
 
     def recall(self, seen: pd.DataFrame) -> pd.DataFrame:
@@ -40,25 +42,25 @@ class ScanMemory:
 
     def add(self, rows: pd.DataFrame) -> None:
         """Adds rows (columns `KEY` and `FACTS`) that stay until the next `keep`."""
-        if self._folder:
-            number = sum(1 for _ in self._folder.glob("part-*"))
+        if self.folder:
+            number = sum(1 for _ in self.folder.glob("part-*"))
             self._write(rows, f"part-{number:06}.parquet")
 
     def keep(self, rows: pd.DataFrame) -> None:
         """Remembers exactly these rows."""
-        if self._folder:
+        if self.folder:
             # Parts go last: a scan that is killed in between has its rows twice rather than not at all.
             self._write(rows, "all.parquet")
-            for part in self._folder.glob("part-*"):
+            for part in self.folder.glob("part-*"):
                 part.unlink()
 
     def _write(self, rows: pd.DataFrame, name: str) -> None:
-        if self._folder:
-            with files.replacing(self._folder / name) as beside:
+        if self.folder:
+            with files.replacing(self.folder / name) as beside:
                 rows[[*KEY, *FACTS]].to_parquet(beside, index=False)
 
     def _remembered(self) -> pd.DataFrame:
-        parts = sorted(self._folder.glob("*.parquet")) if self._folder else []
+        parts = sorted(self.folder.glob("*.parquet")) if self.folder else []
         tables = [table for part in parts if (table := read_memory(part)) is not None]
         nothing = schema.table([])[["path", *FACTS]].assign(**{name: 0 for name in KEY if name != "path"})
         # `all` is before `part` in the alphabet, so what a part says is newer and counts.

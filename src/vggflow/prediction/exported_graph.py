@@ -9,12 +9,13 @@ import argparse
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from vggflow import files
+from vggflow.data.contents import Contents
 from vggflow.errors import VggflowError
 from vggflow.models import onnx_files, start_keras
 from vggflow.prediction import table
@@ -104,7 +105,7 @@ def compare(
     rows = np.linspace(0, len(predictions) - 1, min(most_images, len(predictions))).astype(int)
     chosen = predictions.iloc[rows]
     predictor = OnnxPredictor(graph)
-    answers = joined(list(predictor.answers([data_folder / PurePosixPath(path) for path in chosen["path"]])))
+    answers = joined(list(predictor.answers(Contents(data_folder).places(chosen["path"]))))
     same = np.array(answers.sha256, dtype=object) == chosen["sha256"].to_numpy(dtype=object)
     found = answers.probabilities[same]
     expected = table.probabilities(chosen, predictor.info.class_names)[same]

@@ -17,12 +17,13 @@ from PIL import Image
 from vggflow.data import images
 from vggflow.data.images import ImageError, Resize
 from vggflow.data.parallel import DECODING_THREADS
+from vggflow.data.places import Place
 from vggflow.errors import DataError
 from vggflow.models import files, probabilities
 from vggflow.models.full_precision import full_float32
 
 # A file, the encoded bytes of an image, or its RGB pixels: uint8, shape (height, width, 3).
-Source = Path | bytes | NDArray[np.uint8]
+Source = Path | Place | bytes | NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
 BATCH_SIZE = 32
@@ -151,7 +152,7 @@ class Predictor:
         """The pixels that the network takes of an image, or why there are none; threads may do it at once."""
         digest = ""
         try:
-            content = images.read(source) if isinstance(source, Path) else source
+            content = images.read(source) if isinstance(source, Path | Place) else source
             encoded = content.tobytes() if isinstance(content, np.ndarray) else content
             digest = hashlib.sha256(encoded).hexdigest()
             image = (
@@ -213,7 +214,7 @@ def refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int 
     """
     for number, (source, error) in enumerate(zip(sources, errors, strict=False), start=before):
         if error:
-            name = str(source) if isinstance(source, Path) else f"image {number}, counted from 0"
+            name = str(source) if isinstance(source, Path | Place) else f"image {number}, counted from 0"
             raise DataError(f"{name}: not a readable image ({error}); leave it out or replace it")
 
 

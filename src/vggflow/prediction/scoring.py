@@ -10,11 +10,12 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
 from vggflow.data import manifest as manifests
+from vggflow.data.contents import Contents
 from vggflow.errors import DataError, VggflowError
 from vggflow.models import start_keras
 from vggflow.models.files import ModelFileError
@@ -48,8 +49,8 @@ def score(
     """
     if images.empty:
         raise DataError("no usable images to score: the split is empty, look at the manifest")
-    paths = [data_folder / PurePosixPath(path) for path in images["path"]]
-    probabilities = predictor.predict(paths, batch_size, progress)
+    places = Contents(data_folder).places(images["path"])
+    probabilities = predictor.predict(places, batch_size, progress)
     return table.make(images, probabilities, predictor.info.class_names)
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from vggflow.data import manifest as manifests
+from vggflow.data.contents import Contents
 from vggflow.data.schema import CROP_HASHES
 from vggflow.gate.hash_search import neighbours
 from vggflow.gate.near_copies import NEARER_BY, NearLimits
@@ -45,6 +47,11 @@ class Near:
     manifest: pd.DataFrame
     data_folder: Path
     limits: NearLimits
+
+    @cached_property
+    def contents(self) -> Contents:
+        """Where its images are."""
+        return Contents(self.data_folder)
 
 
 def find_seen(images: pd.DataFrame, trained_on: Sequence[pd.DataFrame], near: Near | None = None) -> Seen:
@@ -104,6 +111,6 @@ def _alike(near: Near, path: str, place: str | None) -> bool:
     """Whether the pixels are alike; of a training image that is gone only the hash is left and has to do."""
     if place is None:
         return True
-    likeness = similarity([str(near.data_folder / PurePosixPath(name)) for name in (path, place)])
+    likeness = similarity(list(near.contents.places([path, place])))
     # None: a file can't be decoded now. One test image less is better than one that flatters.
     return likeness is None or likeness >= near.limits.similarity

@@ -8,6 +8,7 @@ import pandas as pd
 
 from vggflow import files
 from vggflow.audit.suspects import Audit
+from vggflow.data.contents import Contents
 from vggflow.data.thumbnails import thumbnail
 from vggflow.report.write import environment
 
@@ -48,7 +49,8 @@ def write_suggestions(
 
 
 def _shown(rows: pd.DataFrame, data_folder: Path, count: int) -> list[dict[Any, Any]]:
+    contents = Contents(data_folder)
     return [
-        {**row, "picture": thumbnail(data_folder / row["path"], THUMBNAIL_PX)}
+        {**row, "picture": thumbnail(contents.place(row["path"]), THUMBNAIL_PX)}
         for row in rows.head(count).to_dict("records")
     ]

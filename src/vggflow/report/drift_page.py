@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from vggflow import files
+from vggflow.data.contents import Place
 from vggflow.data.thumbnails import thumbnail
 from vggflow.drift.compare import CLASS_SHARES, SIGNIFICANCE, Drift, Projected, project
 from vggflow.prediction.observations import Observations
@@ -32,7 +33,7 @@ class DriftPage:
         title: The heading.
         drift: What was found.
         held_out: The answers on held-out images.
-        paths: These images, a path for each row of `held_out`.
+        places: Where these images are, for each row of `held_out`.
         data_folder: What their paths are shown relative to.
         now: The answers of now.
         facts: Names and values for the head of the page.
@@ -41,7 +42,7 @@ class DriftPage:
     title: str
     drift: Drift
     held_out: Observations
-    paths: Sequence[Path]
+    places: Sequence[Place]
     data_folder: Path
     now: Observations
     facts: Mapping[str, str]
@@ -127,11 +128,15 @@ def _examples(page: DriftPage, found: Projected | None) -> Iterator[dict[str, An
     yield {"title": "Farthest from it", "note": note, "images": _shown(page, order[::-1][:EXAMPLES])}
 
 
+def _path(place: Place, data_folder: Path) -> str:
+    return place.name or Path(place.file).relative_to(data_folder).as_posix()
+
+
 def _shown(page: DriftPage, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [
         {
-            "path": page.paths[row].relative_to(page.data_folder).as_posix(),
-            "picture": thumbnail(page.paths[row], THUMBNAIL_PX),
+            "path": _path(page.places[row], page.data_folder),
+            "picture": thumbnail(page.places[row], THUMBNAIL_PX),
         }
         for row in rows
     ]

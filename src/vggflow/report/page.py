@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from vggflow.audit.suspects import Audit
+from vggflow.data.contents import Contents, Place
 from vggflow.data.thumbnails import thumbnail
 from vggflow.evaluation import metrics
 from vggflow.evaluation.heat import MakeHeatMaps
@@ -59,6 +61,11 @@ class Page:
     figures: Mapping[str, Path] = field(default_factory=dict)
     heat_maps: MakeHeatMaps | None = None
     doubts: Doubts | None = None
+
+    @cached_property
+    def contents(self) -> Contents:
+        """Where the images are."""
+        return Contents(self.data_folder)
 
 
 @dataclass(frozen=True)
@@ -156,14 +163,14 @@ def _mistakes(page: Page) -> list[Shown]:
     if page.heat_maps is None or not here:
         return shown
     # All in one call, which loads the network, and may start a process for it.
-    looked = page.heat_maps([(_path(page, worst[number]), worst[number].answer) for number in here])
+    looked = page.heat_maps([(_place(page, worst[number]), worst[number].answer) for number in here])
     for number, seen in zip(here, looked, strict=True):
         shown[number] = Shown(worst[number], (*shown[number].pictures, pictures.heat_map(seen)))
     return shown
 
 
 def _shown(page: Page, chosen: Examples) -> list[Shown]:
-    drawn = [(example, thumbnail(_path(page, example), THUMBNAIL_PX)) for example in chosen]
+    drawn = [(example, thumbnail(_place(page, example), THUMBNAIL_PX)) for example in chosen]
     return [Shown(example, () if picture is None else (picture,)) for example, picture in drawn]
 
 
@@ -171,8 +178,8 @@ def _suspects(page: Page) -> list[dict[Any, Any]]:
     if page.doubts is None or page.doubts.audit is None:
         return []
     rows = page.doubts.audit.suspects.head(SUSPECTS_SHOWN).to_dict("records")
-    return [{**row, "picture": thumbnail(page.data_folder / row["path"], THUMBNAIL_PX)} for row in rows]
+    return [{**row, "picture": thumbnail(page.contents.place(row["path"]), THUMBNAIL_PX)} for row in rows]
 
 
-def _path(page: Page, example: Example) -> Path:
-    return page.data_folder / PurePosixPath(example.path)
+def _place(page: Page, example: Example) -> Place:
+    return page.contents.place(example.path)

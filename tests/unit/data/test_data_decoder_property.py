@@ -11,6 +11,7 @@ from made_pictures import encode, picture
 from PIL import Image
 
 from vggflow.data.images import ImageError, decode, load, open_image, pixels
+from vggflow.data.places import Place
 from vggflow.gate.fingerprint import fingerprint
 from vggflow.gate.inspect_file import inspect
 
@@ -72,7 +73,7 @@ def _damaged(content: bytes, damage: tuple) -> bytes:
 def check(folder: Path, content: bytes, extension: str, train) -> None:
     path = folder / f"image{extension}"
     path.write_bytes(content)
-    facts = inspect(str(path))
+    facts = inspect(Place(str(path)))
     assert facts["sha256"] == hashlib.sha256(content).hexdigest()
     if "error" in facts:
         assert facts["error"]

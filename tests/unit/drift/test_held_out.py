@@ -1,6 +1,7 @@
 """Held-out images: valid and test as they were, and a model's answers on them, computed once."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,9 +24,12 @@ class Asked:
     def answers(self, paths):
         self.seen += paths
         for path in paths:
-            first = len(path.read_bytes()) % 7 / 7
+            first = len(path.read()) % 7 / 7
             yield Answers(
-                np.array([[first, 1 - first]]), ("",), (files.sha256(path),), np.ones((1, 4), np.float32)
+                np.array([[first, 1 - first]]),
+                ("",),
+                (files.sha256(Path(path.file)),),
+                np.ones((1, 4), np.float32),
             )
 
 
@@ -46,8 +50,8 @@ def folder(tmp_path):
 def test_valid_and_test_are_held_out_and_train_is_not(folder):
     data, manifest = folder
     found = held_out.images(manifest, data)
-    assert len(found.paths) == 70
-    assert {path.parents[1].name for path in found.paths} == {"valid", "test"}
+    assert len(found.places) == 70
+    assert {Path(place.file).parents[1].name for place in found.places} == {"valid", "test"}
 
 
 def test_an_image_that_is_gone_or_another_by_now_is_left_out(folder):
@@ -55,7 +59,7 @@ def test_an_image_that_is_gone_or_another_by_now_is_left_out(folder):
     (data / "valid/cats/1.jpg").unlink()
     (data / "test/cats/1.jpg").write_bytes(b"another")
     found = held_out.images(manifest, data)
-    assert len(found.paths) == 68
+    assert len(found.places) == 68
 
 
 def test_too_few_are_refused_with_what_to_do(folder):

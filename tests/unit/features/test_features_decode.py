@@ -53,7 +53,7 @@ def test_pixels_come_in_the_order_asked_for(images: Examples, way: str) -> None:
         found = [first, *pixels]
     assert len(found) == COUNT
     for row, index in zip(found, order, strict=True):
-        np.testing.assert_array_equal(row, load(images.path(index), 12, "crop"))
+        np.testing.assert_array_equal(row, load(images.places[index], 12, "crop"))
     assert _workers() == []
 
 
@@ -83,7 +83,7 @@ def test_few_images_are_decoded_before_processes_would_have_started(
 
 def test_a_process_that_is_killed_over_its_bytes_is_told(images: Examples) -> None:
     large = Shape(400, "stretch")
-    items = [(str(images.path(n)), images.hashes[n], large.size_px, large.resize) for n in range(COUNT)] * 3
+    items = [(images.places[n], images.hashes[n], large.size_px, large.resize) for n in range(COUNT)] * 3
     with closing(parallel.for_each(decode.decoded, items, 2)) as answers:
         assert len(next(answers)) == 1 + 400 * 400 * 3
         for worker in _workers():

@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance
 from sklearn.datasets import load_digits
 
 from vggflow.data.images import open_image
+from vggflow.data.places import Place
 from vggflow.errors import DataError
 from vggflow.gate.equal_hashes import compare_equal
 from vggflow.gate.fingerprint import fingerprint
@@ -119,7 +120,7 @@ def test_blur_lowers_sharpness_and_light_raises_brightness():
 def test_similarity_is_one_for_the_same_picture_and_low_for_others(tmp_path):
     for seed in (1, 2):
         picture(seed).save(tmp_path / f"{seed}.png")
-    one, other = str(tmp_path / "1.png"), str(tmp_path / "2.png")
+    one, other = Place(str(tmp_path / "1.png")), Place(str(tmp_path / "2.png"))
 
     assert similarity([one, one]) == pytest.approx(1)
     assert similarity([one, other]) < 0.7
@@ -131,13 +132,13 @@ def test_the_same_shapes_in_other_colours_are_not_the_same_picture(tmp_path):
     picture(1).save(tmp_path / "1.png")
     Image.merge("RGB", (blue, red, green)).save(tmp_path / "2.png")
 
-    assert similarity([str(tmp_path / "1.png"), str(tmp_path / "2.png")]) < 0.9
+    assert similarity([Place(str(tmp_path / "1.png")), Place(str(tmp_path / "2.png"))]) < 0.9
 
 
 def test_a_file_that_is_gone_has_no_similarity(tmp_path):
     picture(1).save(tmp_path / "1.png")
 
-    assert similarity([str(tmp_path / "1.png"), str(tmp_path / "2.png")]) is None
+    assert similarity([Place(str(tmp_path / "1.png")), Place(str(tmp_path / "2.png"))]) is None
 
 
 def test_a_picture_that_changed_since_the_scan_is_told(data):
@@ -216,7 +217,10 @@ def test_a_near_copy_is_found_beside_a_third_picture_of_the_same_grey(tmp_path):
     hashes = manifest.loc[["test/cats/a.png", "train/cats/b.png", "test/cats/c.png"], "perceptual_hash"]
 
     assert hashes.nunique() == 1
-    assert similarity([str(data / "test/cats/a.png"), str(data / "train/cats/b.png")]) < LIMITS.similarity
+    assert (
+        similarity([Place(str(data / "test/cats/a.png")), Place(str(data / "train/cats/b.png"))])
+        < LIMITS.similarity
+    )
     assert groups(data) == [{"train/cats/b.png", "test/cats/c.png"}]
 
 

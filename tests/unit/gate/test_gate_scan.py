@@ -12,6 +12,7 @@ from made_pictures import grow, jpeg
 from vggflow.data import layout
 from vggflow.data import manifest as manifests
 from vggflow.data.changes import compare
+from vggflow.data.places import Place
 from vggflow.errors import DataError
 from vggflow.gate import inspect_file, judge, scan_memory
 from vggflow.gate.scan import scan
@@ -32,9 +33,9 @@ def read(monkeypatch):
     opened: list[str] = []
     honest = inspect_file.images.read
 
-    def counted(path: Path) -> bytes:
-        opened.append(path.name)
-        return honest(path)
+    def counted(place: Place) -> bytes:
+        opened.append(Path(place.file).name)
+        return honest(place)
 
     monkeypatch.setattr(inspect_file.images, "read", counted)
     return opened
@@ -70,7 +71,7 @@ def test_many_files_are_read_by_several_processes_with_the_same_result(tmp_path)
     data = grow(tmp_path / "data", per_class=1)
     for number in range(320):
         (data / "train" / "cats" / f"copy{number}.jpg").write_bytes(jpeg(number % 3) + bytes([number % 256]))
-    here = [inspect_file.inspect(str(path)) for path in sorted(data.rglob("*.jpg"))]
+    here = [inspect_file.inspect(Place(str(path))) for path in sorted(data.rglob("*.jpg"))]
     manifest = scan(data)
 
     assert manifest["sha256"].tolist() == [facts["sha256"] for facts in here]

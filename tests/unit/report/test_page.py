@@ -1,5 +1,6 @@
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -124,7 +125,7 @@ def test_a_model_alone_has_a_page_without_decision_and_champion(page):
 
 
 def test_an_image_that_is_gone_is_shown_by_its_path(page, document, tmp_path):
-    gone = content(Page(**{**vars(page), "data_folder": tmp_path}))
+    gone = content(replace(page, data_folder=tmp_path))
     assert gone["mistakes"] and not any(shown.pictures for shown in gone["mistakes"])
     assert "not here any more" not in document
     assert "not here any more" in write.environment().get_template("report.html.j2").render(gone)
@@ -147,11 +148,11 @@ def test_heat_maps_stand_beside_the_mistakes_and_are_asked_for_the_answer_given(
         asked.extend(answered)
         return [HeatMap(np.full((160, 160, 3), 90, np.uint8), np.eye(4)) for _ in answered]
 
-    plain, with_heat = _mistakes(page), _mistakes(Page(**{**vars(page), "heat_maps": look}))
+    plain, with_heat = _mistakes(page), _mistakes(replace(page, heat_maps=look))
     assert asked and [len(shown.pictures) for shown in with_heat] == [2] * len(asked)
     assert [len(shown.pictures) for shown in plain] == [1] * len(asked)
-    for path, answer in asked:
-        assert path.exists() and answer != path.parent.name
+    for place, answer in asked:
+        assert place.is_there() and answer != Path(place.file).parent.name
 
 
 def test_ticks_are_round_numbers():

@@ -1,5 +1,7 @@
 """Images as batches."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from tiny_training import draw
@@ -28,7 +30,7 @@ def examples(folder, split="train"):
 
 def test_labels_are_positions_in_the_sorted_classes(folder):
     found = examples(folder)
-    classes = [found.path(index).parent.name for index in range(len(found))]
+    classes = [Path(found.places[index].file).parent.name for index in range(len(found))]
     assert classes == ["ab"[label] for label in found.labels]
     assert len(found) == 9
 
@@ -37,7 +39,7 @@ def test_pixels_are_those_of_the_one_decoder_in_the_order_asked_for(folder):
     images = examples(folder)
     rows = Decoding(images, SHAPE).gather(np.array([4, 0, 8]))
     for row, place in zip(rows, [4, 0, 8], strict=True):
-        np.testing.assert_array_equal(row, load(images.path(place), 24, "crop"))
+        np.testing.assert_array_equal(row, load(images.places[place], 24, "crop"))
 
 
 def test_mirror_images_come_after_the_images_with_the_same_classes(folder):
@@ -47,7 +49,7 @@ def test_mirror_images_come_after_the_images_with_the_same_classes(folder):
     assert list(found.labels[:9]) == list(found.labels[9:])
     assert len(set(found.hashes)) == 18
     rows = Decoding(found, SHAPE).gather(np.array([2, 11]))
-    np.testing.assert_array_equal(rows[1], load(found.path(2), 24, "crop")[:, ::-1])
+    np.testing.assert_array_equal(rows[1], load(found.places[2], 24, "crop")[:, ::-1])
     np.testing.assert_array_equal(rows[0], rows[1][:, ::-1])
 
 
@@ -55,7 +57,7 @@ def test_mirror_images_come_after_the_images_with_the_same_classes(folder):
 def test_a_file_that_changed_since_validate_is_refused_by_name(folder, damage):
     images_before = examples(folder)
     manifest = scan(folder)
-    path = images_before.path(2)
+    path = Path(images_before.places[2].file)
     if damage == "gone":
         path.unlink()
     else:
@@ -95,12 +97,12 @@ def test_batches_hold_all_rows_once_with_their_targets_and_weights(folder):
     assert [len(part) for part in rows] == [4, 4, 1]
     np.testing.assert_array_equal(np.concatenate(given), targets[indices])
     np.testing.assert_array_equal(np.concatenate(weighed), weights[indices])
-    np.testing.assert_array_equal(rows[2][0], load(images.path(indices[8]), 24, "crop"))
+    np.testing.assert_array_equal(rows[2][0], load(images.places[indices[8]], 24, "crop"))
 
 
 def test_what_goes_wrong_while_feeding_is_remembered(folder):
     images = examples(folder)
-    images.path(0).unlink()
+    Path(images.places[0].file).unlink()
     made = Batches(Decoding(images, SHAPE), 4)
     with pytest.raises(DataError):
         made[0]
