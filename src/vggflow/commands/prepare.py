@@ -90,10 +90,9 @@ def _refuse_empty_classes(data: Path) -> None:
     from vggflow.data import layout
 
     empty = [
-        f"{folder.split}/{folder.class_name}"
+        str(folder)
         for folder in layout.class_folders(data)
-        if folder.class_name != layout.UNLABELLED
-        and not any(path.is_file() for path in (data / folder.split / folder.class_name).rglob("*"))
+        if folder.class_name != layout.UNLABELLED and not layout.holds_files(data, folder)
     ]
     if empty:
         raise DataRefused(

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vggflow.data import places
+from vggflow.data import layout, places
 from vggflow.data.places import Place
 from vggflow.data.shards import COLUMNS, read_index
 from vggflow.errors import DataError
@@ -43,6 +43,12 @@ class Contents:
         if self._members is None:
             return pd.DataFrame({name: [] for name in COLUMNS}).astype(COLUMNS).assign(shard=0)
         return self._members
+
+    def sizes(self) -> dict[str, int]:
+        """The size in bytes of every plain file and every member, by path."""
+        found = dict(zip(self.members["path"].tolist(), self.members["bytes"].tolist(), strict=True))
+        plain = (entry for entry in layout.walk(self.folder) if entry.kind == "file" and entry.status)
+        return found | {entry.path: entry.status.st_size for entry in plain if entry.status}
 
     def place(self, path: str) -> Place:
         """Where the image is that has this path below the data folder; a file that is gone has its path."""

@@ -79,6 +79,16 @@ def known_classes(data_folder: Path) -> set[str]:
     return names.union(*_packed_folders(data_folder).values()) - {UNLABELLED}
 
 
+def holds_files(data_folder: Path, folder: ClassFolder) -> bool:
+    """Whether there is any file in a class folder, or any member of a shard."""
+    here = data_folder / str(folder)
+    # A class without a folder of its own was found in a shard.
+    return (
+        any(path.is_file() for path in here.rglob("*"))
+        or folder.class_name in (_packed_folders(data_folder)[folder.split])
+    )
+
+
 def walk(data_folder: Path) -> Iterator[Entry]:
     """Everything below the data folder but ordinary folders and `sample/`, in no order; opens no file."""
     yield from _walk(data_folder, data_folder, "")

@@ -1,12 +1,13 @@
 """What lies in the data folder, unread: enough to say beforehand what a training will take."""
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
 
-from vggflow import files
 from vggflow.data import layout, schema
+from vggflow.data.contents import Contents
 from vggflow.data.images import EXTENSIONS
 
 # So many of a split are read, for the hashes that let them be decoded; the others have their path for one.
@@ -20,26 +21,25 @@ def listed(data_folder: Path) -> pd.DataFrame:
         DataError: there is no data folder, or it lacks a split that training needs.
     """
     layout.class_folders(data_folder)
+    contents = Contents(data_folder)
     rows: list[dict[str, object]] = []
     read: dict[str, int] = {}
-    for entry in sorted(
-        (entry for entry in layout.walk(data_folder) if entry.kind == "file"), key=lambda each: each.path
-    ):
-        split, *folders, name = entry.path.split("/")
-        if entry.status is None or len(folders) != 1 or Path(name).suffix.lower() not in EXTENSIONS:
+    for path, size in sorted(contents.sizes().items()):
+        split, *folders, name = path.split("/")
+        if len(folders) != 1 or Path(name).suffix.lower() not in EXTENSIONS:
             continue
         number = read[split] = read.get(split, 0) + 1
-        content = entry.path
+        content = path
         if number <= READ:
             with suppress(OSError):  # nobody may read it: the data gate's to say
-                content = files.sha256(data_folder / entry.path)
+                content = hashlib.sha256(contents.place(path).read()).hexdigest()
         rows.append(
             {
-                "path": entry.path,
+                "path": path,
                 "split": split,
                 "class_name": folders[0],
                 "kind": "image",
-                "bytes": entry.status.st_size,
+                "bytes": size,
                 "sha256": content,
             }
         )

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from vggflow.data import layout
+from vggflow.data.contents import Contents, Place
 from vggflow.data.images import EXTENSIONS
 from vggflow.errors import DataError
 
@@ -29,24 +30,22 @@ def take_sample(data_folder: Path, per_class: int) -> dict[str, dict[str, int]]:
     if target.exists():
         shutil.rmtree(target)
     counts: dict[str, dict[str, int]] = {}
+    contents = Contents(data_folder)
+    paths = [path for path in contents.sizes() if Path(path).suffix.lower() in EXTENSIONS]
     for folder in folders:
-        chosen = _choose(data_folder / str(folder), per_class)
-        for image in chosen:
-            copy = target / image.relative_to(data_folder)
+        chosen = _choose(contents, [path for path in paths if path.startswith(f"{folder}/")], per_class)
+        for path in chosen:
+            copy = target / path
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(image, copy)
+            copy.write_bytes(contents.place(path).read())
         counts.setdefault(folder.split, {})[folder.class_name] = len(chosen)
     return counts
 
 
-def _choose(folder: Path, count: int) -> list[Path]:
-    images = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()
-    )
+def _choose(contents: Contents, paths: list[str], count: int) -> list[str]:
     # Reads every image of the class: its bytes decide, whatever it is called.
-    return heapq.nsmallest(count, images, key=_content_hash)
+    return heapq.nsmallest(count, sorted(paths), key=lambda path: _content_hash(contents.place(path)))
 
 
-def _content_hash(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _content_hash(place: Place) -> bytes:
+    return hashlib.sha256(place.read()).digest()

@@ -38,7 +38,7 @@ class Packed(NamedTuple):
 
 
 def write(data_folder: Path, split: str, images: Sequence[Packed]) -> Path:
-    """Writes images of a split as one shard, whole or not at all; one of the same images is left as it is.
+    """Writes images of a split as one shard, whole or not at all.
 
     Raises:
         DataError: an image is no longer what it was.
@@ -47,8 +47,6 @@ def write(data_folder: Path, split: str, images: Sequence[Packed]) -> Path:
     headers = [_header(_member_name(image.path), image.size) for image in images]
     index = _index(images, headers)
     shard = data_folder / split / f"{split}-{hashlib.sha256(index).hexdigest()[:16]}.tar"
-    if shard.exists():
-        return shard
     with files.replacing(shard) as beside, beside.open("wb") as file:
         _append(file, _header(INDEX, len(index)), index)
         for image, header in zip(images, headers, strict=True):
@@ -70,12 +68,25 @@ def read_index(shard: Path) -> pd.DataFrame:
         table = arrow_csv.read_csv(
             io.BytesIO(index), parse_options=parse, convert_options=options
         ).to_pandas()
+        _refuse_ways_out(table, shard)
         return cast("pd.DataFrame", table.astype(COLUMNS)).assign(offset=table["offset"] + end)
     except (OSError, ValueError, KeyError, ArrowInvalid, tarfile.TarError) as error:
         raise DataError(
             f"{shard} is damaged: its list of images can't be read ({_line(error)}); {_lost(shard)}; remove it, then "
             "`vggflow data restore` brings it back from the DVC remote"
         ) from error
+
+
+def _refuse_ways_out(table: pd.DataFrame, shard: Path) -> None:
+    """A shard comes from others: no path in it may lead out of its split, and no image beyond its file."""
+    parts = table["path"].str.split("/")
+    inside = parts.map(
+        lambda names: len(names) > 2 and not {"", ".", ".."} & {*names} and "\0" not in "".join(names)
+    )
+    if not (inside & table["path"].str.startswith(f"{shard.parent.name}/")).all():
+        raise ValueError("it names a path out of its split")
+    if (table[["bytes", "offset"]] < 0).to_numpy().any():
+        raise ValueError("it names a place before the beginning of the file")
 
 
 def class_names(shard: Path) -> set[str]:

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from vggflow.data import layout
+from vggflow.data.contents import Contents
 from vggflow.importing.splitting import group_of
 
 
@@ -27,18 +28,18 @@ class ExistingImages:
     """
 
     def __init__(self, data_folder: Path, names: Collection[Name], group: str | None = None) -> None:
-        self._folder = data_folder
+        self._contents = Contents(data_folder)
         self._sizes: dict[int, list[PurePosixPath]] = {name.size: [] for name in names}
         self._bytes: dict[int, dict[bytes, list[PurePosixPath]]] = {}
         self._groups: dict[str, str] = {}
         self.names: set[Name] = set()
         self.splits_of_others: set[str] = set()
-        for entry in layout.walk(data_folder):
-            path = PurePosixPath(entry.path)
+        for name, size in self._contents.sizes().items():
+            path = PurePosixPath(name)
             # Filled up with empty names: what lies above the class folders comes out with an empty rest.
             split, class_name, *rest = (*path.parts, "", "")[: max(3, len(path.parts))]
-            if entry.status and entry.kind == "file" and split in layout.SPLITS and rest != [""]:
-                self._add(path, Name(class_name, PurePosixPath(*rest), entry.status.st_size), names, group)
+            if split in layout.SPLITS and rest != [""]:
+                self._add(path, Name(class_name, PurePosixPath(*rest), size), names, group)
 
     def _add(self, path: PurePosixPath, name: Name, wanted: Collection[Name], group: str | None) -> None:
         split = path.parts[0]
@@ -52,6 +53,11 @@ class ExistingImages:
         if key is not None and name.class_name != layout.UNLABELLED:
             # The walk has no order, so it must not decide where a group that lies in several splits goes on.
             self._groups[key] = min(split, self._groups.get(key, split))
+
+    def sha256(self, path: PurePosixPath) -> bytes | None:
+        """The SHA-256 of the image at a path; none where there is no such image."""
+        place = self._contents.place(str(path))
+        return hashlib.sha256(place.read()).digest() if place.is_there() else None
 
     def split_of_group(self, key: str) -> str | None:
         """Where the images of a group are."""
@@ -69,7 +75,7 @@ class ExistingImages:
         found: dict[bytes, list[PurePosixPath]] = {}
         for path in sorted(paths):
             try:
-                content = (self._folder / path).read_bytes()
+                content = self._contents.place(str(path)).read()
             except OSError:  # what can't be read is for the gate to tell
                 continue
             found.setdefault(hashlib.sha256(content).digest(), []).append(path)

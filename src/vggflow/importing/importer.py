@@ -99,7 +99,7 @@ class Importer:
         path, digest = self._data_folder / target, hashlib.sha256(content).digest()
         try:
             # A dry run writes nothing, so it has to remember what it would have met.
-            there = hashlib.sha256(path.read_bytes()).digest() if path.is_file() else self._taken.get(target)
+            there = self._there.sha256(target) or self._taken.get(target)
             if there is None and temporary and not path.exists():
                 _write(content, temporary, path)
                 self._written.append(path)
