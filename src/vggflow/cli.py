@@ -17,6 +17,7 @@ from vggflow.commands import (
     compare,
     data,
     data_accept,
+    data_pack,
     data_relabel,
     demo,
     deploy,
@@ -66,6 +67,8 @@ DATA: Mapping[str, Callable[..., None]] = {
     "accept": data_accept.accept_command,
     "restore": data_accept.restore_command,
     "relabel": data_relabel.relabel_command,
+    "pack": data_pack.pack_command,
+    "unpack": data_pack.unpack_command,
     "sample": data.sample_command,
 }
 # In groups and in the order of work, as `--help` shows them.

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from clones import committed_files, deliver, delivery, holds
 from tiny import COLOURS, Ran, draw
 
 from vggflow import workspace as workspaces
@@ -17,68 +17,6 @@ from vggflow.versioning import data_versions, reconcile
 from vggflow.workspace import Workspace
 
 Command = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def shared(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a workspace `ann`, its git remote and a clone `bob` that has the data; copy it."""
-    folder = tmp_path_factory.mktemp("shared")
-    shutil.copytree(versioned, folder / "ann", symlinks=True)
-    _share(folder)
-    return folder
-
-
-def _share(folder: Path) -> None:
-    subprocess.run(["git", "init", "--quiet", "--bare", "-b", "main", folder / "team.git"], check=True)
-    ann = workspaces.find(folder / "ann")
-    ann.git("remote", "add", "origin", "../team.git")
-    ann.dvc("remote", "modify", "--quiet", "local", "url", "../../team.dvc")
-    ann.git("commit", "--quiet", "--all", "--message", "One DVC remote for both")
-    ann.dvc("push", "--quiet", "data.dvc", "weights.dvc")
-    ann.git("push", "--quiet", "--set-upstream", "origin", "main")
-    subprocess.run(["git", "clone", "--quiet", "team.git", "bob"], cwd=folder, check=True)
-    for name in ("ann", "bob"):
-        here = workspaces.find(folder / name)
-        here.git("config", "user.email", f"{name}@example.org")
-        here.git("config", "user.name", name)
-        here.git("remote", "set-url", "origin", "../team.git")
-        prepare.prepare(here)
-
-
-@pytest.fixture
-def both(shared: Path, tmp_path: Path) -> tuple[Workspace, Workspace]:
-    """Ann's and Bob's workspaces, equal and up to date."""
-    root = tmp_path / "team"
-    shutil.copytree(shared, root, symlinks=True)
-    return workspaces.find(root / "ann"), workspaces.find(root / "bob")
-
-
-def delivery(folder: Path, name: str, count: int = 2) -> Path:
-    """Red pictures for train that nobody else has."""
-    for number in range(count):
-        draw(folder / name / "train/red" / f"{name}-{number}.png", COLOURS["red"], hash_of(name) + number)
-    return folder / name
-
-
-def hash_of(name: str) -> int:
-    return int.from_bytes(name.encode()[:4], "big")
-
-
-def deliver(here: Workspace, name: str) -> None:
-    """An import of pictures with these names."""
-    data.import_data(here, delivery(here.root.parent, name), ImportOptions())
-
-
-def holds(here: Workspace, name: str) -> bool:
-    """Whether both pictures of a delivery are there."""
-    return all((here.root / f"data/train/red/{name}-{number}.png").is_file() for number in range(2))
-
-
-def committed_files(here: Workspace) -> set[str]:
-    """What the committed data.dvc names."""
-    version = data_versions.committed(here, "data")
-    assert version is not None
-    return set(data_versions.Cache(here).listing(version) or {})
 
 
 def test_an_import_into_an_older_folder_keeps_what_a_colleague_delivered(

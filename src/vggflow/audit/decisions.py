@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vggflow.data import csv_table
-from vggflow.data.layout import SPLITS, UNLABELLED
+from vggflow.data.contents import Contents
+from vggflow.data.layout import SPLITS, UNLABELLED, class_folders
 from vggflow.errors import DataError, UsageError
-from vggflow.files import sha256
 
 NEEDED = ("decision", "path", "sha256")
 EXPECTED = "expected keep, exclude or move CLASS"
@@ -75,10 +75,11 @@ def moves(
         UsageError: an image is not there or has other bytes, a class is unknown, a class would have no image left, or
             a new place is taken.
     """
-    classes = {folder.name for folder in (data / "train").iterdir() if folder.is_dir()}
+    contents = Contents(data)
+    classes = {folder.class_name for folder in class_folders(data) if folder.split == "train"}
     found: dict[str, str] = {}
     for each in decisions:
-        _refuse_unknown(table, each, data)
+        _refuse_unknown(table, each, contents)
         if not each.target:
             continue
         if each.target not in classes:
@@ -91,25 +92,28 @@ def moves(
                 f"{table}, line {each.line}: {each.path} is labelled {label} already: write keep"
             )
         target = PurePosixPath(split, each.target, *rest)
-        if (data / target).exists() or str(target) in found.values():
+        if contents.has(str(target)) or str(target) in found.values():
             # The name is somebody else's: its own bytes make another.
             target = target.with_name(f"{target.stem}-{each.sha256[:8]}{target.suffix}")
-        if (data / target).exists() or str(target) in found.values():
+        if contents.has(str(target)) or str(target) in found.values():
             raise UsageError(f"{table}, line {each.line}: {target} is there already: write exclude, or keep")
         found[each.path] = str(target)
-    _refuse_emptied(table, decisions, found, data, excluded)
+    _refuse_emptied(table, decisions, found, contents, excluded)
     return found
 
 
-def _refuse_unknown(table: Path, decision: Decision, data: Path) -> None:
+def _refuse_unknown(table: Path, decision: Decision, contents: Contents) -> None:
     where = f"{table}, line {decision.line}: {decision.path}"
     parts = PurePosixPath(decision.path).parts
     inside = (
         len(parts) >= 3 and parts[0] in SPLITS and not {".", ".."} & set(parts) and "\\" not in decision.path
     )
-    if not inside or parts[1] == UNLABELLED or not (data / decision.path).is_file():
-        raise UsageError(f"{where} is no labelled image of {data.name}/: run `vggflow audit` again")
-    if (data / decision.path).is_symlink() or sha256(data / decision.path) != decision.sha256:
+    if not inside or parts[1] == UNLABELLED or not contents.has(decision.path):
+        raise UsageError(
+            f"{where} is no labelled image of {contents.folder.name}/: run `vggflow audit` again"
+        )
+    is_link = (contents.folder / decision.path).is_symlink()
+    if is_link or contents.place(decision.path).sha256() != decision.sha256:
         raise UsageError(f"{where} has other bytes than it had: run `vggflow audit` again")
 
 
@@ -117,17 +121,17 @@ def _refuse_emptied(
     table: Path,
     decisions: Collection[Decision],
     moved: Mapping[str, str],
-    data: Path,
+    contents: Contents,
     excluded: Collection[str],
 ) -> None:
     """A class that nothing is left of can't be learned or measured."""
     out = {each.path for each in decisions if not each.target}
     # By hash, so that copies of them are left out too.
     excluded = {*excluded, *(each.sha256 for each in decisions if not each.target)}
+    sizes = contents.sizes()
     for split, label in sorted({PurePosixPath(each.path).parts[:2] for each in decisions}):
-        folder = data / split / label
-        paths = {path.relative_to(data).as_posix(): path for path in folder.rglob("*") if path.is_file()}
-        staying = [path for name, path in paths.items() if name not in out and name not in moved]
+        here = (path for path in sizes if path.startswith(f"{split}/{label}/"))
+        staying = [path for path in here if path not in out and path not in moved]
         arriving = [target for target in moved.values() if PurePosixPath(target).parts[:2] == (split, label)]
-        if not arriving and all(sha256(path) in excluded for path in staying):
+        if not arriving and all(contents.place(path).sha256() in excluded for path in staying):
             raise UsageError(f"{table}: {split}/{label} would have no image left: keep at least one")

@@ -1,13 +1,14 @@
 """`vggflow data import`, `diff` and `sample`: images in, versioned, compared, sampled."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from vggflow import artifacts, console
 from vggflow import workspace as workspaces
 from vggflow.commands import options, prepare
+from vggflow.commands.data_pack import MEGABYTE, SHARD_MB, ShardMb
 from vggflow.console import out, say
 from vggflow.errors import UsageError
 from vggflow.versioning import data_versions, publish, reconcile
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from vggflow.data.changes import Changes
     from vggflow.importing.import_images import ImportOptions
     from vggflow.importing.summary import ImportSummary
+
+
+class Sharding(NamedTuple):
+    """Whether images that come are packed into shards, as they always are where data lie in shards, and how large."""
+
+    wanted: bool = False
+    shard_bytes: int = SHARD_MB * MEGABYTE
+
+
+AS_THEY_ARE = Sharding()
 
 
 def import_command(
@@ -42,6 +53,10 @@ def import_command(
     unlabelled: Annotated[
         bool, typer.Option("--unlabelled", help="Folders called unknown hold images without a label.")
     ] = False,
+    shards: Annotated[
+        bool, typer.Option("--shards", help="Pack what comes into tar files, as `vggflow data pack` does.")
+    ] = False,
+    shard_mb: ShardMb = SHARD_MB,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     no_commit: Annotated[bool, typer.Option("--no-commit", help="Leave the git commit to you.")] = False,
     as_json: options.AsJson = False,
@@ -61,7 +76,10 @@ def import_command(
         class_folder=class_folder,
         unlabelled=unlabelled,
     )
-    summary, news = import_data(options.workspace(context), source, wanted, commit=not no_commit)
+    sharding = Sharding(shards, shard_mb * MEGABYTE)
+    summary, news = import_data(
+        options.workspace(context), source, wanted, commit=not no_commit, sharding=sharding
+    )
     if news:
         servers.announce(options.workspace(context))
     if as_json:
@@ -90,12 +108,24 @@ def sample_command(
 
 
 def import_data(
-    workspace: Workspace, source: Path, options: "ImportOptions", *, commit: bool = True
+    workspace: Workspace,
+    source: Path,
+    options: "ImportOptions",
+    *,
+    commit: bool = True,
+    sharding: Sharding = AS_THEY_ARE,
 ) -> "tuple[ImportSummary, bool]":
     """Copies images into `data/`, then versions them: `dvc add`, `dvc push`, a git commit, a git push.
 
     What an earlier call did not get to, such as a push, is done now. One import at a time is at work on a
     workspace.
+
+    Args:
+        workspace: Where to.
+        source: A folder, an archive or a list.
+        options: How to import.
+        commit: Whether git commits it.
+        sharding: Whether what comes is packed.
 
     Returns:
         What was copied, and whether there is anything new for others to hear of.
@@ -106,11 +136,11 @@ def import_data(
     if commit and not options.dry_run:
         publish.refuse_unpublishable(workspace)
     with reconcile.alone_on_data(workspace):
-        return _import_data(workspace, source, options, commit)
+        return _import_data(workspace, source, options, commit, sharding)
 
 
 def _import_data(
-    workspace: Workspace, source: Path, options: "ImportOptions", commit: bool
+    workspace: Workspace, source: Path, options: "ImportOptions", commit: bool, sharding: Sharding
 ) -> "tuple[ImportSummary, bool]":
     from vggflow.importing.import_images import import_images
 
@@ -125,6 +155,7 @@ def _import_data(
     if options.dry_run:
         return summary, False
     prepare.refuse_obstacles(workspace)
+    _pack(workspace.path(artifacts.DATA), sharding)
     console.tell("versioning data with DVC")
     reconcile.add(workspace, "data")
     prepare.version_weights(workspace)
@@ -136,6 +167,19 @@ def _import_data(
     committed = workspaces.commit(workspace, ["data.dvc", "weights.dvc"], message)
     # `publish` first, since it has to be called; without a git remote the commit alone is news.
     return summary, publish.publish(workspace) or committed
+
+
+def _pack(data: Path, sharding: Sharding) -> None:
+    """Packs what came, where that was asked for, or the data lie in shards."""
+    from vggflow.data.places import shards
+
+    if not sharding.wanted and not shards(data):
+        return
+    from vggflow.importing.packing import pack
+
+    with console.progress("pack") as advance:
+        done = pack(data, sharding.shard_bytes, advance)
+    console.tell(f"{done.images:,} images packed into {len(done.shards):,} shards")
 
 
 def data_diff(workspace: Workspace) -> "Changes":

@@ -50,6 +50,11 @@ class Contents:
         plain = (entry for entry in layout.walk(self.folder) if entry.kind == "file" and entry.status)
         return found | {entry.path: entry.status.st_size for entry in plain if entry.status}
 
+    def has(self, path: str) -> bool:
+        """Whether there is an image, or another file, at a path."""
+        place = self.place(path)
+        return place.size is not None or Path(place.file).is_file()
+
     def place(self, path: str) -> Place:
         """Where the image is that has this path below the data folder; a file that is gone has its path."""
         found: Place = self.places([path])[0]

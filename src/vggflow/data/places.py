@@ -1,5 +1,6 @@
 """Where the bytes of an image are: a file of its own, or a member of a shard."""
 
+import hashlib
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +43,14 @@ class Place(NamedTuple):
         """Whether there is such a file, long enough."""
         path = Path(self.file)
         return path.is_file() and (self.size is None or path.stat().st_size >= self.offset + self.size)
+
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes, in hexadecimal.
+
+        Raises:
+            OSError: as `read`.
+        """
+        return hashlib.sha256(self.read()).hexdigest()
 
     def read(self) -> bytes:
         """The bytes.

@@ -1,12 +1,11 @@
 """A small copy of the data, of the same shape, for trying the whole way before launching it."""
 
-import hashlib
 import heapq
 import shutil
 from pathlib import Path
 
 from vggflow.data import layout
-from vggflow.data.contents import Contents, Place
+from vggflow.data.contents import Contents
 from vggflow.data.images import EXTENSIONS
 from vggflow.errors import DataError
 
@@ -44,8 +43,4 @@ def take_sample(data_folder: Path, per_class: int) -> dict[str, dict[str, int]]:
 
 def _choose(contents: Contents, paths: list[str], count: int) -> list[str]:
     # Reads every image of the class: its bytes decide, whatever it is called.
-    return heapq.nsmallest(count, sorted(paths), key=lambda path: _content_hash(contents.place(path)))
-
-
-def _content_hash(place: Place) -> bytes:
-    return hashlib.sha256(place.read()).digest()
+    return heapq.nsmallest(count, sorted(paths), key=lambda path: contents.place(path).sha256())

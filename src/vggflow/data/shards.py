@@ -55,20 +55,25 @@ def write(data_folder: Path, split: str, images: Sequence[Packed]) -> Path:
     return shard
 
 
-def read_index(shard: Path) -> pd.DataFrame:
+def read_index(shard: Path, name: str | None = None) -> pd.DataFrame:
     """The images of a shard, in its order: columns `COLUMNS`; `offset` counts from the beginning of the file.
+
+    Args:
+        shard: The file.
+        name: What the shard is called, without `.tar`, where the file has another name.
 
     Raises:
         DataError: the table is damaged; the message names what the file still tells of what is lost.
     """
     try:
-        index, end = _read_table(shard)
+        called = name or shard.stem
+        index, end = _read_table(shard, called)
         options = arrow_csv.ConvertOptions(column_types={"path": "string", "sha256": "string"})
         parse = arrow_csv.ParseOptions(newlines_in_values=True)
         table = arrow_csv.read_csv(
             io.BytesIO(index), parse_options=parse, convert_options=options
         ).to_pandas()
-        _refuse_ways_out(table, shard)
+        _refuse_ways_out(table, called.partition("-")[0])
         return cast("pd.DataFrame", table.astype(COLUMNS)).assign(offset=table["offset"] + end)
     except (OSError, ValueError, KeyError, ArrowInvalid, tarfile.TarError) as error:
         raise DataError(
@@ -77,13 +82,13 @@ def read_index(shard: Path) -> pd.DataFrame:
         ) from error
 
 
-def _refuse_ways_out(table: pd.DataFrame, shard: Path) -> None:
+def _refuse_ways_out(table: pd.DataFrame, split: str) -> None:
     """A shard comes from others: no path in it may lead out of its split, and no image beyond its file."""
     parts = table["path"].str.split("/")
     inside = parts.map(
         lambda names: len(names) > 2 and not {"", ".", ".."} & {*names} and "\0" not in "".join(names)
     )
-    if not (inside & table["path"].str.startswith(f"{shard.parent.name}/")).all():
+    if not (inside & table["path"].str.startswith(f"{split}/")).all():
         raise ValueError("it names a path out of its split")
     if (table[["bytes", "offset"]] < 0).to_numpy().any():
         raise ValueError("it names a place before the beginning of the file")
@@ -98,14 +103,14 @@ def class_names(shard: Path) -> set[str]:
     return set(read_index(shard)["path"].str.split("/", n=2).str[1].unique())
 
 
-def _read_table(shard: Path) -> tuple[bytes, int]:
+def _read_table(shard: Path, name: str) -> tuple[bytes, int]:
     """The bytes of the table, and where they end with their filling."""
     with shard.open("rb") as file:
         first = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
         if first.name != INDEX or first.size > MOST_INDEX_BYTES:
             raise ValueError(f"its first member is not {INDEX}")
         index = file.read(first.size)
-    if hashlib.sha256(index).hexdigest()[:16] != shard.stem.rpartition("-")[2]:
+    if hashlib.sha256(index).hexdigest()[:16] != name.rpartition("-")[2]:
         raise ValueError("it is not the list that the shard is called by")
     return index, tarfile.BLOCKSIZE + _filled(first.size)
 

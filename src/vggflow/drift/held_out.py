@@ -58,7 +58,7 @@ def images(manifest: pd.DataFrame, data_folder: Path) -> HeldOut:
 
 def _sha256(place: Place) -> str:
     try:
-        return hashlib.sha256(place.read()).hexdigest()
+        return place.sha256()
     except OSError:  # gone since, or not to be read: not what it was
         return ""
 

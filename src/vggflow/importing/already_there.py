@@ -57,7 +57,7 @@ class ExistingImages:
     def sha256(self, path: PurePosixPath) -> bytes | None:
         """The SHA-256 of the image at a path; none where there is no such image."""
         place = self._contents.place(str(path))
-        return hashlib.sha256(place.read()).digest() if place.is_there() else None
+        return bytes.fromhex(place.sha256()) if place.is_there() else None
 
     def split_of_group(self, key: str) -> str | None:
         """Where the images of a group are."""

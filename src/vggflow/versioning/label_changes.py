@@ -11,7 +11,7 @@ from typing import Literal
 
 from vggflow import artifacts, params_file
 from vggflow.errors import DataError, VggflowError
-from vggflow.files import read_json, sha256, write_json
+from vggflow.files import read_json, write_json
 from vggflow.workspace import Workspace
 
 UNFINISHED = artifacts.STATE / "relabel.json"
@@ -65,6 +65,9 @@ def carry_out(workspace: Workspace) -> None:
     if changes is None or changes.done:
         return
     data = workspace.path(artifacts.DATA)
+    from vggflow.importing.packing import take_out  # pandas, late
+
+    take_out(data, changes.moves)
     for source, target in changes.moves.items():
         if (data / source).exists() and not (data / target).exists():
             _move(data / source, data / target)
@@ -136,12 +139,15 @@ def refuse_changed(data: Path, changes: LabelChanges) -> None:
     Raises:
         DataError: one is not.
     """
+    from vggflow.data.contents import Contents
+
+    contents = Contents(data)
     for source, target in changes.moves.items():
-        if not (data / source).is_file():
+        if not contents.has(source):
             raise DataError(f"{source} is not in data/ any more: nothing was moved")
-        if sha256(data / source) != changes.hashes[source]:
+        if contents.place(source).sha256() != changes.hashes[source]:
             raise DataError(f"{source} has other bytes than it had: nothing was moved")
-        if (data / target).exists():
+        if contents.has(target) or (data / target).exists():
             raise DataError(f"{target} is there already, so {source} can't go there: nothing was moved")
 
 

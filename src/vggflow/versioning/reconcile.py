@@ -10,7 +10,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +20,7 @@ from vggflow.errors import DataError, VggflowError
 from vggflow.files import NO_ROOM, write_text
 from vggflow.git_and_dvc import dvc_file
 from vggflow.processes.locks import exclusive
-from vggflow.versioning import data_versions, label_changes, verified_pull
+from vggflow.versioning import data_versions, label_changes, packed_images, verified_pull
 from vggflow.versioning.data_versions import Cache, LastSeen, Version
 from vggflow.versioning.three_way_merge import Listing, Plan, compare
 from vggflow.workspace import Workspace
@@ -140,12 +140,16 @@ def _sides(workspace: Workspace, tracked: str, theirs: Version, gone: Gone) -> S
     if older and not label_changes.moved(workspace) and data_versions.version_of(ours) in versions:
         # Taken as the common ground, so that nothing here counts as new, changed or gone.
         seen = base = ours
-    return planned(Sides(tracked, ours, theirs, seen, base), gone)
+    return planned(workspace, Sides(tracked, ours, theirs, seen, base), gone)
 
 
-def planned(sides: Sides, gone: Gone) -> Sides:
+def planned(workspace: Workspace, sides: Sides, gone: Gone) -> Sides:
     """The sides with a plan; gone files are in it where they are to be restored."""
     plan = compare(sides.ours, sides.theirs.files, sides.seen, sides.base)
+    if plan.gone and sides.tracked == "data":
+        # A killed `pack` or `unpack` left them in another form.
+        missed = packed_images.missed(workspace.root / sides.tracked, plan.gone, Cache(workspace))
+        plan = replace(plan, gone=missed)
     if gone == "restore":
         # Where another file has the place now, it stays, and what was there goes on being told as gone.
         free = {path: md5 for path, md5 in plan.gone.items() if path not in sides.ours}
@@ -315,7 +319,7 @@ def _resolve_side(workspace: Workspace, tracked: str, text: str, before: str | N
     seen = data_versions.last_seen(workspace, tracked).seen
     base = Cache(workspace).listing(dvc_file.parse(path, before).md5) if before else None
     found = Sides(tracked, ours, Version(version.md5, theirs), seen.files if seen else None, base)
-    sides = planned(found, "restore")
+    sides = planned(workspace, found, "restore")
     refuse_clashes(sides)
     refuse_gone(sides)
     carry_out(workspace, sides)
