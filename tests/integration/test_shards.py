@@ -168,6 +168,23 @@ def test_a_sample_and_the_sizes_beforehand_know_what_is_packed(vggflow: Command,
     assert {path.relative_to(workspace) for path in (workspace / "data/sample").rglob("*.png")} == taken
 
 
+@pytest.mark.parametrize("name", ["data/test", "data", "data/test/red", "data/test/red/0.png"])
+def test_a_folder_whose_images_are_packed_is_predicted_like_one_of_files(
+    vggflow: Command, evaluated: Path, tmp_path: Path, name: str
+) -> None:
+    root = tmp_path / "tiny"
+    shutil.copytree(evaluated, root, symlinks=True)
+    model = root / "model/model.keras"
+    plain = vggflow("-C", root, "predict", root / name, "--model", model, "--json")
+    assert plain.code == 0, plain.err
+    assert vggflow("-C", root, "data", "pack", "--no-commit").code == 0
+    packed = vggflow("-C", root, "predict", root / name, "--model", model, "--json")
+    assert json.loads(packed.out) == json.loads(plain.out)
+    ran = vggflow("-C", root, "predict", root / name, "--model", model, "-o", tmp_path / "out.csv")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "out.csv").read_text().count("\n") == len(json.loads(plain.out)) + 1
+
+
 def test_packing_says_what_is_wrong_in_one_line(vggflow: Command, workspace: Path) -> None:
     assert vggflow("-C", workspace, "data", "pack", "--shard-mb", "0").code == 2
     assert vggflow("-C", workspace, "data", "pack", "--no-commit").code == 0

@@ -13,6 +13,7 @@ import typer
 from vggflow import artifacts, console, files
 from vggflow.commands import named_model
 from vggflow.console import say, tell
+from vggflow.data.places import Place
 from vggflow.errors import Refused, UsageError
 from vggflow.models import start_keras
 from vggflow.workspace import find
@@ -103,7 +104,11 @@ def export(
 
 
 def _write(
-    file: named_model.ModelFile, form: str, target: Path, images: Sequence[Path], ranges: Sequence[Path]
+    file: named_model.ModelFile,
+    form: str,
+    target: Path,
+    images: Sequence[Path | Place],
+    ranges: Sequence[Path],
 ) -> "Comparison":
     from vggflow.evaluation import export_check
     from vggflow.evaluation.compare_models import Contestant, compare
@@ -135,7 +140,7 @@ def _write(
     return found
 
 
-def _pixels(predictor: "Predictor", paths: Sequence[Path]) -> "Pixels":
+def _pixels(predictor: "Predictor", paths: Sequence[Path | Place]) -> "Pixels":
     """As the network takes them, shape (N, S, S, 3)."""
     import numpy as np
 
@@ -146,13 +151,13 @@ def _pixels(predictor: "Predictor", paths: Sequence[Path]) -> "Pixels":
     return np.stack([each.pixels for each in decoded if each.pixels is not None])
 
 
-def _images(folder: Path, given: Path | None, split: str) -> list[Path]:
+def _images(folder: Path, given: Path | None, split: str) -> list[Path | Place]:
     from vggflow.prediction import find_images
 
     return find_images.find_images([given or find(folder).path(artifacts.DATA) / split])
 
 
-def _spread(images: list[Path]) -> list[Path]:
+def _spread(images: list[Path | Place]) -> list[Path | Place]:
     """Some of them, of every class: they are sorted by it."""
     count = min(CALIBRATION_IMAGES, len(images))
     return [images[number * len(images) // count] for number in range(count)]

@@ -14,6 +14,7 @@ import typer
 from vggflow import console, files
 from vggflow.commands import keep_answers, named_model, options
 from vggflow.console import out, say, table, tell
+from vggflow.data.places import Place, path_of
 from vggflow.errors import DataError, Refused, UsageError, VggflowError
 from vggflow.processes import nvidia_smi
 
@@ -80,6 +81,8 @@ class Predictions:
 
     Attributes:
         model: What it is called.
+        paths: Of the images; those in shards have the path that a file would have.
+        images: Where they are.
         probabilities: Of the K classes, shape (N, K); NaN in rows of images that can't be read.
         errors: Why, for these; empty for the others.
         heat_maps: Image to the picture of where the model looked, where that was asked for.
@@ -87,6 +90,7 @@ class Predictions:
 
     model: str
     paths: Sequence[Path]
+    images: Sequence[Path | Place]
     class_names: tuple[str, ...]
     probabilities: Any
     errors: tuple[str, ...]
@@ -136,7 +140,9 @@ def predict(
         if all(answers.errors):
             refuse_unread(paths, answers.errors)
         names = predictor.info.class_names
-        found = Predictions(file.title, paths, names, answers.probabilities, answers.errors)
+        found = Predictions(
+            file.title, list(map(path_of, paths)), paths, names, answers.probabilities, answers.errors
+        )
         if explain is None:
             return found
         return replace(found, heat_maps=_heat_maps(folder, named_model.pinned(model, file), found, explain))
@@ -147,14 +153,18 @@ def _heat_maps(folder: Path, model: str, found: Predictions, destination: Path) 
     from vggflow.evaluation.heat import heat_maps_in_process
     from vggflow.report import pictures
 
-    answered = [(Path(row["path"]), row["label"]) for row in found.rows() if "label" in row]
+    told = zip(found.images, found.rows(), strict=True)
+    answered = [(image, row["label"]) for image, row in told if "label" in row]
     made: dict[Path, Path] = {}
     with named_model.located(folder, model) as file, console.progress("explain") as advance:
         look = heat_maps_in_process(file.path, named_model.backend(folder))
         for first in range(0, len(answered), MAPS_AT_ONCE):
             asked = answered[first : first + MAPS_AT_ONCE]
-            for number, ((path, _), seen) in enumerate(zip(asked, look(asked), strict=True), start=first + 1):
+            for number, ((image, _), seen) in enumerate(
+                zip(asked, look(asked), strict=True), start=first + 1
+            ):
                 # Numbered: images of several folders may have one name.
+                path = path_of(image)
                 made[path] = destination / f"{number:04}-{path.stem}.jpg"
                 with files.replacing(made[path]) as beside:
                     pictures.below_heat(seen).save(beside, "JPEG", quality=90)
@@ -202,7 +212,7 @@ def _has_gpu() -> bool:
 @contextmanager
 def _opened(
     folder: Path, places: Sequence[Path], model: str, *, graph: bool = True
-) -> "Iterator[tuple[Sequence[Path], Predictor, named_model.ModelFile]]":
+) -> "Iterator[tuple[Sequence[Path | Place], Predictor, named_model.ModelFile]]":
     """The images, and the model: ready to be asked, and its file."""
     from vggflow.prediction import find_images
     from vggflow.prediction.onnx_predictor import ready
@@ -214,13 +224,15 @@ def _opened(
 
 def _named(places: Sequence[str]) -> list[Path]:
     """The places that were named, before anything is loaded: a mistyped one is told at once."""
+    from vggflow.prediction import find_images
+
     named = []
     for place in places:
         named += _listed() if place == LIST else [place]
     for name in named:
         if "://" in name:
             raise UsageError(f"{name} is an address: download the image and name the file")
-        if not os.path.lexists(name):
+        if not find_images.exists(Path(name)):
             raise DataError(f"{name} does not exist: name image files or folders that hold images")
     return [Path(name) for name in named]
 

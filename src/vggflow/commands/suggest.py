@@ -12,6 +12,7 @@ import typer
 from vggflow import artifacts, console
 from vggflow.commands import audit, options
 from vggflow.console import out, say, table, tell
+from vggflow.data.places import Place, path_of
 from vggflow.errors import DataError, UsageError, VggflowError
 from vggflow.models import start_keras
 from vggflow.processes.locks import alone_on_devices
@@ -161,7 +162,7 @@ def _new_images(folder: Path, there: Collection[str]) -> New:
                 elif digest in there or digest in found:
                     known += 1
                 else:
-                    found[digest] = os.path.relpath(path, root)
+                    found[digest] = os.path.relpath(path_of(path), root)
             advance(start + len(batch), len(paths))
     if not found:
         raise DataError(
@@ -171,14 +172,14 @@ def _new_images(folder: Path, there: Collection[str]) -> New:
     return New(images, known, unreadable)
 
 
-def _digest(path: Path) -> str | None:
+def _digest(image: Path | Place) -> str | None:
     """The SHA-256 of an image that can be read."""
-    from vggflow.data.images import ImageError, open_image
+    from vggflow.data.images import ImageError, open_image, read
 
     try:
-        content = path.read_bytes()
+        content = read(image)
         open_image(content)
-    except (OSError, ImageError):
+    except ImageError:
         return None
     return hashlib.sha256(content).hexdigest()
 

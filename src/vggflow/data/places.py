@@ -27,6 +27,12 @@ class Place(NamedTuple):
         return f"{self.file}: {self.name}" if self.name else self.file
 
     @property
+    def path(self) -> Path:
+        """The path of the image as a file, which that of a member would be."""
+        # A shard lies in the folder of its split, and names begin with that.
+        return Path(self.file).parents[1] / self.name if self.name else Path(self.file)
+
+    @property
     def suffix(self) -> str:
         """The extension of the image in small letters, with its dot."""
         return Path(self.name or self.file).suffix.lower()
@@ -79,3 +85,8 @@ def shards(data_folder: Path) -> list[Path]:
     """The shards of a data folder, by name."""
     found = (path for split in ("train", "valid", "test") for path in (data_folder / split).glob("*.tar"))
     return sorted(path for path in found if is_shard(path.relative_to(data_folder).as_posix()))
+
+
+def path_of(image: Path | Place) -> Path:
+    """The path of an image as a file; see `Place.path`."""
+    return image.path if isinstance(image, Place) else image

@@ -15,6 +15,7 @@ from rich.text import Text
 from vggflow.console import table
 from vggflow.data import images
 from vggflow.data.parallel import DECODING_THREADS
+from vggflow.data.places import Place, path_of
 from vggflow.errors import DataError, UsageError
 from vggflow.models.files import ModelInfo
 from vggflow.models.full_precision import full_float32
@@ -90,7 +91,7 @@ class Contestant:
 
 
 def compare(
-    first: Contestant, second: Contestant, paths: Sequence[Path], progress: Callable[[int, int], None]
+    first: Contestant, second: Contestant, paths: Sequence[Path | Place], progress: Callable[[int, int], None]
 ) -> Comparison:
     """Sends image files, each decoded once, through both; folders named like a class give the truth.
 
@@ -114,13 +115,14 @@ def compare(
     differences = np.abs(one - other).max(axis=1)
     chosen = one.argmax(axis=1), other.argmax(axis=1)
     # -1 for an image whose folder is no class: it counts for all but accuracy.
-    labels = np.array([names.index(path.parent.name) if path.parent.name in names else -1 for path in paths])
+    folders = [path_of(path).parent.name for path in paths]
+    labels = np.array([names.index(folder) if folder in names else -1 for folder in folders])
     known = labels >= 0
     return Comparison(
         names=(first.name, second.name),
         images=len(paths),
         largest_difference=float(differences.max()),
-        most_different=str(paths[int(differences.argmax())]),
+        most_different=str(path_of(paths[int(differences.argmax())])),
         labels_differ=int((chosen[0] != chosen[1]).sum()),
         labelled=int(known.sum()),
         accuracy=cast("tuple[float, float]", tuple(float(np.mean(c[known] == labels[known])) for c in chosen))
@@ -131,11 +133,11 @@ def compare(
 
 
 def _batches(
-    paths: Sequence[Path], infos: tuple[ModelInfo, ModelInfo]
+    paths: Sequence[Path | Place], infos: tuple[ModelInfo, ModelInfo]
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Batches of pixels as each of the two models takes them."""
 
-    def decode(path: Path) -> tuple[images.Pixels, ...]:
+    def decode(path: Path | Place) -> tuple[images.Pixels, ...]:
         try:
             picture = images.open_image(path)
         except images.ImageError as error:

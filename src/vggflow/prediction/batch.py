@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vggflow import files
+from vggflow.data.places import Place, path_of
 from vggflow.errors import DataError, UsageError
 from vggflow.prediction import observations
 from vggflow.prediction.observations import MOST_IMAGES, Observations
@@ -71,7 +72,7 @@ class Batch:
     predictor: Predictor
     model: str
     model_sha256: str
-    paths: Sequence[Path]
+    paths: Sequence[Path | Place]
     destination: Path
 
     def run(self, progress: Progress) -> Summary:
@@ -119,7 +120,7 @@ class Batch:
     def _job(self) -> dict[str, Any]:
         named = hashlib.sha256()
         for path in self.paths:
-            named.update(os.fsencode(path) + f"\0{_state(path)}\0".encode())
+            named.update(os.fsencode(path_of(path)) + f"\0{_state(path)}\0".encode())
         return {
             "format": FORMAT,
             "model": [self.model, self.model_sha256],
@@ -140,7 +141,7 @@ class Batch:
             return False
         return bool(table.num_rows == len(self._of_part(number)))
 
-    def _of_part(self, number: int) -> Sequence[Path]:
+    def _of_part(self, number: int) -> Sequence[Path | Place]:
         return self.paths[number * PART_ROWS : (number + 1) * PART_ROWS]
 
     def _predict(self, folder: Path, before: int, progress: Progress) -> int:
@@ -190,7 +191,7 @@ class Batch:
         numbers = [pa.field(name, pa.float64()) for name in columns]
         return pa.schema([*texts, *numbers, pa.field(MODEL, pa.string()), pa.field(ERROR, pa.string())])
 
-    def _table(self, paths: Sequence[Path], answers: Answers) -> pa.Table:
+    def _table(self, paths: Sequence[Path | Place], answers: Answers) -> pa.Table:
         missing = np.array([bool(error) for error in answers.errors])
         labels = labels_of(answers.probabilities, self.predictor.info.class_names)
         columns = [pa.array(column, mask=missing) for column in answers.probabilities.T]
@@ -203,15 +204,15 @@ class Batch:
             yield pq.read_table(_part(folder, number), schema=self._schema())
 
 
-def as_text(path: Path) -> str:
+def as_text(path: Path | Place) -> str:
     """A path as UTF-8, in which bytes that are no text become escapes: tables hold text only."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return os.fsencode(path_of(path)).decode("utf-8", "backslashreplace")
 
 
-def _state(path: Path) -> str:
+def _state(path: Path | Place) -> str:
     """What changes when a file does: an image that was replaced since is another image."""
     try:
-        found = path.stat()
+        found = Path(path.file).stat() if isinstance(path, Place) else path.stat()
     except OSError:
         return "gone"
     return f"{found.st_size} {found.st_mtime_ns}"

@@ -1,15 +1,19 @@
 """The images that a person means by naming files and folders."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vggflow.data.images import EXTENSIONS
+from vggflow.data.places import Place, shards
 from vggflow.errors import DataError
 
 
-def find_images(places: Sequence[Path]) -> list[Path]:
+def find_images(places: Sequence[Path]) -> list[Path | Place]:
     """The named files, and all images below the named folders, in natural order and each once.
+
+    Below the data folder of a workspace, images in shards are found as the files that they would be.
 
     A file that is named is taken whatever its name; in folders, hidden files and names that no readable
     format goes by are passed over.
@@ -17,17 +21,19 @@ def find_images(places: Sequence[Path]) -> list[Path]:
     Raises:
         DataError: a place does not exist, or there is no image at all.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path, Path | Place] = {}
     for place in places:
-        if place.is_dir():
-            found.update(dict.fromkeys(natural_order(_below(place))))
-        elif place.exists():
-            found[place] = None
-        else:
+        if place.is_file():
+            found.setdefault(place, place)
+        elif not place.exists() and not _packed(place):
             raise DataError(f"{place} does not exist: name image files or folders that hold images")
+        else:
+            below: dict[Path, Path | Place] = {**_packed(place)}
+            below |= {path: path for path in _below(place)}
+            found |= {path: below[path] for path in natural_order(below) if path not in found}
     if not found:
         raise DataError(f"no images in {', '.join(map(str, places))}: name image files or folders of images")
-    return list(found)
+    return list(found.values())
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
@@ -43,6 +49,24 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     # can't compare a number with a text.
     keys = [(1, int(part), "") if index % 2 else (0, 0, part) for index, part in enumerate(parts)]
     return [*keys, (2, 0, name)]
+
+
+def exists(place: Path) -> bool:
+    """Whether there is such a file or folder, or any image of that path or below it in a shard."""
+    return os.path.lexists(place) or bool(_packed(place))
+
+
+def _packed(place: Path) -> dict[Path, Place]:
+    """The images in shards at or below a path that leads into a data folder, by the path of the file that each would be."""
+    for data in (place, *list(place.parents)[:3]):
+        if shards(data):
+            from vggflow.data.contents import Contents
+
+            contents = Contents(data)
+            wanted = (path for path in contents.members["path"] if Path(path).suffix.lower() in EXTENSIONS)
+            here = (path for path in wanted if (data / path).is_relative_to(place))
+            return {data / path: contents.place(path) for path in here}
+    return {}
 
 
 def _below(folder: Path) -> Iterator[Path]:
