@@ -108,7 +108,7 @@ def _write(
     form: str,
     target: Path,
     images: Sequence[Path | Place],
-    ranges: Sequence[Path],
+    ranges: Sequence[Path | Place],
 ) -> "Comparison":
     from vggflow.evaluation import export_check
     from vggflow.evaluation.compare_models import Contestant, compare

@@ -36,8 +36,11 @@ MOST_ROWS_WRITTEN = 256
 # Calls of a writer that its digest may be behind; bytes from which on it is worth another thread.
 MOST_DIGESTS_WAITING = 3
 LEAST_FOR_A_THREAD = 2**18
-# Each takes a file descriptor, of which a process often has 1,024.
-MOST_SHARDS = 128
+# Shards are joined up to such sizes: the next one where there would be more files than that, each of which takes a file
+# descriptor, of which a process often has 1,024. A size stays until there is 256 times as much, so that what was joined
+# is not joined again with each delivery.
+JOINED_BYTES = (SHARD_BYTES, 2**30, 4 * 2**30)
+MOST_SHARDS = 256
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,7 @@ class Store:
 
     def merge(self) -> None:
         """Joins small shards into larger ones: every delivery of images brings one, and each costs an open file."""
-        # 64 MiB, or more where that would leave more than about MOST_SHARDS files.
-        most = max(1, SHARD_BYTES // self.kind.row_bytes, len(self._places) // MOST_SHARDS)
+        most = joined_rows(len(self._places), self.kind.row_bytes)
         large = [shard for shard in self._shards if 2 * len(shard.images) > most]
         small = [shard for shard in self._shards if 2 * len(shard.images) <= most]
         there = {image for shard in large for image in shard.images}
@@ -367,6 +369,12 @@ class WritingThread:
                 self._waiting.popleft().result()
         finally:
             self._thread.shutdown(cancel_futures=True)
+
+
+def joined_rows(images: int, row_bytes: int) -> int:
+    """How many images a shard may have after joining, of so many images in all."""
+    enough = (size for size in JOINED_BYTES if images * row_bytes <= size * MOST_SHARDS)
+    return max(1, next(enough, JOINED_BYTES[-1]) // row_bytes)
 
 
 def _narrow(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:

@@ -57,7 +57,7 @@ def exists(place: Path) -> bool:
 
 
 def _packed(place: Path) -> dict[Path, Place]:
-    """The images in shards at or below a path that leads into a data folder, by the path of the file that each would be."""
+    """The images in shards at or below a path, by the path of the file that each would be."""
     for data in (place, *list(place.parents)[:3]):
         if shards(data):
             from vggflow.data.contents import Contents

@@ -347,6 +347,25 @@ def test_full_shards_are_left_as_they_are(tmp_path):
     assert not store.rows(list("abcdefghi")).gather(np.arange(9)).any()
 
 
+def test_shards_grow_in_few_steps_so_that_a_delivery_rewrites_few_of_them():
+    row_bytes, rewritten, shards_of = 392 * 1024, 0, []
+    for images in range(10_000, 2_000_001, 10_000):
+        most = features.joined_rows(images, row_bytes)
+        shards_of.append(10_000)
+        small = [each for each in shards_of if 2 * each <= most]
+        shards_of = [each for each in shards_of if 2 * each > most]
+        while sum(small) and len(small) > 1:
+            group = [small.pop()]
+            while small and sum(group) < most:
+                group.append(small.pop())
+            rewritten += sum(group)
+            shards_of.append(sum(group))
+        shards_of += small
+    # Each image is written once more at two thresholds, not with every delivery.
+    assert rewritten <= 2.5 * 2_000_000
+    assert max(shards_of) * row_bytes < 10 * 2**30 and len(shards_of) < 400
+
+
 def test_rows_that_were_found_stay_readable_when_another_process_clears_the_cache(store, tmp_path):
     assert store.missing(names(7)) == []
     limit.clear(tmp_path)
