@@ -53,3 +53,29 @@ def test_photographs_become_a_champion_and_a_submission(photographs: Path, tmp_p
     assert [row["id"] for row in rows] == numbers
     assert all(0 <= float(row["label"]) <= 1 for row in rows)
     assert len({row["label"] for row in rows}) > 1
+
+
+def test_photographs_as_files_and_as_shards_give_the_same_manifest_and_the_same_model(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the whole flow, DVC included; nothing that one computed is kept for the other."""
+    outcomes = []
+    for number, options in enumerate(([], ["--shards", "--shard-mb", "5"])):
+        root = tmp_path / f"pets-{number}" / "pets"
+        monkeypatch.setenv("VGGFLOW_STATE", str(tmp_path / f"state-{number}"))
+        root.parent.mkdir()
+        _vggflow(root, "init", root, "--recipe", "quick")
+        _vggflow(root, "data", "import", photographs, *options)
+        assert "Promoted" in _vggflow(root, "retrain")
+        packed = not list((root / "data").rglob("*.jpg"))
+        assert packed == bool(options)
+        names = (
+            "validation/manifest.json",
+            "validation/training.json",
+            "model/model.keras",
+            "evaluation/metrics.json",
+        )
+        outcomes.append([(root / name).read_bytes() for name in names])
+        listing = _vggflow(root, "data", "diff", "--json")
+        assert '"added": []' in listing
+    assert outcomes[0] == outcomes[1]
