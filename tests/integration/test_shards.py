@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from clones import committed_files, deliver, delivery
-from tiny import Ran
+from tiny import Ran, draw
 
 from vggflow import files
-from vggflow.commands import data_pack, evaluate, prepare, train, validate
+from vggflow.commands import data, data_pack, evaluate, prepare, train, validate
 from vggflow.data.contents import Contents
 from vggflow.data.places import shards
 from vggflow.importing import packing
@@ -159,6 +159,17 @@ def test_an_image_in_a_shard_moves_to_the_class_that_a_person_decided_on_and_bac
     assert {name: contents.place(name).sha256() for name in contents.sizes()} == before
 
 
+def test_an_import_tells_of_shards_where_files_become_too_many(
+    vggflow: Command, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "delivery/train/red/new.png", (200, 30, 30), 1)
+    monkeypatch.setattr(data, "MANY_FILES", 36)
+    ran = vggflow("-C", workspace, "data", "import", tmp_path / "delivery", "--no-commit")
+    assert "data/ holds 37 files" in ran.err and "`vggflow data pack`" in ran.err
+    monkeypatch.setattr(data, "MANY_FILES", 37)
+    assert "pack" not in vggflow("-C", workspace, "data", "import", tmp_path / "delivery", "--no-commit").err
+
+
 def test_a_sample_and_the_sizes_beforehand_know_what_is_packed(vggflow: Command, workspace: Path) -> None:
     plain = vggflow("-C", workspace, "data", "sample", "--per-class", "2")
     taken = {path.relative_to(workspace) for path in (workspace / "data/sample").rglob("*.png")}
@@ -183,6 +194,20 @@ def test_a_folder_whose_images_are_packed_is_predicted_like_one_of_files(
     ran = vggflow("-C", root, "predict", root / name, "--model", model, "-o", tmp_path / "out.csv")
     assert ran.code == 0, ran.err
     assert (tmp_path / "out.csv").read_text().count("\n") == len(json.loads(plain.out)) + 1
+
+
+def test_a_packed_image_is_explained_by_the_path_of_its_file(
+    vggflow: Command, evaluated: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "tiny"
+    shutil.copytree(evaluated, root, symlinks=True)
+    image, model = root / "data/test/red/0.png", root / "model/model.keras"
+    plain = vggflow("-C", root, "explain", image, "--model", model, "-o", tmp_path / "plain.png")
+    assert vggflow("-C", root, "data", "pack", "--no-commit").code == 0
+    packed = vggflow("-C", root, "explain", image, "--model", model, "-o", tmp_path / "packed.png")
+    assert plain.code == packed.code == 0, packed.err
+    assert (tmp_path / "plain.png").read_bytes() == (tmp_path / "packed.png").read_bytes()
+    assert vggflow("-C", root, "explain", root / "data/test/red/none.png", "--model", model).code == 2
 
 
 def test_packing_says_what_is_wrong_in_one_line(vggflow: Command, workspace: Path) -> None:

@@ -32,9 +32,11 @@ def command(
 def explain(folder: Path, image: Path, model: str, destination: Path) -> tuple[str, float]:
     """Writes a picture of what a model sees in an image; returns the predicted class and its probability."""
     from vggflow.data.images import ImageError, open_image
+    from vggflow.prediction.find_images import packed
 
     try:
-        picture = open_image(image)
+        # An image in a shard goes by the path that its file would have.
+        picture = open_image(image if image.exists() else packed(image).get(image, image))
     except ImageError as error:
         raise DataError(f"{image}: not a readable image ({error}); name another") from error
     with _output(destination) as beside:

@@ -25,10 +25,10 @@ def find_images(places: Sequence[Path]) -> list[Path | Place]:
     for place in places:
         if place.is_file():
             found.setdefault(place, place)
-        elif not place.exists() and not _packed(place):
+        elif not place.exists() and not packed(place):
             raise DataError(f"{place} does not exist: name image files or folders that hold images")
         else:
-            below: dict[Path, Path | Place] = {**_packed(place)}
+            below: dict[Path, Path | Place] = {**packed(place)}
             below |= {path: path for path in _below(place)}
             found |= {path: below[path] for path in natural_order(below) if path not in found}
     if not found:
@@ -53,10 +53,10 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def exists(place: Path) -> bool:
     """Whether there is such a file or folder, or any image of that path or below it in a shard."""
-    return os.path.lexists(place) or bool(_packed(place))
+    return os.path.lexists(place) or bool(packed(place))
 
 
-def _packed(place: Path) -> dict[Path, Place]:
+def packed(place: Path) -> dict[Path, Place]:
     """The images in shards at or below a path, by the path of the file that each would be."""
     for data in (place, *list(place.parents)[:3]):
         if shards(data):
