@@ -17,15 +17,19 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = False, within: Path | None = None) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    Written in the folder `within`, on the same file system, where what a kill leaves must not lie beside `path`.
 
     Nobody but its owner can read a `private` one, at no moment.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    folder = within or path.parent
+    folder.mkdir(parents=True, exist_ok=True)
     # In the same folder, since a rename is atomic within one file system only; private from the start.
     # With the same suffix, by which Keras and NumPy tell a format.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     beside = Path(name)
     try:

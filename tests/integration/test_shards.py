@@ -14,6 +14,7 @@ from vggflow.commands import data, data_pack, evaluate, prepare, train, validate
 from vggflow.data.contents import Contents
 from vggflow.data.places import shards
 from vggflow.importing import packing
+from vggflow.processes.locks import exclusive
 from vggflow.versioning import packed_images
 from vggflow.workspace import Workspace, find
 
@@ -168,6 +169,19 @@ def test_an_import_tells_of_shards_where_files_become_too_many(
     assert "data/ holds 37 files" in ran.err and "`vggflow data pack`" in ran.err
     monkeypatch.setattr(data, "MANY_FILES", 37)
     assert "pack" not in vggflow("-C", workspace, "data", "import", tmp_path / "delivery", "--no-commit").err
+
+
+def test_what_comes_while_a_stage_reads_the_images_stays_files_until_the_next_import(
+    vggflow: Command, workspace: Path, tmp_path: Path
+) -> None:
+    assert vggflow("-C", workspace, "data", "pack", "--no-commit").code == 0
+    draw(tmp_path / "delivery/train/red/new.png", (200, 30, 30), 1)
+    with exclusive(workspace / ".vggflow/stage.lock", "a stage"):
+        ran = vggflow("-C", workspace, "data", "import", tmp_path / "delivery", "--no-commit")
+    assert ran.code == 0 and "a stage is at work on the images" in ran.err
+    assert [path.name for path in loose(workspace)] == ["new.png"]
+    assert vggflow("-C", workspace, "data", "import", tmp_path / "delivery", "--no-commit").code == 0
+    assert not loose(workspace)
 
 
 def test_a_sample_and_the_sizes_beforehand_know_what_is_packed(vggflow: Command, workspace: Path) -> None:

@@ -12,6 +12,7 @@ from vggflow.commands import options, prepare
 from vggflow.commands.data_pack import MEGABYTE, SHARD_MB, ShardMb
 from vggflow.console import out, say
 from vggflow.errors import UsageError
+from vggflow.processes.locks import if_free
 from vggflow.versioning import data_versions, publish, reconcile
 from vggflow.workspace import Workspace
 
@@ -160,7 +161,7 @@ def _import_data(
     if options.dry_run:
         return summary, False
     prepare.refuse_obstacles(workspace)
-    _pack(workspace.path(artifacts.DATA), sharding)
+    _pack(workspace, sharding)
     console.tell("versioning data with DVC")
     reconcile.add(workspace, "data")
     prepare.version_weights(workspace)
@@ -174,17 +175,25 @@ def _import_data(
     return summary, publish.publish(workspace) or committed
 
 
-def _pack(data: Path, sharding: Sharding) -> None:
+def _pack(workspace: Workspace, sharding: Sharding) -> None:
     """Packs what came, where that was asked for, or the data lie in shards."""
     from vggflow.data.places import shards
+
+    data = workspace.path(artifacts.DATA)
 
     if not sharding.wanted and not shards(data):
         _advise_shards(data)
         return
     from vggflow.importing.packing import pack
 
-    with console.progress("pack") as advance:
-        done = pack(data, sharding.shard_bytes, advance)
+    with if_free(workspace.path(artifacts.STATE) / "stage.lock") as nobody_reads:
+        if not nobody_reads:
+            console.tell(
+                "a stage is at work on the images: what came stays files until the next import or `data pack`"
+            )
+            return
+        with console.progress("pack") as advance:
+            done = pack(data, sharding.shard_bytes, advance)
     console.tell(f"{done.images:,} images packed into {len(done.shards):,} shards")
 
 

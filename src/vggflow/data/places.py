@@ -5,6 +5,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+# What is being written, below the data folder: hidden, so that what a kill leaves there is no image to anybody.
+UNFINISHED = ".importing"
+
 _SHARD = re.compile(r"(train|valid|test)-([0-9a-f]{16})\.tar")
 
 

@@ -19,7 +19,7 @@ from pyarrow import ArrowInvalid
 from pyarrow import csv as arrow_csv
 
 from vggflow import files
-from vggflow.data.places import Place
+from vggflow.data.places import UNFINISHED, Place
 from vggflow.errors import DataError
 
 INDEX = "__index__"
@@ -47,7 +47,7 @@ def write(data_folder: Path, split: str, images: Sequence[Packed]) -> Path:
     headers = [_header(_member_name(image.path), image.size) for image in images]
     index = _index(images, headers)
     shard = data_folder / split / f"{split}-{hashlib.sha256(index).hexdigest()[:16]}.tar"
-    with files.replacing(shard) as beside, beside.open("wb") as file:
+    with files.replacing(shard, within=data_folder / UNFINISHED) as beside, beside.open("wb") as file:
         _append(file, _header(INDEX, len(index)), index)
         for image, header in zip(images, headers, strict=True):
             _append(file, header, _content(image))

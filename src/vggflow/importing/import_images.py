@@ -11,6 +11,7 @@ from pathlib import Path
 from vggflow.data import layout
 from vggflow.data.class_folders import class_folders
 from vggflow.data.layout import why
+from vggflow.data.places import UNFINISHED
 from vggflow.errors import DataError, VggflowError
 from vggflow.importing import folder_shapes, labelled_list
 from vggflow.importing import label_table as labels
@@ -25,9 +26,6 @@ from vggflow.importing.summary import ImportSummary, Tally
 __all__ = ["ImportOptions", "ImportSummary", "LabelFile", "Limits", "Shares", "import_images"]
 
 Progress = Callable[[int, int], None]
-
-# Hidden, so that what a killed import leaves here is no image to anybody.
-_UNFINISHED = ".importing"
 
 
 @dataclass(frozen=True)
@@ -152,7 +150,7 @@ def _temporary_file(data_folder: Path, dry_run: bool) -> Iterator[Path | None]:
     if dry_run:
         yield None
         return
-    folder = data_folder / _UNFINISHED
+    folder = data_folder / UNFINISHED
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,8 +5,10 @@ holds the same images as before: what was written is there, what was read is rem
 """
 
 import hashlib
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,6 +18,7 @@ import pandas as pd
 from vggflow.data import layout
 from vggflow.data.contents import Contents, Place
 from vggflow.data.parallel import for_each
+from vggflow.data.places import UNFINISHED
 from vggflow.data.shards import Packed, read_index, write
 from vggflow.errors import DataError, VggflowError
 from vggflow.files import replacing
@@ -53,6 +56,11 @@ def pack(
         DataError: a shard is damaged, or a file changes or can't be read meanwhile.
         VggflowError: there is no room on the disk.
     """
+    with _writing(data_folder):
+        return _pack(data_folder, shard_bytes, progress or (lambda *_: None), merge=merge)
+
+
+def _pack(data_folder: Path, shard_bytes: int, progress: Progress, *, merge: bool) -> Packing:
     contents = Contents(data_folder)
     files = _files(data_folder)
     replaced = _outdated(contents, set(files["path"])) | (
@@ -67,8 +75,7 @@ def pack(
         if not replaced:
             _remove_files(data_folder, chunk)
         done += len(chunk)
-        if progress:
-            progress(done, len(images))
+        progress(done, len(images))
     for shard in replaced - set(made):
         shard.unlink()
     if replaced:
@@ -85,14 +92,15 @@ def unpack(data_folder: Path, progress: Progress | None = None) -> Packing:
     """
     contents = Contents(data_folder)
     members, done = contents.members, 0
-    for number, shard in enumerate(contents.shards):
-        rows = members[members["shard"] == number]
-        for path, sha256 in zip(rows["path"], rows["sha256"], strict=True):
-            _write_file(contents, path, sha256)
-            done += 1
-            if progress:
-                progress(done, len(members))
-        shard.unlink()
+    with _writing(data_folder):
+        for number, shard in enumerate(contents.shards):
+            rows = members[members["shard"] == number]
+            for path, sha256 in zip(rows["path"], rows["sha256"], strict=True):
+                _write_file(contents, path, sha256)
+                done += 1
+                if progress:
+                    progress(done, len(members))
+            shard.unlink()
     return Packing(done, tuple(shard.name for shard in contents.shards))
 
 
@@ -104,14 +112,33 @@ def take_out(data_folder: Path, paths: Iterable[str]) -> None:
     """
     contents = Contents(data_folder)
     wanted = contents.members[contents.members["path"].isin(set(paths))]
-    for path, sha256 in zip(wanted["path"], wanted["sha256"], strict=True):
-        _write_file(contents, path, sha256)
-    for number in sorted(set(wanted["shard"])):
-        shard = contents.shards[number]
-        left = _members(contents, {shard}, without=set(wanted["path"]))
-        new = write(data_folder, shard.parent.name, left) if left else None
-        if new != shard:
-            shard.unlink()
+    with _writing(data_folder):
+        for path, sha256 in zip(wanted["path"], wanted["sha256"], strict=True):
+            _write_file(contents, path, sha256)
+        for number in sorted(set(wanted["shard"])):
+            shard = contents.shards[number]
+            left = _members(contents, {shard}, without=set(wanted["path"]))
+            new = write(data_folder, shard.parent.name, left) if left else None
+            if new != shard:
+                shard.unlink()
+
+
+@contextmanager
+def _writing(data_folder: Path) -> Iterator[None]:
+    """Around what writes below the data folder.
+
+    Raises:
+        VggflowError: something there can't be written or removed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise VggflowError(
+            f"{error.filename or data_folder} can't be changed: {layout.why(error)}; no image is lost: mend that, then "
+            "run the same command again"
+        ) from error
+    finally:
+        shutil.rmtree(data_folder / UNFINISHED, ignore_errors=True)
 
 
 def digest(place: Sequence[Any]) -> list[Any]:
@@ -204,19 +231,14 @@ def _write_file(contents: Contents, path: str, sha256: str) -> None:
     if target.exists():
         return
     place = contents.place(path)
-    try:
-        content = place.read()
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise DataError(
-                f"{place} is damaged: not the bytes that were packed; remove {Path(place.file).name}, then "
-                "`vggflow data restore` brings it back from the DVC remote"
-            )
-        with replacing(target) as beside:
-            beside.write_bytes(content)
-    except OSError as error:
-        raise VggflowError(
-            f"{place} can't be made a file: {layout.why(error)}; mend that, then try again"
-        ) from error
+    content = place.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(
+            f"{place} is damaged: not the bytes that were packed; remove {Path(place.file).name}, then "
+            "`vggflow data restore` brings it back from the DVC remote"
+        )
+    with replacing(target, within=contents.folder / UNFINISHED) as beside:
+        beside.write_bytes(content)
 
 
 def _remove_files(data_folder: Path, images: Iterable[Packed]) -> None:

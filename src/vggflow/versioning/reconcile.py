@@ -16,6 +16,7 @@ from typing import Literal
 
 from vggflow import artifacts
 from vggflow import workspace as workspaces
+from vggflow.data.places import UNFINISHED
 from vggflow.errors import DataError, VggflowError
 from vggflow.files import NO_ROOM, write_text
 from vggflow.git_and_dvc import dvc_file
@@ -27,7 +28,6 @@ from vggflow.workspace import Workspace
 
 # What to do about files that are gone by nobody's word.
 Gone = Literal["refuse", "accept", "restore"]
-UNFINISHED = ".importing"
 SHOWN = 3
 
 

@@ -59,10 +59,8 @@ def data(tmp_path):
 def held(data):
     """What the data folder holds, whatever it lies in: path to hash."""
     contents = Contents(data)
-    # What was being written when a kill came has a hidden name.
-    loose = [
-        name for name in files(data) if not name.endswith(".tar") and not Path(name).name.startswith(".")
-    ]
+    # What was being written when a kill came lies where no look at the data finds it.
+    loose = [name for name in files(data) if not name.endswith(".tar") and not name.startswith(".importing/")]
     names = {*contents.members["path"], *loose}
     return {name: hashlib.sha256(contents.place(name).read()).hexdigest() for name in names}
 
@@ -350,3 +348,20 @@ def test_a_shard_that_was_seen_is_not_looked_at_again_whatever_its_times_say(dat
     pack(data, 10**9)
     third = scan(data, lambda done, total: seen.append(done), tmp_path / "cache")
     assert len(seen) == 1 and len(third) == len(first) + 1
+
+
+def test_a_folder_that_cant_be_changed_is_one_line_and_costs_no_image(data, monkeypatch):
+    expected = held(data)
+
+    def refused(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refused)
+        with pytest.raises(
+            VggflowError, match=r".+ can't be changed: Permission denied; no image is lost: mend that"
+        ):
+            pack(data, 10**9)
+    assert held(data) == expected
+    pack(data, 10**9)
+    assert held(data) == expected and not (data / "train/cats").exists()
