@@ -1,7 +1,7 @@
 """The scan: every file below the data folder becomes a row of the manifest, and is read at most once."""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,7 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     total = len(recalled) + packed.count(new=False)
     told = _Told(progress, total - len(unknown) - packed.count(new=True), total)
     parts = [recalled[known]]
-    for part in _parts(
-        unknown, told.of(_facts([Place(str(data_folder / path)) for path in unknown["path"]]))
-    ):
+    for part in _parts(unknown, told.of(_facts(contents.places(unknown["path"])))):
         memory.add(part)
         parts.append(part)
     files = pd.concat(parts, ignore_index=True)
@@ -61,7 +59,7 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     return _manifest(pd.concat([files, *members], ignore_index=True), others)
 
 
-def _facts(places: list[Place]) -> Iterator[Facts]:
+def _facts(places: Sequence[Place]) -> Iterator[Facts]:
     return for_each(inspect, places, crashed=crashed)
 
 

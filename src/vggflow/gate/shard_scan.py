@@ -1,10 +1,11 @@
 """The scan of shards: each image in them becomes a row, and is read once as long as its shard stays."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vggflow.data import schema, shards
@@ -14,7 +15,7 @@ from vggflow.gate.scan_memory import FACTS
 from vggflow.gate.shard_memory import ShardMemory
 
 # Facts of images at these places, in their order.
-Look = Callable[[list[Place]], Iterator[Facts]]
+Look = Callable[[Sequence[Place]], Iterator[Facts]]
 
 
 class ShardScan:
@@ -40,8 +41,7 @@ class ShardScan:
     def rows(self, look: Look) -> Iterator[pd.DataFrame]:
         """A table for each shard: columns `path` and `FACTS`."""
         indexes = {shard: shards.read_index(shard) for shard in self.new}
-        places = [place for shard, index in indexes.items() for place in _places(shard, index)]
-        facts = look(places)
+        facts = look(_Members(indexes))
         for number, (shard, part) in enumerate(self._known.items()):
             rows = self._read(shard, indexes[shard], facts) if part is None else part
             yield rows[rows["path"].isin(self._own(number))]
@@ -63,9 +63,30 @@ class ShardScan:
         return members["path"][members["shard"] == number]
 
 
-def _places(shard: Path, index: pd.DataFrame) -> list[Place]:
-    columns = (index[name].tolist() for name in ("path", "offset", "bytes"))
-    return [Place(str(shard), *row) for row in zip(*columns, strict=True)]
+class _Members(Sequence[Place]):
+    """The images of shards, one shard after the other; a `Place` is made when it is asked for."""
+
+    def __init__(self, indexes: Mapping[Path, pd.DataFrame]) -> None:
+        self._indexes = list(indexes.items())
+        self._ends = np.cumsum([len(index) for index in indexes.values()], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, number: Any) -> Any:
+        if not isinstance(number, slice):
+            return self[number : number + 1][0]
+        start, stop, _ = number.indices(len(self))
+        found: list[Place] = []
+        first, last = int(np.searchsorted(self._ends, start, "right")), int(np.searchsorted(self._ends, stop))
+        for (shard, index), end in zip(
+            self._indexes[first : last + 1], self._ends[first : last + 1], strict=True
+        ):
+            begin = int(end) - len(index)
+            rows = index.iloc[max(start - begin, 0) : max(stop - begin, 0)]
+            columns = (rows[name].tolist() for name in ("path", "offset", "bytes"))
+            found += [Place(str(shard), *row) for row in zip(*columns, strict=True)]
+        return found
 
 
 def _held(facts: Facts, sha256: str, shard: Path) -> dict[str, Any]:

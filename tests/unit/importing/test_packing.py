@@ -18,6 +18,7 @@ from vggflow.data import shards
 from vggflow.data.contents import Contents, Place
 from vggflow.data.places import shards as shards_in
 from vggflow.errors import DataError, VggflowError
+from vggflow.gate import shard_scan
 from vggflow.gate.scan import scan
 from vggflow.importing import packing
 from vggflow.importing.packing import pack, take_out, unpack
@@ -365,3 +366,17 @@ def test_a_folder_that_cant_be_changed_is_one_line_and_costs_no_image(data, monk
     assert held(data) == expected
     pack(data, 10**9)
     assert held(data) == expected and not (data / "train/cats").exists()
+
+
+def test_images_of_many_new_shards_are_looked_at_in_their_order_whatever_the_batches(data):
+    pack(data, SMALL)
+    indexes = {shard: shards.read_index(shard) for shard in shards_in(data)}
+    members = shard_scan._Members(indexes)
+    one_by_one = [members[number] for number in range(len(members))]
+    assert [place.name for place in one_by_one] == [
+        path for index in indexes.values() for path in index["path"]
+    ]
+    for size in (1, 2, 3, 5, len(members), len(members) + 3):
+        batches = [members[start : start + size] for start in range(0, len(members), size)]
+        assert [place for batch in batches for place in batch] == one_by_one
+    assert members[5:5] == [] and len(shard_scan._Members({})) == 0
