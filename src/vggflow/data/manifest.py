@@ -22,6 +22,8 @@ __all__ = [
     "write",
 ]
 
+# So many rows are digested at a time: as text a million take 130 MB.
+PART_ROWS = 65_536
 # What a training depends on, of each image.
 OF_TRAINING = ["path", "split", "class_name", "bytes", "sha256"]
 
@@ -97,9 +99,12 @@ def class_names(manifest: pd.DataFrame) -> tuple[str, ...]:
 
 def digest(manifest: pd.DataFrame) -> str:
     """The SHA-256 over which bytes lie where and which are left out, in hexadecimal."""
-    # pandas ends lines as the system does, unless it is told.
-    content = manifest[["path", "sha256", "excluded"]].fillna("").to_csv(index=False, lineterminator="\n")
-    return hashlib.sha256(content.encode()).hexdigest()
+    found = hashlib.sha256()
+    for start in range(0, max(1, len(manifest)), PART_ROWS):
+        rows = manifest[["path", "sha256", "excluded"]][start : start + PART_ROWS].fillna("")
+        # pandas ends lines as the system does, unless it is told.
+        found.update(rows.to_csv(index=False, header=not start, lineterminator="\n").encode())
+    return found.hexdigest()
 
 
 def content_digest(manifest: pd.DataFrame) -> str:
@@ -117,9 +122,12 @@ def content_digest(manifest: pd.DataFrame) -> str:
             unsigned = pd.api.types.is_unsigned_integer_dtype(column.dtype)
             found.update(numbers.astype("<u8" if unsigned else kind).tobytes())
         else:
-            texts = column.astype("object").where(~unknown, "").tolist()
-            # No path holds the character 0, and it keeps `a`, `bc` from being `ab`, `c`.
-            found.update("\0".join(map(str, texts)).encode("utf-8", "surrogatepass"))
+            for start in range(0, len(column), PART_ROWS):
+                part = slice(start, start + PART_ROWS)
+                texts = column[part].astype("object").where(~unknown[part], "").tolist()
+                # No path holds the character 0, and it keeps `a`, `bc` from being `ab`, `c`.
+                joined = "\0" * bool(start) + "\0".join(map(str, texts))
+                found.update(joined.encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 
 
