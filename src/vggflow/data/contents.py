@@ -3,7 +3,7 @@
 A file goes before a member of the same path, so whatever a killed `pack` or `unpack` left shows the same images.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,15 @@ class Contents:
                 rows[place] = -1
         return Places(self, names, rows)
 
+    def digests(self, paths: Iterable[str]) -> Iterator[str | None]:
+        """The SHA-256 of each image, in hexadecimal; of a member as it was packed, unread; null where it can't be read."""
+        places = self.places(paths)
+        for place, row in zip(places, places.rows.tolist(), strict=True):
+            try:
+                yield place.sha256() if row < 0 else str(self.members["sha256"].iloc[row])
+            except OSError:
+                yield None
+
     def member(self, name: str, row: int) -> Place:
         """Where a row of `members` is."""
         shard, offset, size = (self._columns[column][row] for column in ("shard", "offset", "bytes"))
@@ -81,15 +90,16 @@ class Places(Sequence[Place]):
     """Where many images are; a `Place` is made when it is asked for, since it takes five times the memory of a name."""
 
     def __init__(self, contents: Contents, names: Sequence[str], rows: NDArray[np.int32]) -> None:
-        self._contents, self._names, self._rows = contents, names, rows
+        """The images of these names; `rows` are those of the members of shards, -1 for files."""
+        self._contents, self._names, self.rows = contents, names, rows
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
-            return Places(self._contents, self._names[number], self._rows[number])
-        name, row = self._names[number], int(self._rows[number])
+            return Places(self._contents, self._names[number], self.rows[number])
+        name, row = self._names[number], int(self.rows[number])
         return Place(str(self._contents.folder / name)) if row < 0 else self._contents.member(name, row)
 
 

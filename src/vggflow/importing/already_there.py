@@ -73,10 +73,9 @@ class ExistingImages:
 
     def _read(self, paths: list[PurePosixPath]) -> dict[bytes, list[PurePosixPath]]:
         found: dict[bytes, list[PurePosixPath]] = {}
-        for path in sorted(paths):
-            try:
-                content = self._contents.place(str(path)).read()
-            except OSError:  # what can't be read is for the gate to tell
-                continue
-            found.setdefault(hashlib.sha256(content).digest(), []).append(path)
+        ordered = sorted(paths)
+        for path, digest in zip(ordered, self._contents.digests(map(str, ordered)), strict=True):
+            # What can't be read is for the gate to tell.
+            if digest is not None:
+                found.setdefault(bytes.fromhex(digest), []).append(path)
         return found
