@@ -72,7 +72,7 @@ class Contents:
         return Places(self, names, rows)
 
     def digests(self, paths: Iterable[str]) -> Iterator[str | None]:
-        """The SHA-256 of each image, in hexadecimal; of a member as it was packed, unread; null where it can't be read."""
+        """The SHA-256 of each image in hexadecimal, of a member without reading it; null where it can't be read."""
         places = self.places(paths)
         for place, row in zip(places, places.rows.tolist(), strict=True):
             try:
