@@ -109,6 +109,11 @@ def age(seconds: float) -> str:
     return f"{max(0, int(seconds / 60))} min"
 
 
+def counted(count: int, name: str, several: str = "") -> str:
+    """A number with what is counted: `1 shard`, `1,200 shards`, `2 copies`."""
+    return f"{count:,} {name if count == 1 else several or f'{name}s'}"
+
+
 def say(line: str) -> None:
     """One line on stdout."""
     # `markup=False`: brackets in a path or a message are no colours.

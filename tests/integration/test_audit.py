@@ -46,7 +46,7 @@ def test_a_wrong_label_is_named_shown_and_left_as_it_is(
     told = vggflow("-C", swapped, "audit", "-o", tmp_path / "suspects.csv")
     assert told.code == 0, told
     assert re.search(r"train/red/of-another-kind\.png +red +blue +\d\.\d+", told.out), told
-    assert "36 images: 1 labels in doubt" in told.out
+    assert "36 images: 1 label in doubt" in told.out
     assert "start.keras was trained" in told.err
     assert _bytes(swapped / "data") == before
     table = pd.read_csv(tmp_path / "suspects.csv", encoding="utf-8-sig")

@@ -78,7 +78,7 @@ def test_the_first_suspects_stand_in_prefect_and_the_pages_in_mlflow(
     name, message = _run(prefect_api, here, state)
     assert (name, message.partition(";")[0]) == (
         "Labels in doubt",
-        "36 images: 1 labels in doubt, 1 of them surely",
+        "36 images: 1 label in doubt, 1 of them surely",
     )
     (row,) = json.loads(_artifact(prefect_api, "tiny-audit"))
     assert (row["image"], row["label"], row["looks like"]) == ("train/red/a|b <i>.png", "red", "blue")

@@ -84,7 +84,7 @@ def test_a_colleagues_delivery_of_files_meets_what_was_packed_and_nothing_is_los
     bob.git("pull", "--quiet")
     ran = vggflow("-C", bob.root, "data", "import", more)
     assert ran.code == 0, ran.err
-    assert "2 images packed into 1 shards" in ran.err
+    assert "2 images packed into 1 shard" in ran.err
     assert not loose(bob.root)
     assert set(Contents(bob.root / "data").members["path"]) == names | {
         "train/red/more-0.png",

@@ -9,7 +9,7 @@ import typer
 
 from vggflow import artifacts, console
 from vggflow.commands import options
-from vggflow.console import out, say, table, tell
+from vggflow.console import counted, out, say, table, tell
 from vggflow.environment import state_folder
 from vggflow.errors import DataError, SettingsError
 from vggflow.models import start_keras
@@ -69,8 +69,8 @@ def summary(found: "Audit") -> str:
     """In one line: how many labels are in doubt, how many images are unlike the others, how many are copies."""
     copies = sum(found.copies.values())
     return (
-        f"{found.images:,} images: {len(found.suspects):,} labels in doubt, {found.sure:,} of them surely; "
-        f"{found.unlike:,} images unlike all others; {copies:,} copies within a class"
+        f"{found.images:,} images: {counted(len(found.suspects), 'label')} in doubt, {found.sure:,} of them surely; "
+        f"{counted(found.unlike, 'image')} unlike all others; {counted(copies, 'copy', 'copies')} within a class"
     )
 
 

@@ -10,7 +10,7 @@ from vggflow import artifacts, console
 from vggflow import workspace as workspaces
 from vggflow.commands import options, prepare
 from vggflow.commands.data_pack import MEGABYTE, SHARD_MB, ShardMb
-from vggflow.console import out, say
+from vggflow.console import counted, out, say
 from vggflow.errors import UsageError
 from vggflow.processes.locks import if_free
 from vggflow.versioning import data_versions, publish, reconcile
@@ -194,7 +194,7 @@ def _pack(workspace: Workspace, sharding: Sharding) -> None:
             return
         with console.progress("pack") as advance:
             done = pack(data, sharding.shard_bytes, advance)
-    console.tell(f"{done.images:,} images packed into {len(done.shards):,} shards")
+    console.tell(f"{counted(done.images, 'image')} packed into {counted(len(done.shards), 'shard')}")
 
 
 def _advise_shards(data: Path) -> None:

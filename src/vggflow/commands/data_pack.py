@@ -9,7 +9,7 @@ import typer
 from vggflow import artifacts, console
 from vggflow import workspace as workspaces
 from vggflow.commands import options, prepare
-from vggflow.console import say
+from vggflow.console import counted, say
 from vggflow.processes.locks import exclusive
 from vggflow.versioning import publish, reconcile
 from vggflow.workspace import Workspace
@@ -38,7 +38,7 @@ def pack_command(
     if as_json:
         options.print_json(done.to_dict())
     else:
-        say(f"{done.images:,} images packed into {len(done.shards):,} shards")
+        say(f"{counted(done.images, 'image')} packed into {counted(len(done.shards), 'shard')}")
 
 
 def unpack_command(
@@ -53,7 +53,7 @@ def unpack_command(
     if as_json:
         options.print_json(done.to_dict())
     else:
-        say(f"{done.images:,} images unpacked from {len(done.shards):,} shards")
+        say(f"{counted(done.images, 'image')} unpacked from {counted(len(done.shards), 'shard')}")
 
 
 def _change(

@@ -5,6 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from vggflow import files
+from vggflow.console import counted
 from vggflow.promotion.decision import Decision
 from vggflow.report.page import Page, content
 
@@ -29,4 +30,6 @@ def decision_html(decision: Decision) -> str:
 def environment() -> Environment:
     """Of this package's templates."""
     # Names of files, classes and columns, and reasons, are whatever somebody wrote: no HTML may come of them.
-    return Environment(loader=PackageLoader("vggflow.report"), autoescape=True, trim_blocks=False)
+    made = Environment(loader=PackageLoader("vggflow.report"), autoescape=True, trim_blocks=False)
+    made.globals["counted"] = counted
+    return made
