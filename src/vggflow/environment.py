@@ -21,11 +21,14 @@ FEATURES_GB = (
 MLFLOW_URL = "VGGFLOW_MLFLOW_URL"  # MLflow's address for browsers, where it is another than that for programs
 NOTIFY_URL = "VGGFLOW_NOTIFY_URL"  # where `vggflow deploy` lets Prefect tell people what happened
 SERVE_TOKEN = "VGGFLOW_SERVE_TOKEN"  # noqa: S105 (what requests to `vggflow serve` have to bear)
+TRAINING_HOSTS = "VGGFLOW_TRAINING_HOSTS"  # the processes that train together: `host:port,host2,…`, or `auto`
+TRAINING_INDEX = "VGGFLOW_TRAINING_INDEX"  # which of them this is, from 0; else as its job counts it
 # Set by vggflow for what it starts.
 DRIVER = "VGGFLOW_DRIVER_PID"  # the process that a stage ends with
 PROGRESS = "VGGFLOW_PROGRESS"  # the file into which a stage writes how far it is
 PATIENT = "VGGFLOW_PATIENT"  # flows have time to wait until a server is back, people don't
 FLOW_RUN = "VGGFLOW_FLOW_RUN_ID"  # the flow run that a stage belongs to, for its lineage
+TRAINING_WATCHED = "VGGFLOW_TRAINING_WATCHED"  # this process trains, the one above tells how it ended
 WORKSPACE = "VGGFLOW_WORKSPACE"  # the workspace whose servers `vggflow up` runs
 
 SQLITE = "sqlite:///"

@@ -219,11 +219,13 @@ class TrainSettings(Section):
     and keeps weights in 32. `backend` is what Keras computes with, in training and wherever its model is used.
     `deterministic: false` lets a GPU add up in any order, which takes less time: the same training then ends in
     slightly other weights each time, and one that was interrupted as well. `mirrored` trains on each image and on
-    its mirror image: an epoch has twice as many, and unlike `augmentation` their features can be cached.
+    its mirror image: an epoch has twice as many, and unlike `augmentation` their features can be cached. `devices`
+    share each batch evenly; on which hosts they lie changes no result.
     """
 
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=32, ge=1)
+    devices: int | None = Field(default=None, ge=1)
     class_weights: Literal["none", "balanced"] = "none"
     precision: Literal["float32", "mixed"] = "float32"
     backend: Literal["tensorflow", "jax"] = "tensorflow"
@@ -401,7 +403,9 @@ class Settings(Section):
 
     def digest_of_choice(self) -> str:
         """What a search chooses, in 16 hexadecimal digits: `model` and `train`."""
-        parts = [self.model.model_dump_json(), self.train.model_dump_json()]
+        # What was chosen before there was this setting still holds.
+        unset = {"devices"} if self.train.devices is None else None
+        parts = [self.model.model_dump_json(), self.train.model_dump_json(exclude=unset)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -1,7 +1,9 @@
 """`vggflow train`: fine-tunes the network in the phases of params.yaml, or tries learning rates."""
 
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,12 +16,13 @@ from vggflow.console import say
 from vggflow.environment import state_folder
 from vggflow.errors import DataError, DataRefused, UsageError
 from vggflow.models import start_keras
-from vggflow.processes import stage_inputs
+from vggflow.processes import stage, stage_inputs, training_group, watched
 from vggflow.processes.locks import alone_on_devices
 from vggflow.processes.stage import Outcome
+from vggflow.processes.training_group import Member
 from vggflow.settings import Settings
 from vggflow.training.phase_results import phase_results
-from vggflow.workspace import Workspace
+from vggflow.workspace import Workspace, check_version
 
 if TYPE_CHECKING:
     from vggflow.training.estimate import Estimate
@@ -43,11 +46,48 @@ def command(
     if not find_lr:
         if phase or output:
             raise UsageError("--phase and --output belong to --find-lr: add it, or leave them out")
-        options.run_stage(options.workspace(context), "train", train)
+        _run(options.workspace(context), training_group.member())
         return
     curve, path = find_learning_rate(options.workspace(context), phase, output)
     found = f"learning_rate {curve.suggestion:g} suggested, from the start weights on"
     say(f"phase {curve.phase}: {found}, curve in {path}")
+
+
+def _run(workspace: Workspace, member: Member | None) -> None:
+    """Trains in this process; as one of several, in a process of its own, of which this one tells how it ended.
+
+    Of several only the first one is the stage: the others may share its folder, and leave nothing there.
+    """
+    if member and not watched.is_watched():
+        raise typer.Exit(watched.run(sys.argv[1:], _native_log(workspace, member)))
+    if member is None or member.leads:
+        options.run_stage(workspace, "train", train)
+        return
+    with stage.ending_with_parents(), stage_inputs.unchanged(workspace, "train"):
+        check_version(workspace)
+        _take_part(workspace, member)
+
+
+def _native_log(workspace: Workspace, member: Member | None) -> Path:
+    """Of each process its own: they may share the folder."""
+    return workspace.path(artifacts.STATE) / f"training-process-{member.index if member else 0}.log"
+
+
+def _take_part(workspace: Workspace, member: Member) -> None:
+    """Trains with the others and writes nothing: the first process has the same."""
+    settings = workspace.settings()
+    start_keras.start(settings.train.backend, deterministic=settings.train.deterministic)
+    from vggflow.training import hosts
+    from vggflow.training.fitting import fit
+    from vggflow.training.job import SilentObserver
+
+    job = training_job(workspace, settings)
+    with (
+        alone_on_devices() if member.first_on_host else nullcontext(),
+        hosts.joined(settings.train, member, _native_log(workspace, member)),
+    ):
+        trained = fit(job, SilentObserver())
+    say(f"took part in {len(trained.history)} epochs as process {member.index}: process 0 has the model")
 
 
 def train(workspace: Workspace) -> Outcome:
@@ -68,6 +108,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     from vggflow.tracking.registry import lineage
     from vggflow.tracking.training_run import Origin, TrainingRun
     from vggflow.tracking.users import who
+    from vggflow.training import hosts
     from vggflow.training.bar import Bar
     from vggflow.training.fitting import discard_checkpoint, fit
 
@@ -76,6 +117,7 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
     # Before it too: what is committed or edited in the hours to come is not what it was trained from.
     snapshot = lineage.of_training(workspace, settings)
     began = time.monotonic()
+    member = training_group.member()
     with alone_on_devices(), console.progress("train") as advance:
         client = connection.connect(workspace, settings.registry).client
         # Asked now: whoever registers the model later may be somebody else.
@@ -84,7 +126,8 @@ def _train(workspace: Workspace, inputs: "stage_inputs.Inputs") -> Outcome:
         origin = Origin(snapshot.tags, workspace.path(artifacts.TRAINING_IMAGES))
         observer = TrainingRun(client, settings, lineage.run_name(workspace), bar, origin)
         with observer.closing():
-            trained = fit(job, observer)
+            with hosts.joined(settings.train, member, _native_log(workspace, member)):
+                trained = fit(job, observer)
             inputs.refuse_changes()  # here too, so that the run is not closed as finished
             for name in (artifacts.MODEL, artifacts.HISTORY, artifacts.RUN):
                 # Nobody else writes these, by the stage's lock. Half a model takes disk like a whole one.

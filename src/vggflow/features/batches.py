@@ -109,8 +109,12 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         indices: NDArray[np.int64] | None = None,
         targets: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
         weights: NDArray[np.float32] | None = None,
+        place: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None,
     ) -> None:
-        """Rows in the order of `indices`; `targets` makes those of some rows, by their numbers, when they are due."""
+        """Rows in the order of `indices`; `targets` makes those of some rows, by their numbers, when they are due.
+
+        `place` brings a batch to where JAX computes, else that is its first device.
+        """
         # With Keras' default of one worker: in two threads it fed half as many rows.
         super().__init__()
         self._rows = rows
@@ -118,6 +122,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         self._indices = np.arange(len(rows)) if indices is None else indices
         self._targets = targets
         self._weights = weights
+        self._place = place or _on_device
         self.error: Exception | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gather")
         self._ahead: tuple[int, Future[tuple[Any, ...]]] | None = None
@@ -131,9 +136,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
         ahead, self._ahead = self._ahead, None
         # Keras asks in order, but for the first two, which it looks at before an epoch.
         fits = ahead is not None and ahead[0] == number
-        batch = ahead[1].result() if ahead and fits else _on_device(self._gather(number))
+        batch = ahead[1].result() if ahead and fits else self._place(self._gather(number))
         if number + 1 < len(self):
-            self._ahead = number + 1, self._thread.submit(lambda: _on_device(self._gather(number + 1)))
+            self._ahead = number + 1, self._thread.submit(lambda: self._place(self._gather(number + 1)))
         return batch
 
     def _gather(self, number: int) -> tuple[Any, ...]:

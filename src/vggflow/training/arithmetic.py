@@ -52,6 +52,7 @@ SWITCHES: Mapping[str, str] = {
     "OPENBLAS_CORETYPE": "the kernels of OpenBLAS",
     "NPY_DISABLE_CPU_FEATURES": "the instructions that NumPy may use",
 }
+PROCESSOR_DEVICES = "--xla_force_host_platform_device_count"
 # What JAX really goes by, however it was set: in the environment or by a program.
 JAX_SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64", "jax_threefry_partitionable")
 # Instructions by which kernels are chosen, as Linux calls them on x86 and on ARM.
@@ -72,7 +73,7 @@ def parts(kind: str) -> dict[str, str]:
     found = {name: packages.installed(name) for name in names} | _settings(backend) | _blas()
     # Sums are divided among threads: the same training bound to one core of two ended in other bytes.
     found |= {"cores": str(usable_cores()), "instructions": _instructions()}
-    found |= {name: _in_order(os.environ[name]) for name in SWITCHES if os.environ.get(name)}
+    found |= {name: flags for name in SWITCHES if (flags := _in_order(os.environ.get(name, "")))}
     if kind == "GPU":
         found |= _nvidia(backend)
     return dict(sorted(found.items()))
@@ -92,8 +93,11 @@ def difference(now: str, then: str) -> str:
 
 
 def _in_order(flags: str) -> str:
-    """Flags mean the same in every order, but for the last of two with one name, which this keeps the last."""
-    words = flags.split()
+    """Flags mean the same in every order, but for the last of two with one name, which this keeps the last.
+
+    Without the one that says how many devices are made of the processor: `train.devices` does.
+    """
+    words = [word for word in flags.split() if not word.startswith(PROCESSOR_DEVICES)]
     return " ".join(sorted(words, key=lambda word: word.partition("=")[0]))
 
 

@@ -114,9 +114,7 @@ class Checkpoints:
 
     def save(self, progress: Progress, arrays: Arrays) -> None:
         """Replaces the checkpoint, atomically."""
-        text = json.dumps({name: value for name, value in vars(progress).items() if name != STEPS}).encode()
-        told: Arrays = {PROGRESS: np.frombuffer(text, np.uint8), STEPS: progress.steps}
-        array_files.write(self.folder / CHECKPOINT, {**arrays, **told})
+        array_files.write(self.folder / CHECKPOINT, together(progress, arrays))
         # After the checkpoint is replaced: until then it names the weights that go here.
         for path in self.folder.glob("best-*.npz"):
             if path != self._best(progress):
@@ -142,8 +140,7 @@ class Checkpoints:
         if arrays is None:
             return None
         with array_files.explaining_damage(self.folder / CHECKPOINT):
-            told = json.loads(arrays.pop(PROGRESS).tobytes())
-            progress = Progress(**told, steps=arrays.pop(STEPS))
+            progress, arrays = apart(arrays)
         best = array_files.read(self._best(progress)) if progress.best_epoch else {}
         if best is None:
             raise array_files.Damaged(f"{self._best(progress).name} is gone")
@@ -162,6 +159,10 @@ class Checkpoints:
             raise VggflowError(
                 f"{error.filename} is damaged and can't be put aside ({error.strerror}): remove {self.folder}"
             ) from error
+
+    def begin(self, progress: Progress) -> Progress:
+        """What the training begins with where there is no checkpoint; several processes agree on it here."""
+        return progress
 
     def save_best(self, progress: Progress, arrays: Arrays) -> None:
         """Keeps the weights of the epoch `progress.best_epoch`; before the checkpoint that names them."""
@@ -189,6 +190,19 @@ class Checkpoints:
 
     def _best(self, progress: Progress) -> Path:
         return self.folder / f"best-{progress.best_epoch}.npz"
+
+
+def together(progress: Progress, arrays: Arrays) -> Arrays:
+    """All that a checkpoint holds, as arrays."""
+    text = json.dumps({name: value for name, value in vars(progress).items() if name != STEPS}).encode()
+    return {**arrays, PROGRESS: np.frombuffer(text, np.uint8), STEPS: progress.steps}
+
+
+def apart(held: Arrays) -> tuple[Progress, Arrays]:
+    """What `together` was given."""
+    arrays = dict(held)
+    told = json.loads(arrays.pop(PROGRESS).tobytes())
+    return Progress(**told, steps=arrays.pop(STEPS)), arrays
 
 
 def _present(path: Path) -> Arrays:

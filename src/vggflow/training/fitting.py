@@ -12,7 +12,7 @@ from vggflow.features.array_files import Arrays
 from vggflow.features.batches import Rows
 from vggflow.models import cut, heads
 from vggflow.models.files import ModelInfo
-from vggflow.training import checkpoints, phases
+from vggflow.training import checkpoints, hosts, phases
 from vggflow.training.checkpoints import Checkpoints, Progress
 from vggflow.training.fit_temperature import fit_temperature
 from vggflow.training.hardware import explaining_lack_of_memory
@@ -59,12 +59,16 @@ def discard_checkpoint(job: TrainingJob, trained: Trained) -> None:
 
 
 def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | int | float]]:
-    checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
+    if hosts.leads():
+        checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
     saved = setup.checkpoints.load()
-    progress, arrays = saved or (Progress(uuid.uuid4().hex, setup.inputs.kept), {})
+    progress, arrays = saved or (
+        setup.checkpoints.begin(Progress(uuid.uuid4().hex, setup.inputs.kept)),
+        {},
+    )
+    # Whatever room there is now, or on this host: other inputs would end in other bytes.
+    setup.inputs.kept = progress.kept
     if saved:
-        # Whatever room there is now: other inputs would end in other bytes.
-        setup.inputs.kept = progress.kept
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows, progress.step_rows())
     else:

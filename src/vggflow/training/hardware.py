@@ -2,18 +2,20 @@
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
+from vggflow.environment import TRAINING_HOSTS
 from vggflow.errors import SettingsError
 from vggflow.processes import nvidia_smi
 from vggflow.settings import TrainSettings
-from vggflow.training import arithmetic
+from vggflow.training import arithmetic, hosts, several_devices
 
 COMPILED, COMPILED_LIMIT_BYTES = "compiled", 2**30
 FULL_PRECISION, BFLOAT16, FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
@@ -31,6 +33,7 @@ class Hardware:
         xla: Whether networks are compiled by XLA.
         deterministic: Whether the same computation ends in the same bytes each time.
         strategy: TensorFlow's, where there are several devices.
+        mesh: JAX's, where there are several devices, of this process or of others too.
     """
 
     kind: str
@@ -40,6 +43,7 @@ class Hardware:
     xla: bool
     deterministic: bool
     strategy: Any = None
+    mesh: Any = None
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -66,7 +70,9 @@ class Hardware:
             import jax
 
             return {
-                "device_memory_mb": round(jax.devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20, 1)
+                "device_memory_mb": round(
+                    jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20, 1
+                )
             }
         import tensorflow as tf
 
@@ -97,14 +103,17 @@ class Hardware:
         }
 
 
-def prepare(settings: TrainSettings, state_folder: Path, devices: Sequence[str] = ()) -> Hardware:
-    """Takes the devices named (none: all GPUs, else the processor) and makes their arithmetic repeatable, or not.
+def prepare(settings: TrainSettings, state_folder: Path) -> Hardware:
+    """Takes the devices that the settings ask for and makes their arithmetic repeatable, or not.
+
+    Where they say nothing these are all GPUs for TensorFlow, one GPU for JAX, else the processor.
 
     What JAX compiles is kept in the state folder: that saves half a minute in the next process, and a
     training that goes on there computes with the very same program.
 
     Raises:
-        SettingsError: Keras runs on another backend than the settings name, or devices can't share the batch.
+        SettingsError: Keras runs on another backend than the settings name, there are too few devices, or they can't
+            share the batch.
     """
     backend = keras.backend.backend()
     if backend != settings.backend:
@@ -113,11 +122,27 @@ def prepare(settings: TrainSettings, state_folder: Path, devices: Sequence[str] 
             f"set KERAS_BACKEND={settings.backend} before Python starts, or change train.backend"
         )
     if backend == "jax":
-        return _jax(settings, state_folder, devices)
-    return _tensorflow(settings, devices)
+        return _jax(settings, state_folder)
+    return _tensorflow(settings)
 
 
-def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
+def _refuse_uneven(settings: TrainSettings, devices: int) -> None:
+    if settings.batch_size % devices:
+        raise SettingsError(
+            f"train.batch_size {settings.batch_size} can't be shared evenly by {devices} devices: "
+            f"use {settings.batch_size + devices - settings.batch_size % devices}"
+        )
+
+
+def _refuse_too_few(wanted: int, present: int, where: str, instead: str) -> None:
+    if wanted > present:
+        raise SettingsError(
+            f"train.devices is {wanted}, but there {'is' if present == 1 else 'are'} {present} {where}: "
+            f"set train.devices to {present}{instead}"
+        )
+
+
+def _tensorflow(settings: TrainSettings) -> Hardware:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -134,12 +159,11 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
         config.disable_op_determinism()
     # Each phase has functions of its own, which TensorFlow takes for one that is traced again and again.
     tf.get_logger().setLevel("ERROR")
-    chosen = tuple(names) or tuple(f"GPU:{number}" for number in range(len(gpus))) or ("CPU:0",)
-    if settings.batch_size % len(chosen):
-        raise SettingsError(
-            f"train.batch_size {settings.batch_size} can't be shared evenly by {len(chosen)} devices: "
-            f"use {settings.batch_size + len(chosen) - settings.batch_size % len(chosen)}"
-        )
+    count = settings.devices or max(1, len(gpus))
+    _refuse_uneven(settings, count)
+    kind, present = ("GPU", len(gpus)) if gpus else ("CPU", _parts_of_the_processor(count))
+    _refuse_too_few(count, present, "for TensorFlow on this host", "")
+    chosen = tuple(f"{kind}:{number}" for number in range(count))
     strategy = tf.distribute.MirroredStrategy(list(chosen)) if len(chosen) > 1 else None
     # XLA is off: TensorFlow does not promise repeatable results under it, nor does it under MirroredStrategy.
     if not chosen[0].startswith("GPU"):
@@ -152,7 +176,19 @@ def _tensorflow(settings: TrainSettings, names: Sequence[str]) -> Hardware:
     return Hardware("GPU", chosen, name, policy, False, settings.deterministic, strategy)
 
 
-def _jax(settings: TrainSettings, state_folder: Path, names: Sequence[str]) -> Hardware:
+def _parts_of_the_processor(wanted: int) -> int:
+    """How many devices TensorFlow makes of the processor: as many as are wanted, where it has not started yet."""
+    import tensorflow as tf
+
+    (processor,) = tf.config.list_physical_devices("CPU")
+    if wanted > 1:
+        part = tf.config.LogicalDeviceConfiguration()
+        with suppress(RuntimeError):
+            tf.config.set_logical_device_configuration(processor, [part] * wanted)
+    return len(tf.config.get_logical_device_configuration(processor) or [processor])
+
+
+def _jax(settings: TrainSettings, state_folder: Path) -> Hardware:
     import jax
 
     # Left alone where the user, or an earlier training of this process, chose one.
@@ -162,16 +198,46 @@ def _jax(settings: TrainSettings, state_folder: Path, names: Sequence[str]) -> H
         # JAX keeps nothing that compiled in less than a second: a resumed training would compile that anew.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
-    if len(names) > 1:
-        raise SettingsError(f"train.backend jax uses one device, got {', '.join(names)}; use tensorflow")
-    device = jax.devices()[0]
+    count = settings.devices or 1
+    _refuse_uneven(settings, count)
+    if count > 1:
+        hosts.use_processors(count)
+    mesh = _mesh(settings)
+    device = jax.local_devices()[0]
     # JAX is XLA: without it each operation would be compiled on its own.
     if device.platform == "cpu":
+        names = tuple(f"CPU:{number}" for number in range(count))
         policy = _policy(settings, bfloat16=True)
-        return Hardware("CPU", ("CPU:0",), _processor(), policy, True, settings.deterministic)
+        return Hardware("CPU", names, _processor(), policy, True, settings.deterministic, mesh=mesh)
+    names = tuple(f"GPU:{number}" for number in range(count))
     capability = tuple(int(part) for part in str(getattr(device, "compute_capability", "0.0")).split("."))
     policy = _policy(settings, bfloat16=capability >= BFLOAT16_CAPABILITY)
-    return Hardware("GPU", ("GPU:0",), str(device.device_kind), policy, True, settings.deterministic)
+    return Hardware("GPU", names, str(device.device_kind), policy, True, settings.deterministic, mesh=mesh)
+
+
+def _mesh(settings: TrainSettings) -> Any:
+    """The devices in the order of their processes; none where there is one.
+
+    In several processes these are all that they have: which ones to leave out is said where they are started.
+    """
+    import jax
+
+    count, processes = settings.devices or 1, jax.process_count()
+    found = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    where = f"for JAX in {processes} processes" if processes > 1 else "for JAX on this host"
+    _refuse_too_few(count, len(found), where, f", or train on more hosts, named in {TRAINING_HOSTS}")
+    if count == 1:
+        return None
+    each = dict.fromkeys(range(processes), 0)
+    for device in found:
+        each[device.process_index] += 1
+    if processes > 1 and set(each.values()) != {count // processes}:
+        raise SettingsError(
+            f"train.devices is {count}, expected {count // processes} in each of {processes} processes, got "
+            f"{', '.join(map(str, each.values()))}: set train.devices to all of them, or name those to use in "
+            "CUDA_VISIBLE_DEVICES"
+        )
+    return jax.sharding.Mesh(np.array(found[:count]), (several_devices.AXIS,))
 
 
 def _policy(settings: TrainSettings, bfloat16: bool) -> str:

@@ -39,7 +39,6 @@ class TrainingJob:
         data_folder: What the manifest's paths are relative to.
         weights_folder: Where start weights that settings name are looked for.
         state_folder: Where features and checkpoints are kept.
-        devices: Names such as `GPU:0`; none given means all GPUs of this host, else the processor.
         feature_limit_bytes: What the feature cache may take on disk, all trainings together.
     """
 
@@ -48,7 +47,6 @@ class TrainingJob:
     data_folder: Path
     weights_folder: Path | None
     state_folder: Path
-    devices: tuple[str, ...] = ()
     feature_limit_bytes: int = 24 * 10**9
 
 

@@ -21,6 +21,7 @@ from vggflow.settings import Phase, TrainSettings
 from vggflow.training import augmentation, on_device, phases, precision
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory, is_lack_of_memory
 from vggflow.training.job import Row
+from vggflow.training.several_devices import SeveralDevices
 
 Report = Callable[[int, int, Row], None]
 
@@ -72,12 +73,15 @@ class Learner:
     def _compile(self, rate: Any) -> keras.optimizers.Optimizer:
         binary = self.network.outputs[0].shape[-1] == 1
         loss = keras.losses.BinaryCrossentropy() if binary else keras.losses.CategoricalCrossentropy()
+        right = keras.metrics.binary_accuracy if binary else keras.metrics.categorical_accuracy
         accuracy = keras.metrics.BinaryAccuracy if binary else keras.metrics.CategoricalAccuracy
         optimizer = precision.optimizer(phases.optimizer(self._phase, rate), self._hardware.policy)
         metrics = [accuracy(name="accuracy")]
         self.network.compile(optimizer, loss, metrics=metrics, jit_compile=self._hardware.xla)
         # Before the first step, so that a checkpoint can fill its variables.
         optimizer.build(self.network.trainable_variables)
+        mesh = self._hardware.mesh
+        self._several = SeveralDevices(self.network, mesh, loss, right) if mesh else None
         return optimizer
 
     def random_layers(self) -> list[keras.layers.Layer]:
@@ -90,9 +94,8 @@ class Learner:
         started = time.perf_counter()
         steps = _Steps(self, number, epoch_in_phase, report, STEPS_AHEAD[self._hardware.kind])
         indices = order(self._settings.seed, number, len(self._data.train))[: self._count]
-        batches = self._batches(indices, self._settings.batch_size)
         with explaining_lack_of_memory("train.batch_size", self._settings.batch_size, self._hardware.kind):
-            logs = fit_once(self.network, batches, steps)
+            logs = self._train(indices, self._settings.batch_size, steps)
             trained = time.perf_counter()
             self._refuse_nan(number, "loss", logs["loss"])
             measured = self._measure()
@@ -119,7 +122,8 @@ class Learner:
         epochs = range(1, math.ceil(steps * size / self._count) + 1)
         orders = [order(self._settings.seed, epoch, len(self._data.train))[: self._count] for epoch in epochs]
         with explaining_lack_of_memory("train.batch_size", size, self._hardware.kind):
-            fit_once(self.network, self._batches(np.concatenate(orders)[: steps * size], size), [callback])
+            callbacks = keras.callbacks.CallbackList([callback], add_history=True, model=self.network)
+            self._train(np.concatenate(orders)[: steps * size], size, callbacks)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step of the phase, counted from 0."""
@@ -136,14 +140,25 @@ class Learner:
             "learning_rate": self.rate(epoch_in_phase * self.steps + step),
         }
 
-    def _batches(self, indices: NDArray[np.int64], batch_size: int) -> Batches:
+    def _train(
+        self, indices: NDArray[np.int64], batch_size: int, callbacks: keras.callbacks.CallbackList
+    ) -> dict[str, float]:
+        """Goes through the rows once; loss and accuracy as means over all of them."""
         labels = self._data.train_labels
         weights = self._data.class_weights[labels]
 
         def targets(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._targets(labels[chosen])
 
-        return Batches(self._data.train, batch_size, indices, targets, weights)
+        rows = self._data.train
+        if self._several:
+            callbacks.on_train_begin()
+            found = self._several.train(
+                rows, batch_size, indices, callbacks.on_train_batch_end, targets=targets, weights=weights
+            )
+            callbacks.on_epoch_end(0, found)
+            return found
+        return fit_once(self.network, Batches(rows, batch_size, indices, targets, weights), callbacks)
 
     def _targets(self, labels: NDArray[np.int64]) -> NDArray[np.float32]:
         """One number per class, for one batch: those of all images would take images × classes numbers."""
@@ -155,7 +170,12 @@ class Learner:
     def _measure(self) -> dict[str, float]:
         labels = self._data.valid_labels
         losses, correct, start = [], 0, 0
-        for outputs in predict_in_parts(self.network, self._data.valid, self._settings.batch_size):
+        size = self._settings.batch_size
+        rows = self._data.valid
+        several = self._several
+        for outputs in (
+            several.predict_in_parts(rows, size) if several else predict_in_parts(self.network, rows, size)
+        ):
             probabilities = class_probabilities(outputs)
             true = labels[start : start + len(outputs)]
             losses.append(log_losses(probabilities, true))
@@ -234,7 +254,7 @@ def anonymous_memory_mb() -> float:
 def fit_once(
     network: keras.Model,
     batches: Batches,
-    callbacks: list[keras.callbacks.Callback] | keras.callbacks.CallbackList,
+    callbacks: keras.callbacks.CallbackList,
 ) -> dict[str, float]:
     """Goes through the batches once, training; returns loss and accuracy as means over all of them."""
     try:

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from vggflow.data import manifest as manifests
 from vggflow.features.batches import Examples, Shape, examples
 from vggflow.features.compute import Report
 from vggflow.models import builder
-from vggflow.training import checkpoints, hardware, phases
+from vggflow.training import checkpoints, hardware, hosts, phases
 from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.estimate import Estimate, estimate
 from vggflow.training.frozen_features import Cache, reading
@@ -22,6 +23,7 @@ from vggflow.training.learner import Data
 from vggflow.training.phase_inputs import Inputs
 from vggflow.training.phases import Plan
 from vggflow.training.precision import computing_in
+from vggflow.training.shared_checkpoints import FromLeader
 from vggflow.version import stamp
 
 CHECKPOINTS = "checkpoints"
@@ -78,8 +80,10 @@ def set_up(job: TrainingJob) -> Setup:
         WeightsError: the start weights are missing or don't fit.
     """
     settings = job.settings
+    # Before the settings are believed: with another number of devices this process would wait for ever.
+    hosts.refuse_differences(_asked(job))
     # Before anything computes: memory growth can't be changed once a device has started.
-    machine = hardware.prepare(settings.train, job.state_folder, job.devices)
+    machine = hardware.prepare(settings.train, job.state_folder)
     class_names = manifests.class_names(job.manifest)
     mirrored = settings.train.mirrored
     train = examples(job.manifest, "train", class_names, job.data_folder, mirrored=mirrored)
@@ -97,20 +101,41 @@ def set_up(job: TrainingJob) -> Setup:
     # It also draws random numbers, and is not made again where its result is remembered.
     keras.utils.set_random_seed(settings.train.seed)
     # All that the result depends on: two trainings with an equal key end in equal bytes.
-    key = checkpoints.key(
-        {
-            "network": checkpoints.digest(model),
-            "train": settings.train.model_dump(mode="json"),
-            "images": [_digest(train), _digest(valid)],
-            "reading": reading(shape),
-            "machine": machine.facts(),
-            "arithmetic": machine.arithmetic(),
-            # NumPy computes the linear probe, SciPy the temperature.
-            "software": [np.__version__, scipy.__version__, stamp()],
-        }
-    )
-    place = Checkpoints(job.state_folder / CHECKPOINTS / key)
+    parts = {
+        "network": checkpoints.digest(model),
+        "train": settings.train.model_dump(mode="json"),
+        "images": [_digest(train), _digest(valid)],
+        "reading": reading(shape),
+        "machine": machine.facts(),
+        "arithmetic": machine.arithmetic(),
+        # NumPy computes the linear probe, SciPy the temperature.
+        "software": [np.__version__, scipy.__version__, stamp()],
+    }
+    hosts.refuse_differences(parts)
+    folder = job.state_folder / CHECKPOINTS / checkpoints.key(parts)
+    place = FromLeader(folder) if hosts.are_several() else Checkpoints(folder)
     return Setup(job, machine, model, plans, class_names, train, valid, inputs, expected, place)
+
+
+def _asked(job: TrainingJob) -> dict[str, Any]:
+    """What a person could have given two processes differently, by name: settings, images, vggflow."""
+    settings = {part: job.settings.model_dump(mode="json")[part] for part in ("model", "train")}
+    listed = job.manifest[["path", "sha256"]].to_csv(index=False).encode()
+    return {
+        "vggflow": stamp(),
+        "the data": hashlib.sha256(listed).hexdigest()[:16],
+        **_by_name(settings),
+    }
+
+
+def _by_name(value: Any, name: str = "") -> dict[str, Any]:
+    """Settings by their names, such as `train.phases.0.epochs`."""
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict) or not value:
+        return {name: value}
+    parts = (_by_name(each, f"{name}.{key}".strip(".")) for key, each in value.items())
+    return {key: found for part in parts for key, found in part.items()}
 
 
 def _digest(images: Examples) -> str:

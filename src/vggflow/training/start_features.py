@@ -37,7 +37,8 @@ def start_features(job: TrainingJob, splits: Sequence[Examples], report: Report)
         WeightsError: the start weights are missing or don't fit, or give no finite numbers.
     """
     settings = job.settings
-    machine = hardware.prepare(settings.train, job.state_folder, job.devices)
+    # One device, however many a training has: a machine that has fewer can look at images as well.
+    machine = hardware.prepare(settings.train.model_copy(update={"devices": 1}), job.state_folder)
     keras.utils.set_random_seed(settings.train.seed)
     with machine.scope():
         model, cut = _network(job, settings.model)

@@ -49,10 +49,26 @@ def test_two_devices_of_a_host_learn_what_one_learns(pictures, tmp_path):
     sys.stdout.write(result.stdout)  # for `pytest -rP`
 
 
-@tensorflow_only
 def test_a_batch_that_devices_cannot_share_is_refused_with_one_that_they_can(tmp_path):
     with pytest.raises(SettingsError, match=r"batch_size 5 .* 2 devices: use 6"):
-        hardware.prepare(settings({"batch_size": 5}).train, tmp_path, ("CPU:0", "CPU:1"))
+        hardware.prepare(settings({"batch_size": 5, "devices": 2}).train, tmp_path)
+
+
+def test_more_devices_than_there_are_is_one_line_that_says_how_many(tmp_path):
+    # Started: until then both frameworks make as many of a processor as are asked for.
+    hardware.prepare(settings().train, tmp_path)
+    keras.ops.convert_to_numpy(keras.ops.zeros(1))
+    with pytest.raises(SettingsError, match=r"train.devices is 4, but there is 1 .*: set train.devices to 1"):
+        hardware.prepare(settings({"devices": 4}).train, tmp_path)
+
+
+def test_one_device_that_is_asked_for_learns_what_the_default_learns(make_job, tmp_path):
+    digests = set()
+    for number, train in enumerate(({}, {"devices": 1})):
+        trained = fit(make_job(train | {"phases": [HEAD, TOP | {"epochs": 1}]}), Listener())
+        files.save(trained.model, trained.info, tmp_path / f"{number}.keras")
+        digests.add((tmp_path / f"{number}.keras").read_bytes())
+    assert len(digests) == 1
 
 
 @pytest.mark.slow
