@@ -1,23 +1,19 @@
-"""The processes of a training as one: they meet, compare what they were given, and hand on what the first one holds.
+"""The processes of a training meet, and each ends where another one is lost.
 
 `jax.distributed` joins them, as `keras.distribution.initialize` does too, which passes on no time-outs.
 """
 
-import io
-import json
 import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from vggflow.environment import TRAINING_HOSTS
 from vggflow.errors import SettingsError, UsageError, VggflowError
-from vggflow.features.array_files import Arrays
 from vggflow.processes.native_output import native_output_into
 from vggflow.processes.training_group import Member
 from vggflow.settings import TrainSettings
@@ -27,7 +23,6 @@ SECONDS_TO_MEET = 600
 # Who does not say for so long that it is alive is lost, and JAX ends all others.
 SECONDS_UNTIL_LOST = 60
 BIND_ADDRESS = "JAX_COORDINATOR_BIND_ADDRESS"
-SHOWN = 3
 # How JAX and its libraries say that another process does not answer any more.
 SIGNS_OF_LOSS = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED", "coordination service")
 
@@ -88,21 +83,46 @@ def _meet(member: Member, seconds: int) -> None:
                 f"srun or in a Kubernetes Job, or name the hosts in {TRAINING_HOSTS}"
             ) from error
     else:
-        jax.distributed.initialize(
-            member.hosts[0],
-            len(member.hosts),
-            member.index,
-            # JAX's own choice is every interface; whoever comes may take part, so it is the one that is named.
-            coordinator_bind_address=os.environ.get(BIND_ADDRESS, member.hosts[0]),
-            # In a job of Slurm it would leave this process one GPU of its host.
-            cluster_detection_method="deactivate",
-            **limits,
-        )
+        _meet_at(member, limits)
     if jax.process_index() != member.index:
         raise UsageError(
             f"this is process {member.index} by its environment and {jax.process_index()} by JAX: "
             f"name the hosts in {TRAINING_HOSTS}"
         )
+
+
+def _meet_at(member: Member, limits: Mapping[str, int]) -> None:
+    import jax
+
+    # JAX's own choice is every interface; whoever comes may take part, so it is the one that is named.
+    address = os.environ.get(BIND_ADDRESS, member.hosts[0])
+    if member.leads:
+        _wait_for_name(address.rpartition(":")[0].strip("[]"), limits["initialization_timeout"])
+    try:
+        jax.distributed.initialize(
+            member.hosts[0],
+            len(member.hosts),
+            member.index,
+            coordinator_bind_address=address,
+            # In a job of Slurm it would leave this process one GPU of its host.
+            cluster_detection_method="deactivate",
+            **limits,
+        )
+    except RuntimeError as error:
+        raise VggflowError(
+            f"process {member.index} of this training can't listen at {address}: let {TRAINING_HOSTS} name this host "
+            f"and a free port first, or set {BIND_ADDRESS} to an address of this host and that port"
+        ) from error
+
+
+def _wait_for_name(host: str, seconds: int) -> None:
+    """The name of a pod is known some seconds after the pod has started."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(socket.gaierror):
+            socket.getaddrinfo(host, None)
+            return
+        time.sleep(1)
 
 
 def _refuse(settings: TrainSettings, processes: int | None) -> None:
@@ -150,81 +170,6 @@ def leads() -> bool:
     import jax
 
     return bool(jax.process_index() == 0)
-
-
-def refuse_differences(given: Mapping[str, Any]) -> None:
-    """Compares what the processes were given: all of them look at all, so all of them end alike.
-
-    Raises:
-        SettingsError: it differs.
-    """
-    if not are_several():
-        return
-    ours = json.dumps({name: json.dumps(value, default=str) for name, value in given.items()}, sort_keys=True)
-    first, *others = (json.loads(text) for text in _texts(ours))
-    differences = [
-        f"{name} is {_short(first.get(name))} in process 0 and {_short(other.get(name))} in process {number}"
-        for number, other in enumerate(others, start=1)
-        for name in sorted({*first, *other})
-        if first.get(name) != other.get(name)
-    ]
-    if differences:
-        more = f" and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
-        raise SettingsError(
-            f"the processes of a training need the same settings, data and software: {', '.join(differences[:SHOWN])}"
-            f"{more}; bring all hosts to the same state"
-        )
-
-
-def _short(value: str | None) -> str:
-    shown = "not there" if value is None else value.strip('"')
-    return shown if len(shown) <= 80 else f"{shown[:80]}…"
-
-
-def from_first(arrays: Arrays | None) -> Arrays | None:
-    """The arrays that the first process gives, by name, in all of them; none where it gives none."""
-    written = io.BytesIO()
-    if arrays is not None and leads():
-        np.savez(written, allow_pickle=False, **arrays)
-    content = np.frombuffer(written.getvalue(), np.uint8)
-    size = int(_sizes(content)[0])
-    if not size:
-        return None
-    mine = content if leads() else np.zeros(size, np.uint8)
-    # The others add nothing to it.
-    sent = _over_processes(mine, lambda rows: rows.sum(axis=0, dtype=np.uint8))
-    with np.load(io.BytesIO(sent.tobytes()), allow_pickle=False) as found:
-        return {name: found[name] for name in found.files}
-
-
-def _texts(text: str) -> list[str]:
-    """The text of each process."""
-    content = np.frombuffer(text.encode(), np.uint8)
-    sizes = _sizes(content)
-    padded = np.zeros(int(sizes.max()), np.uint8)
-    padded[: len(content)] = content
-    rows = _over_processes(padded, lambda rows: rows)
-    return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
-
-
-def _sizes(content: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """How many bytes each process has."""
-    own = np.frombuffer(np.int64(len(content)).tobytes(), np.uint8)
-    return np.ascontiguousarray(_over_processes(own, lambda rows: rows)).view(np.int64)[:, 0]
-
-
-def _over_processes(numbers: NDArray[np.uint8], combine: Any) -> NDArray[np.uint8]:
-    """Bytes, since JAX makes 32 bits of 64. By one device of each process, however many they have."""
-    import jax
-    from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-    firsts = {device.process_index: device for device in reversed(jax.devices())}
-    mesh = Mesh(np.array([firsts[process] for process in sorted(firsts)]), ("process",))
-    rows = jax.make_array_from_process_local_data(
-        NamedSharding(mesh, PartitionSpec("process")), numbers[np.newaxis]
-    )
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    return np.asarray(jax.jit(combine, out_shardings=everywhere)(rows))
 
 
 def _is_loss(error: Exception) -> bool:

@@ -13,7 +13,7 @@ from vggflow.data import manifest as manifests
 from vggflow.features.batches import Examples, Shape, examples
 from vggflow.features.compute import Report
 from vggflow.models import builder
-from vggflow.training import checkpoints, hardware, hosts, phases
+from vggflow.training import agreement, arithmetic, checkpoints, hardware, hosts, phases
 from vggflow.training.checkpoints import Checkpoints
 from vggflow.training.estimate import Estimate, estimate
 from vggflow.training.frozen_features import Cache, reading
@@ -81,7 +81,7 @@ def set_up(job: TrainingJob) -> Setup:
     """
     settings = job.settings
     # Before the settings are believed: with another number of devices this process would wait for ever.
-    hosts.refuse_differences(_asked(job))
+    agreement.refuse_differences(_asked(job))
     # Before anything computes: memory growth can't be changed once a device has started.
     machine = hardware.prepare(settings.train, job.state_folder)
     class_names = manifests.class_names(job.manifest)
@@ -111,7 +111,9 @@ def set_up(job: TrainingJob) -> Setup:
         # NumPy computes the linear probe, SciPy the temperature.
         "software": [np.__version__, scipy.__version__, stamp()],
     }
-    hosts.refuse_differences(parts)
+    # By name, as the whole line does not show what differs.
+    named = dict(each.partition(" ")[::2] for each in machine.arithmetic().split(arithmetic.SEPARATOR))
+    agreement.refuse_differences(_by_name(parts | {"arithmetic": named}))
     folder = job.state_folder / CHECKPOINTS / checkpoints.key(parts)
     place = FromLeader(folder) if hosts.are_several() else Checkpoints(folder)
     return Setup(job, machine, model, plans, class_names, train, valid, inputs, expected, place)

@@ -6,7 +6,7 @@ So all go on from the same epoch, on whatever host the first one is, and no disk
 from contextlib import AbstractContextManager, nullcontext
 
 from vggflow.features.array_files import Arrays
-from vggflow.training import hosts
+from vggflow.training import agreement, hosts
 from vggflow.training.checkpoints import Checkpoints, Progress, apart, together
 
 
@@ -30,17 +30,17 @@ class FromLeader(Checkpoints):
     def load(self) -> tuple[Progress, Arrays] | None:
         """The checkpoint, if the first process has one."""
         found = super().load() if hosts.leads() else None
-        sent = hosts.from_first(together(*found) if found else None)
+        sent = agreement.from_first(together(*found) if found else None)
         return apart(sent) if sent else None
 
     def begin(self, progress: Progress) -> Progress:
         """What the first process begins with: it has decided for all."""
-        return apart(hosts.from_first(together(progress, {})) or {})[0]
+        return apart(agreement.from_first(together(progress, {})) or {})[0]
 
     def load_best(self, progress: Progress) -> Arrays:
         """The weights that `save_best` kept."""
-        return hosts.from_first(super().load_best(progress) if hosts.leads() else None) or {}
+        return agreement.from_first(super().load_best(progress) if hosts.leads() else None) or {}
 
     def load_arrays(self) -> Arrays:
         """The numbers that `save` kept last."""
-        return hosts.from_first(super().load_arrays() if hosts.leads() else None) or {}
+        return agreement.from_first(super().load_arrays() if hosts.leads() else None) or {}
