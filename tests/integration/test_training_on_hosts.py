@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -71,6 +70,7 @@ def two(alone: Program, request: pytest.FixtureRequest) -> Iterator[Two]:
     found = []
     for host in ("first", "second"):
         copy = alone.copy(f"{name}-{host}")
+        outcome(copy).unlink()
         locks = {"VGGFLOW_LOCKS": str(copy.root.parent / f"locks-{name}-{host}")}
         found.append(Program(copy.root, copy.server, alone.environment | locks))
     yield Two(*found)
@@ -89,10 +89,14 @@ def trains(program: Program) -> psutil.Process:
     )
 
 
-def left_by(program: Program) -> list[Any]:
+def outcome(program: Program) -> Path:
+    """Where the stage says how it ended."""
+    return program.root / ".vggflow" / "outcome" / "train.json"
+
+
+def left_by(program: Program) -> list[Path]:
     """What a process may leave in its workspace beside the state."""
-    outcome = program.root / ".vggflow" / "outcome" / "train.json"
-    return [path for path in (program.root / "model", outcome) if path.exists()]
+    return [path for path in (program.root / "model", outcome(program)) if path.exists()]
 
 
 def test_both_end_and_the_first_one_writes_what_one_process_writes(alone: Program, two: Two) -> None:
