@@ -18,6 +18,7 @@ import yaml
 from tiny import write_params
 
 import vggflow
+from vggflow.environment import TRAINING_HOSTS
 from vggflow.processes.servers import POOL
 from vggflow.stack import containers, programs
 from vggflow.stack.choices import open_place
@@ -64,6 +65,23 @@ def _pod(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _containers(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return _pod(document).get("containers", [])
+
+
+def test_the_job_of_several_hosts_in_the_docs_is_one_that_kubernetes_takes() -> None:
+    text = (INFRA.parent / "docs/training.md").read_text()
+    (written,) = re.findall(r"```yaml\n(.*?)```", text, re.S)
+    service, job = yaml.safe_load_all(written)
+    for document in (service, job):
+        kubernetes_validate.validate(document, "1.37.0", strict=True)
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    hosts = next(each["value"] for each in container["env"] if each["name"] == TRAINING_HOSTS).split(",")
+    named = [
+        f"{job['metadata']['name']}-{number}.{pod['subdomain']}"
+        for number in range(job["spec"]["completions"])
+    ]
+    assert [host.partition(":")[0] for host in hosts] == named
+    assert service["metadata"]["name"] == pod["subdomain"]
 
 
 @pytest.mark.parametrize("image", sorted(set(_images())))

@@ -81,6 +81,19 @@ def test_pixels_are_changed_at_random_alike_wherever_the_devices_lie(pictures, t
     assert found[0] == found[1]
 
 
+def test_two_devices_learn_what_one_learns_to_the_last_digits(pictures, tmp_path):
+    """Without dropout, of which each device draws its own."""
+    found = []
+    for devices in (1, 2):
+        what = {"train": {"devices": devices, "class_weights": "balanced", "phases": [HEAD, TOP]}}
+        (ended,) = train(tmp_path / str(devices), pictures, 1, what)
+        assert ended.code == 0, ended.said
+        found.append(ended.found["history"])
+    for name in ("loss", "val_loss", "accuracy", "val_accuracy"):
+        one, two = ([row[name] for row in history] for history in found)
+        assert two == pytest.approx(one, abs=1e-4), name
+
+
 def test_settings_that_differ_are_refused_by_name_in_every_process(pictures, tmp_path):
     other = TWO["train"] | {"batch_size": 16, "phases": [HEAD, TOP | {"learning_rate": 0.5}]}
     ended = train(tmp_path, pictures, 2, TWO, {1: {"train": other}})
