@@ -4,8 +4,12 @@ What only draws, stores or transports is left out: another pandas or pyarrow cha
 """
 
 import hashlib
+import platform
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
 
 # Pillow's wheels bring these along, so one version of Pillow may decode differently on two machines.
 DECODERS = {
@@ -23,6 +27,9 @@ ARITHMETIC = ("keras", "numpy", "scipy", "scikit-learn", "great-expectations")
 BACKENDS = {"tensorflow": ("tensorflow",), "jax": ("tensorflow", "jax", "jaxlib")}
 # Of TensorFlow there are builds under other names.
 OTHER_NAMES = {"tensorflow": ("tensorflow-cpu", "tensorflow-rocm", "tensorflow-macos")}
+
+# Instructions by which kernels are chosen, as Linux calls them on x86 and on ARM.
+INSTRUCTIONS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "sme", "bf16", "i8mm", "fphp")
 
 
 def installed(name: str) -> str:
@@ -65,3 +72,25 @@ def of_results(backend: str = "tensorflow") -> dict[str, str]:
     names = (*ARITHMETIC, *BACKENDS[backend])
     found = {name: installed(name) or "none" for name in names} | decoders()
     return dict(sorted(found.items()))
+
+
+def computing() -> dict[str, str]:
+    """What NumPy multiplies matrices with, and the instructions by which libraries choose how they add up."""
+    import numpy as np
+
+    built: Any = np.show_config(mode="dicts")
+    found = built.get("Build Dependencies", {}).get("blas", {}) if isinstance(built, dict) else {}
+    blas = f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
+    return {"blas": blas, "instructions": _instructions()}
+
+
+def _instructions() -> str:
+    """A model's name does not tell which instructions its host lets a virtual machine use."""
+    words: set[str] = set()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            # x86 says `flags`, ARM says `Features`.
+            if line.partition(":")[0].strip() in ("flags", "Features"):
+                words = {word for word in line.split() if word.startswith(INSTRUCTIONS)}
+                break
+    return " ".join(sorted(words)) or platform.machine()

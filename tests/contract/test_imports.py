@@ -15,7 +15,8 @@ OWNERS = {
     "mlflow": "src/vggflow/tracking/",
     "great_expectations": "src/vggflow/gate/great_expectations_suites.py",
     "prefect": "flows/",
-    "dvc": "nowhere",
+    "ray": "src/vggflow/cluster.py",
+    "dvc": "src/vggflow/git_and_dvc/remote_contents.py",
     "git": "nowhere",
 }
 
@@ -39,7 +40,7 @@ def test_a_package_is_imported_by_its_owner_only(package: str) -> None:
     assert [user for user in users if not user.startswith(OWNERS[package])] == []
 
 
-@pytest.mark.parametrize("package", ["mlflow", "great_expectations", "prefect"])
+@pytest.mark.parametrize("package", ["mlflow", "great_expectations", "prefect", "ray", "dvc"])
 def test_an_owner_really_imports_its_package(package: str) -> None:
     assert any(package in _imported(path) for path in SOURCES)
 
@@ -58,6 +59,7 @@ BREACHES = {
         "import great_expectations",
     ),
     "Optuna only in search.study": ("src/vggflow/commands/search.py", "import optuna"),
+    "Ray only in cluster": ("src/vggflow/gate/scan.py", "import ray"),
     "Prefect only in flows": ("src/vggflow/gate/rules.py", "import prefect"),
     "vggflow does not know the flows": ("src/vggflow/gate/rules.py", "import flows"),
     "the gate imports no TensorFlow": ("src/vggflow/data/manifest.py", "import tensorflow"),
@@ -100,6 +102,7 @@ def test_the_command_line_answers_before_anything_heavy_is_imported() -> None:
         "jax",
         "prefect",
         "great_expectations",
+        "ray",
         "dvc",
     }
     code = f"import sys, vggflow.cli; print(sorted({heavy} & set(sys.modules)))"

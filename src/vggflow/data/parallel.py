@@ -12,6 +12,8 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -72,10 +74,10 @@ def for_each(
         return
     batches = (items[start : start + BATCH] for start in range(0, len(items), BATCH))
     # A thread for each worker, which does no more than wait at its pipe.
-    with closing(_Team(function, processes)) as team, ThreadPoolExecutor(processes) as threads:
+    with closing(Team(function, processes)) as team, ThreadPoolExecutor(processes) as threads:
         running: deque[Future[list[Any]]] = deque()
         for batch in batches:
-            running.append(threads.submit(_results, team, batch, crashed))
+            running.append(threads.submit(results, team, batch, crashed))
             # Only so many batches are under way that results never pile up.
             if len(running) == 4 * processes:
                 yield from running.popleft().result()
@@ -86,6 +88,7 @@ def for_each(
 def work(name: str) -> None:
     """What a worker does: answers each line of items with a line of results until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True, name="parent-watch").start()
     module, function_name = name.split(":")
     function = getattr(importlib.import_module(module), function_name)
     for line in sys.stdin.buffer:
@@ -99,11 +102,18 @@ def work(name: str) -> None:
         sys.stdout.buffer.flush()
 
 
+def _end_with_parent(parent: int) -> None:
+    """Not only at the end of its pipe: a batch of large images takes longer than a killed run should leave anything."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 class _CrashedError(Exception):
     """Native code took a worker down."""
 
 
-class _Team:
+class Team:
     """Workers that answer one batch at a time; one that crashes is replaced."""
 
     def __init__(self, function: Callable[..., Any], count: int) -> None:
@@ -168,14 +178,14 @@ def _with_bytes(told: Any, stdout: IO[bytes]) -> list[Any]:
     return [memoryview(content)[end - length : end] for end, length in zip(ends, lengths, strict=True)]
 
 
-def _results(team: _Team, batch: Sequence[Any], crashed: Callable[[Any], Any] | None) -> list[Any]:
+def results(team: Team, batch: Sequence[Any], crashed: Callable[[Any], Any] | None) -> list[Any]:
     """The results of a batch; where a worker crashes, halves of it lead to the item that is to blame."""
     try:
         return team.ask(batch)
     except _CrashedError:
         if len(batch) > 1:
             middle = len(batch) // 2
-            return [r for half in (batch[:middle], batch[middle:]) for r in _results(team, half, crashed)]
+            return [r for half in (batch[:middle], batch[middle:]) for r in results(team, half, crashed)]
         if crashed is None:
             raise VggflowError(f"{batch[0]} crashes the process that looks at it: remove it") from None
         return [crashed(batch[0])]

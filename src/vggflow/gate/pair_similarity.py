@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from vggflow import packages
 from vggflow.data.contents import Contents
-from vggflow.data.parallel import for_each
 from vggflow.data.places import Place
+from vggflow.data.spread import Spread
 from vggflow.errors import DataError
 from vggflow.files import replacing
 from vggflow.gate.pixel_similarity import VERSION, similarity
@@ -31,6 +31,7 @@ class Likeness:
 
     def __init__(self, contents: Contents, paths: Objects, hashes: Objects, folder: Path | None) -> None:
         self._contents, self._paths, self._hashes = contents, paths, hashes
+        self._spread = Spread(contents.folder)
         # Similarities depend on the decoder, so what another one saw is not remembered.
         self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
         if folder:
@@ -52,7 +53,7 @@ class Likeness:
         """
         keys = [f"{one} {other}" for one, other in self._hashes[pairs]]
         new = [number for number, key in enumerate(keys) if self._known(key) is None]
-        compared = for_each(similarity, self._places(pairs[new]))
+        compared = self._spread.for_each(similarity, self._places(pairs[new]))
         for number, key in enumerate(keys):
             known = self._known(key)
             # No pair comes twice in one call, or the results would fall out of step with the pairs.

@@ -1,7 +1,7 @@
 """The scan: every file below the data folder becomes a row of the manifest, and is read at most once."""
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 
 from vggflow.data import layout, schema
-from vggflow.data.contents import Contents, Place
+from vggflow.data.contents import Contents
 from vggflow.data.layout import Entry
-from vggflow.data.parallel import for_each
+from vggflow.data.spread import Spread
 from vggflow.errors import DataError
 from vggflow.gate.inspect_file import Facts, crashed, inspect
 from vggflow.gate.scan_memory import KEY, ScanMemory
@@ -47,20 +47,17 @@ def scan(data_folder: Path, progress: Progress | None = None, cache: Path | None
     total = len(recalled) + packed.count(new=False)
     told = _Told(progress, total - len(unknown) - packed.count(new=True), total)
     parts = [recalled[known]]
-    for part in _parts(unknown, told.of(_facts(contents.places(unknown["path"])))):
+    spread = Spread(data_folder)
+    places = contents.places(unknown["path"])
+    for part in _parts(unknown, told.of(spread.for_each(inspect, places, crashed))):
         memory.add(part)
         parts.append(part)
     files = pd.concat(parts, ignore_index=True)
     memory.keep(files)
     # A file goes before a member of the same path.
-    members = [
-        rows[~rows["path"].isin(seen["path"])] for rows in packed.rows(lambda places: told.of(_facts(places)))
-    ]
+    found = packed.rows(lambda places: told.of(spread.for_each(inspect, places, crashed)))
+    members = [rows[~rows["path"].isin(seen["path"])] for rows in found]
     return _manifest(pd.concat([files, *members], ignore_index=True), others)
-
-
-def _facts(places: Sequence[Place]) -> Iterator[Facts]:
-    return for_each(inspect, places, crashed=crashed)
 
 
 def _look(data_folder: Path) -> tuple[pd.DataFrame, list[Entry]]:

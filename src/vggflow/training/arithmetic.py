@@ -5,15 +5,12 @@ differently, and a training that goes on from the other's numbers is none that a
 """
 
 import os
-import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 
 from vggflow import packages
 from vggflow.data.parallel import usable_cores
@@ -55,8 +52,6 @@ SWITCHES: Mapping[str, str] = {
 PROCESSOR_DEVICES = "--xla_force_host_platform_device_count"
 # What JAX really goes by, however it was set: in the environment or by a program.
 JAX_SETTINGS = ("jax_default_matmul_precision", "jax_enable_x64", "jax_threefry_partitionable")
-# Instructions by which kernels are chosen, as Linux calls them on x86 and on ARM.
-INSTRUCTIONS = ("avx", "amx", "fma", "f16c", "sse4", "asimd", "sve", "sme", "bf16", "i8mm", "fphp")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 # Separates the parts in a kind of features, so that it can be said in which one two kinds differ.
 SEPARATOR = "; "
@@ -70,9 +65,9 @@ def parts(kind: str) -> dict[str, str]:
     """
     backend = keras.backend.backend()
     names = ("keras", "numpy", *packages.BACKENDS[backend])
-    found = {name: packages.installed(name) for name in names} | _settings(backend) | _blas()
+    found = {name: packages.installed(name) for name in names} | _settings(backend) | packages.computing()
     # Sums are divided among threads: the same training bound to one core of two ended in other bytes.
-    found |= {"cores": str(usable_cores()), "instructions": _instructions()}
+    found["cores"] = str(usable_cores())
     found |= {name: flags for name in SWITCHES if (flags := _in_order(os.environ.get(name, "")))}
     if kind == "GPU":
         found |= _nvidia(backend)
@@ -119,25 +114,6 @@ def _settings(backend: str) -> dict[str, str]:
         "tensor_float_32": str(tf.config.experimental.tensor_float_32_execution_enabled()),
         "intra_op_threads": str(tf.config.threading.get_intra_op_parallelism_threads()),
     }
-
-
-def _instructions() -> str:
-    """A model's name does not tell which instructions its host lets a virtual machine use."""
-    words: set[str] = set()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            # x86 says `flags`, ARM says `Features`.
-            if line.partition(":")[0].strip() in ("flags", "Features"):
-                words = {word for word in line.split() if word.startswith(INSTRUCTIONS)}
-                break
-    return " ".join(sorted(words)) or platform.machine()
-
-
-def _blas() -> dict[str, str]:
-    """What NumPy multiplies matrices with."""
-    built: Any = np.show_config(mode="dicts")
-    found = built.get("Build Dependencies", {}).get("blas", {}) if isinstance(built, dict) else {}
-    return {"blas": f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()}
 
 
 def _nvidia(backend: str) -> dict[str, str]:

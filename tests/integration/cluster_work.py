@@ -1,0 +1,29 @@
+"""What workers of a cluster do with images in tests: functions of a module, as a worker imports them by name."""
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from vggflow.data.places import Place
+
+CRASHING = b"crash"
+
+
+def first_bytes(place: Sequence[Any]) -> list[Any]:
+    """The name of an image and its length; native code crashes at one that begins so."""
+    content = Place(*place).read()
+    if content.startswith(CRASHING):
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return [Place(*place).suffix, len(content)]
+
+
+def crashed(_place: Sequence[Any]) -> list[Any]:
+    return ["crashed", 0]
+
+
+def slowly(place: Sequence[Any]) -> list[Any]:
+    """The same, in time enough to be killed at it."""
+    time.sleep(0.05)
+    return first_bytes(place)
