@@ -101,10 +101,10 @@ def nodes() -> list[Node]:
         try:
             told = tuple(differences(ray.get(answer, timeout=SECONDS_TO_ANSWER)))
         except ray.exceptions.RayTaskError as error:
-            told = (f"vggflow {version.stamp()} → {_first_line(error.cause)}",)
+            told = (f"vggflow {version.stamp()} → {first_line(error.cause)}",)
         except ray.exceptions.RayError as error:
             raise VggflowError(
-                f"node {address} of the cluster does not answer: {_first_line(error)}"
+                f"node {address} of the cluster does not answer: {first_line(error)}"
             ) from None
         found.append(Node(address, resources["CPU"], resources.get("GPU", 0.0), told))
     return found
@@ -230,7 +230,8 @@ def explaining(ray: Any) -> Iterator[None]:
     """Turns Ray's errors into one line; those of vggflow on a worker are raised as they were there.
 
     Raises:
-        VggflowError: a worker or the cluster failed.
+        VggflowError: the cluster failed.
+        RayActorError: a worker that holds something died.
     """
     try:
         yield
@@ -239,13 +240,15 @@ def explaining(ray: Any) -> Iterator[None]:
             raise error.cause from None
         if isinstance(error.cause, ray.exceptions.RayError | ImportError):
             raise VggflowError(
-                f"node {_place(error)} of the cluster can't do its work: {_first_line(error.cause)}; install there "
+                f"node {_place(error)} of the cluster can't do its work: {first_line(error.cause)}; install there "
                 "what is installed here, or take it off"
             ) from None
         raise  # a bug, which keeps its traceback
+    except ray.exceptions.RayActorError:
+        raise  # who holds workers has another one
     except ray.exceptions.RayError as error:
         raise VggflowError(
-            f"the cluster at {os.environ.get(ADDRESS)} lost a piece of work {RETRIES + 1} times: {_first_line(error)}"
+            f"the cluster at {os.environ.get(ADDRESS)} lost a piece of work {RETRIES + 1} times: {first_line(error)}"
         ) from None
 
 
@@ -255,7 +258,8 @@ def _place(error: BaseException) -> str:
     return found[1] if found else "of an unknown address"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line and without passwords."""
     return hide((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
@@ -274,7 +278,7 @@ def _join(ray: Any, address: str, place: tuple[str, int]) -> None:
     if thread.is_alive():
         raise _unreachable(address, f"no answer within {SECONDS_TO_CONNECT:g} s")
     if failures:
-        raise _unreachable(address, _first_line(failures[0])) from failures[0]
+        raise _unreachable(address, first_line(failures[0])) from failures[0]
 
 
 def _initialize(ray: Any, address: str, failures: list[Exception]) -> None:

@@ -20,6 +20,9 @@ from vggflow.data.tracked import Tracked, Version
 from vggflow.git_and_dvc import remote_contents
 from vggflow.git_and_dvc.remote_contents import Reader, Remote, Wanted
 
+# The file in which images lie that were brought to a node.
+TOGETHER = "images"
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -193,12 +196,17 @@ def _is_here(place: Place, version: Version) -> bool:
 
 def _written(contents: Mapping[Place, bytes], folder: Path) -> dict[Place, Place]:
     """Where the bytes are, one after the other in one file, as in a shard."""
-    path, moved = folder / "images", {}
+    path, moved = folder / TOGETHER, {}
     with path.open("wb") as file:
         for place, content in contents.items():
-            moved[place] = Place(str(path), place.name or place.file, file.tell(), len(content))
+            moved[place] = Place(str(path), str(place), file.tell(), len(content))
             file.write(content)
     return moved
+
+
+def as_before(told: str, folder: Path) -> str:
+    """What was told of an image that lies in `folder` since it was brought, by the place that it came from."""
+    return told.replace(f"{folder / TOGETHER}: ", "")
 
 
 # A process and a connection for all pieces that a worker of the cluster gets.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vggflow.data.images import Pixels
 from vggflow.errors import WeightsError
 from vggflow.features.batches import Rows
-from vggflow.features.decode import Examples, Shape, read_ahead
+from vggflow.features.decode import Images, Shape, read_ahead
 from vggflow.features.store import Store, Writer, WritingThread
 from vggflow.models import cut as prefix
 
@@ -31,66 +31,70 @@ PIXELS = "pixels"
 # Between decoding and writing: one that is computed, one that is fetched, one that waits for its writer.
 BATCHES_UNDER_WAY = 3
 
-Compute = Callable[[Pixels], list[Any]]
-Fetch = Callable[[Future[list[Any]], Pixels], dict[str, NDArray[Any]]]
+Batches = Generator[tuple[list[str], dict[str, NDArray[Any]]]]
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """A pass of images through the frozen layers of a model, in batches of one size.
+class Layers:
+    """The frozen layers of a model up to some cuts, ready to compute.
 
-    Attributes:
-        model: Whose layers are computed, up to the cuts.
-        images: What goes through, each content once.
-        shape: What images are brought into.
-        batch_size: How many of them the network takes at once.
+    Args:
+        model: Whose layers they are.
+        cuts: After which layers; `pixels` for what the network is fed with.
+        batch_size: How many images the network takes at once.
         xla: Whether the network is compiled by XLA.
-        pixels: Those of all images, in their order, where they are kept: then no image is decoded.
     """
 
-    model: keras.Model
-    images: Examples
-    shape: Shape
-    batch_size: int
-    xla: bool
-    pixels: Rows | None = None
+    def __init__(self, model: keras.Model, cuts: Sequence[str], batch_size: int, xla: bool) -> None:
+        self.cuts, self.batch_size = list(cuts), batch_size
+        self._computed = [cut for cut in cuts if cut != PIXELS]
+        self._run = forward(model, self._computed, xla=xla) if self._computed else None
 
-    def fill(self, stores: Mapping[str, Store], missing: Mapping[str, Sequence[str]], report: Report) -> int:
-        """Adds to each store, by cut, the images that it misses; returns how many images that took.
+    def compute(self, pixels: Pixels) -> list[Any]:
+        """What the layers give, on the device. Always for a full batch, so that each image meets the same code."""
+        if self._run is None:
+            return []
+        missing = self.batch_size - len(pixels)
+        return self._run(
+            np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)]) if missing else pixels
+        )
+
+    def fetch(self, computed: Future[list[Any]], pixels: Pixels) -> dict[str, NDArray[Any]]:
+        """The same in memory, by cut.
 
         Raises:
             WeightsError: the layers give something else than finite numbers.
         """
-        wanted = {cut: set(images) for cut, images in missing.items() if images}
-        union = set().union(*wanted.values())
-        indices = [place for place, image in enumerate(self.images.hashes) if image in union]
-        done = 0
-        with ExitStack() as stack:
-            writers = {
-                cut: stack.enter_context(
-                    WritingThread(
-                        stack.enter_context(
-                            Writer(stores[cut], missing[cut], stores[cut].rows_per_shard(self.batch_size))
-                        )
-                    )
-                )
-                for cut in wanted
-            }
-            batches = stack.enter_context(closing(self._batches(indices, list(wanted))))
-            for images, features in batches:
-                for cut, writer in writers.items():
-                    # A writer takes rows in the order in which they were missing: that of the images.
-                    chosen = [place for place, image in enumerate(images) if image in wanted[cut]]
-                    writer.add(features[cut][chosen] if len(chosen) < len(images) else features[cut])
-                done += len(images)
-                report(done, len(indices))
-        return len(indices)
+        # Under several devices each computes the whole batch; the first one's rows come first.
+        features = {
+            cut: np.asarray(rows)[: len(pixels)]
+            for cut, rows in zip(self._computed, computed.result(), strict=True)
+        }
+        if not all(map(_are_finite, features.values())):
+            raise WeightsError(
+                "the frozen layers give numbers that are not finite: take other start weights, or set "
+                "train.precision to float32"
+            )
+        return features | {PIXELS: pixels}
 
-    def _batches(
-        self, indices: Sequence[int], cuts: Sequence[str]
-    ) -> Generator[tuple[list[str], dict[str, NDArray[Any]]]]:
+
+@dataclass(frozen=True)
+class Extraction:
+    """A pass of images through frozen layers, in batches of one size.
+
+    Attributes:
+        images: What goes through, each content once.
+        shape: What images are brought into.
+        layers: What they go through.
+        pixels: Those of all images, in their order, where they are kept: then no image is decoded.
+    """
+
+    images: Images
+    shape: Shape
+    layers: Layers
+    pixels: Rows | None = None
+
+    def batches(self, indices: Sequence[int]) -> Batches:
         """Images by their hashes, with their features by cut, in order; the device is some batches ahead."""
-        compute, fetch = self._compute([cut for cut in cuts if cut != PIXELS])
         waiting: deque[tuple[list[str], Future[dict[str, NDArray[Any]]]]] = deque()
         with (
             closing(self._pixels(indices)) as batches,
@@ -99,9 +103,9 @@ class Extraction:
             ThreadPoolExecutor(1, thread_name_prefix="forward") as device,
         ):
             for chosen, batch in batches:
-                computed = device.submit(compute, batch)
+                computed = device.submit(self.layers.compute, batch)
                 images = [self.images.hashes[index] for index in chosen]
-                waiting.append((images, fetching.submit(fetch, computed, batch)))
+                waiting.append((images, fetching.submit(self.layers.fetch, computed, batch)))
                 if len(waiting) > BATCHES_UNDER_WAY:
                     done, fetched = waiting.popleft()
                     yield done, fetched.result()
@@ -110,9 +114,8 @@ class Extraction:
 
     def _pixels(self, indices: Sequence[int]) -> Generator[tuple[Sequence[int], Pixels]]:
         """Batches of images, by their indices, with their pixels (n, S, S, 3)."""
-        parts = [
-            indices[start : start + self.batch_size] for start in range(0, len(indices), self.batch_size)
-        ]
+        size = self.layers.batch_size
+        parts = [indices[start : start + size] for start in range(0, len(indices), size)]
         if self.pixels is not None:
             for part in parts:
                 yield part, self.pixels.gather(np.asarray(part))
@@ -121,35 +124,39 @@ class Extraction:
             for part in parts:
                 yield part, np.stack(list(islice(decoded, len(part))))
 
-    def _compute(self, cuts: list[str]) -> tuple[Compute, Fetch]:
-        """Pixels to features on the device, and those to features in memory, by cut.
 
-        Always for a full batch, so that each image meets the same code.
-        """
-        if not cuts:
-            return lambda _: [], lambda _, pixels: {PIXELS: pixels}
-        run = forward(self.model, cuts, xla=self.xla)
+def fill(
+    stores: Mapping[str, Store],
+    missing: Mapping[str, Sequence[str]],
+    computed: Batches,
+    multiple: int,
+    report: Callable[[int], None],
+) -> None:
+    """Adds to each store, by cut, the images that it misses.
 
-        def compute(pixels: Pixels) -> list[Any]:
-            missing = self.batch_size - len(pixels)
-            return run(
-                np.concatenate([pixels, np.repeat(pixels[-1:], missing, axis=0)]) if missing else pixels
-            )
+    Args:
+        stores: Where features are kept.
+        missing: The images that each lacks, in the order in which they are computed.
+        computed: Images with their features, closed at the end.
+        multiple: Shards hold a multiple of so many images.
+        report: Called with the images of each batch.
 
-        def fetch(computed: Future[list[Any]], pixels: Pixels) -> dict[str, NDArray[Any]]:
-            # Under several devices each computes the whole batch; the first one's rows come first.
-            features = {
-                cut: np.asarray(rows)[: len(pixels)]
-                for cut, rows in zip(cuts, computed.result(), strict=True)
-            }
-            if not all(map(_are_finite, features.values())):
-                raise WeightsError(
-                    "the frozen layers give numbers that are not finite: take other start weights, or set "
-                    "train.precision to float32"
-                )
-            return features | {PIXELS: pixels}
-
-        return compute, fetch
+    Raises:
+        WeightsError: the layers give something else than finite numbers.
+    """
+    wanted = {cut: set(images) for cut, images in missing.items()}
+    with ExitStack() as stack:
+        stack.enter_context(closing(computed))
+        writers = {}
+        for cut, images in missing.items():
+            writer = Writer(stores[cut], images, stores[cut].rows_per_shard(multiple))
+            writers[cut] = stack.enter_context(WritingThread(stack.enter_context(writer)))
+        for images, features in computed:
+            for cut, thread in writers.items():
+                # A writer takes rows in the order in which they were missing: that of the images.
+                chosen = [place for place, image in enumerate(images) if image in wanted[cut]]
+                thread.add(features[cut][chosen] if len(chosen) < len(images) else features[cut])
+            report(len(images))
 
 
 def forward(model: keras.Model, cuts: Sequence[str], *, xla: bool) -> Callable[[Pixels], list[Any]]:

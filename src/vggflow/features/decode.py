@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,18 @@ FEWEST_FOR_PROCESSES = 2_000
 MIRRORED = ":mirrored"
 # Before the message of an error, where a process answers with bytes.
 DECODED, FAILED = b"+", b"-"
+
+
+class Images(Protocol):
+    """Images with what they hold, in one order."""
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """Where each is."""
+
+    @property
+    def hashes(self) -> Sequence[str]:
+        """The SHA-256 of each, as in `Examples`."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ def threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(DECODING_THREADS, thread_name_prefix="decode")
 
 
-def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
+def read_ahead(images: Images, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
     """Yields images in the order of `indices`, decoded a few batches ahead of the reader.
 
     Raises:
@@ -105,7 +117,7 @@ def read_ahead(images: Examples, indices: Sequence[int], shape: Shape) -> Genera
         yield from _in_threads(images, indices, shape)
 
 
-def _in_processes(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
+def _in_processes(images: Images, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
     with closing(for_each(decoded, _Asked(images, indices, shape))) as answers:
         for answer in answers:
             if answer[:1] == FAILED:
@@ -117,7 +129,7 @@ def _in_processes(images: Examples, indices: Sequence[int], shape: Shape) -> Gen
 class _Asked(Sequence[tuple[Place, str, int, str]]):
     """What processes are asked for, made as it is needed: of a million images it would take 200 MB."""
 
-    def __init__(self, images: Examples, indices: Sequence[int], shape: Shape) -> None:
+    def __init__(self, images: Images, indices: Sequence[int], shape: Shape) -> None:
         self._images, self._indices, self._shape = images, indices, shape
 
     def __len__(self) -> int:
@@ -142,7 +154,7 @@ def decoded(item: tuple[Sequence[Any], str, int, str]) -> bytes:
         return FAILED + str(error).encode()
 
 
-def _in_threads(images: Examples, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
+def _in_threads(images: Images, indices: Sequence[int], shape: Shape) -> Generator[Pixels]:
     waiting: deque[Future[Pixels]] = deque()
     pool = threads()
     remaining = iter(indices)

@@ -295,8 +295,7 @@ class Writer:
             if self._shard is None:
                 self._begin(next(self._chunks))
             fitting, rows = rows[: self._missing], rows[self._missing :]
-            narrowed = np.ascontiguousarray(_narrow(fitting, self._store.kind))
-            self._append(narrowed.view(self._store.kind.stored).data)
+            self._append(narrowed(fitting, self._store.kind).data)
             self._missing -= len(fitting)
             if not self._missing:
                 self._end()
@@ -377,12 +376,14 @@ def joined_rows(images: int, row_bytes: int) -> int:
     return max(1, next(enough, JOINED_BYTES[-1]) // row_bytes)
 
 
-def _narrow(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:
+def narrowed(rows: NDArray[Any], kind: Kind) -> NDArray[Any]:
+    """The rows as they are on disk."""
     if kind.dtype == "float16":
         # Beyond 65504 float16 knows infinity only, which would spoil every later sum.
         rows = np.clip(rows, np.finfo(np.float16).min, np.finfo(np.float16).max)
     # Rows that are joined come from their files, as integers.
-    return rows if rows.dtype == kind.stored else rows.astype(kind.numbers, copy=False)
+    fitting = rows if rows.dtype == kind.stored else rows.astype(kind.numbers, copy=False)
+    return np.ascontiguousarray(fitting).view(kind.stored)
 
 
 def shards(folder: Path) -> Iterator[Shard]:

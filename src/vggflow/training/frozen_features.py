@@ -14,14 +14,15 @@ from vggflow import console
 from vggflow.data import images as decoder
 from vggflow.errors import VggflowError
 from vggflow.features.batches import Examples, Rows, Shape
-from vggflow.features.compute import PIXELS, Extraction, Report
+from vggflow.features.compute import PIXELS, Extraction, Layers, Report, fill
 from vggflow.features.limit import contents, evict, held_bytes
 from vggflow.features.store import Kind, Store
 from vggflow.models import cut as prefix
 from vggflow.settings import FeatureSettings, Phase, TrainSettings
-from vggflow.training import arithmetic
+from vggflow.training import arithmetic, spread_features
 from vggflow.training.checkpoints import digest
 from vggflow.training.hardware import Hardware, explaining_lack_of_memory
+from vggflow.training.spread_features import SpreadExtraction
 
 # Checkpoints go there too: one of all of VGG16 with Adam's moments takes 1.7 GB.
 DISK_TO_LEAVE_BYTES = 2 * 2**30
@@ -128,7 +129,9 @@ class FrozenFeatures:
         network = "" if cut == PIXELS else digest(prefix.prefix(self._model, [cut]))
         size = self._cache.features.batch_size
         # Another batch size may add up in another order.
-        computed = [] if cut == PIXELS else [self._cache.hardware.arithmetic(), f"{size} images at a time"]
+        computed = (
+            [] if cut == PIXELS else [self._cache.hardware.feature_arithmetic(), f"{size} images at a time"]
+        )
         return replace(
             self.form(cut),
             network=network,
@@ -156,12 +159,26 @@ class FrozenFeatures:
         needed = sum(len(missing[cut]) * store.kind.row_bytes for cut, store in stores.items())
         # What this training has read stays: it may read it again.
         evict(self._cache.state_folder, self.room() - needed, unused_since=self._started)
-        size = self._cache.features.batch_size
-        pixels = None if missing.get(PIXELS) else self._kept_pixels()
-        extraction = Extraction(self._model, self.images, self._shape, size, self._cache.hardware.xla, pixels)
+        lacking = {cut: images for cut, images in missing.items() if images}
+        wanted = set().union(*lacking.values())
+        indices = [number for number, image in enumerate(self.images.hashes) if image in wanted]
+        size, done = self._cache.features.batch_size, 0
+
+        def add(images: int) -> None:
+            nonlocal done
+            done += images
+            report(done, len(indices))
+
         try:
             with explaining_lack_of_memory("train.features.batch_size", size, self._cache.hardware.kind):
-                self.work.images += extraction.fill(stores, missing, report)
+                fill(
+                    stores,
+                    lacking,
+                    self._pass(stores, list(lacking), len(indices)).batches(indices),
+                    size,
+                    add,
+                )
+            self.work.images += len(indices)
             for store in stores.values():
                 store.merge()
         # FileExistsError comes from mkdir, when the folder goes at that very moment.
@@ -170,6 +187,17 @@ class FrozenFeatures:
                 f"{error.filename} was removed while features were computed, as `vggflow cache --clear` does: "
                 "run the same command again"
             ) from error
+
+    def _pass(self, stores: dict[str, Store], cuts: list[str], images: int) -> Extraction | SpreadExtraction:
+        """What computes features at these cuts for so many images: this machine, or a cluster."""
+        size, hardware = self._cache.features.batch_size, self._cache.hardware
+        if spread_features.is_worth_it(images, hardware):
+            kinds = {cut: stores[cut].kind for cut in cuts}
+            network = spread_features.network(self._model, self._cache.settings, hardware, kinds, self._shape)
+            return SpreadExtraction(self.images, network, hardware.kind == "GPU")
+        pixels = None if PIXELS in cuts else self._kept_pixels()
+        layers = Layers(self._model, cuts, size, hardware.xla)
+        return Extraction(self.images, self._shape, layers, pixels)
 
 
 def reading(shape: Shape) -> str:

@@ -62,6 +62,13 @@ class Hardware:
             here["order of sums"] = "any"
         return arithmetic.written(here | arithmetic.parts(self.kind))
 
+    def feature_arithmetic(self) -> str:
+        """The same for frozen layers alone: they give the same bytes on however many cores."""
+        parts = arithmetic.parts(self.kind)
+        del parts["cores"]
+        here = {"device": self.description.removesuffix(_cores()), "precision": self.policy}
+        return arithmetic.written(here | {"xla": "on" if self.xla else "off"} | parts)
+
     def memory(self) -> dict[str, float]:
         """The most memory that the device held so far, in MB; nothing where it is the processor's own."""
         if self.kind == "CPU":
@@ -247,7 +254,11 @@ def _policy(settings: TrainSettings, bfloat16: bool) -> str:
 
 
 def _processor() -> str:
-    return f"{_processor_model()}, {os.cpu_count()} cores"
+    return f"{_processor_model()}{_cores()}"
+
+
+def _cores() -> str:
+    return f", {os.cpu_count()} cores"
 
 
 def _processor_model() -> str:
