@@ -62,11 +62,14 @@ class Lab:
         program = ("-m", "cluster_program", str(self.data), "slowly")
         variables = {"RAY_ADDRESS": self.cluster.address}
         driver = self.cluster.network.start(sys.executable, *program, name="driver", **variables)
-        end = time.monotonic() + 60
+        self.wait_until_begun(driver)
+        return driver
+
+    def wait_until_begun(self, driver: "subprocess.Popen[str]") -> None:
+        end = time.monotonic() + 120
         while "begun" not in self.cluster.network.said("driver"):
             assert driver.poll() is None and time.monotonic() < end, self.cluster.network.said("driver")
             time.sleep(0.05)
-        return driver
 
 
 def _python_path(*first: Path) -> str:
@@ -77,7 +80,7 @@ def _fill(data: Path) -> None:
     for number in range(IMAGES):
         path = data / ("train", "valid")[number % 4 == 0] / ("cats", "dogs")[number % 2] / f"{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(jpeg(number % 300, quality=80 + number % 3))
+        path.write_bytes(jpeg(number % 350, quality=80 + number % 3))
     odd = data / "train" / "cats"
     (odd / "cut.jpg").write_bytes(jpeg(7)[:-900])
     (odd / "empty.jpg").write_bytes(b"")
@@ -188,6 +191,39 @@ def test_a_node_killed_on_the_way_costs_no_row(lab: Lab) -> None:
     told = lab.cluster.network.said("driver").splitlines()
     assert len(told) == 2, "Ray's words about the node are not on stdout, which programs read"
     assert json.loads(told[1])["found"] == lab.look("bytes", alone=True)
+
+
+def _features(lab: Lab, name: str, backend: str, *, alone: bool = False) -> Any:
+    state, address = lab.folder / name, "" if alone else lab.cluster.address
+    program = ("-m", "cluster_features", str(lab.data), str(state), backend)
+    done = lab.python(*program, RAY_ADDRESS=address)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module", params=["tensorflow", "jax"])
+def alone(lab: Lab, request: pytest.FixtureRequest) -> tuple[str, Any]:
+    """A backend, and the features that this machine alone computes with it."""
+    return request.param, _features(lab, f"alone-{request.param}", request.param, alone=True)
+
+
+def test_features_are_those_of_one_machine(lab: Lab, alone: tuple[str, Any]) -> None:
+    backend, expected = alone
+    assert len(expected["files"]) > 4 and expected["images"] == IMAGES
+    assert _features(lab, f"spread-{backend}", backend) == expected
+
+
+def test_a_worker_killed_in_the_pass_costs_no_row(lab: Lab, alone: tuple[str, Any]) -> None:
+    backend, expected = alone
+    program = ("-m", "cluster_features", str(lab.data), str(lab.folder / f"killed-{backend}"), backend)
+    driver = lab.cluster.network.start(
+        sys.executable, *program, name="driver", RAY_ADDRESS=lab.cluster.address
+    )
+    lab.wait_until_begun(driver)
+    killed = [process for process in psutil.process_iter(["name"]) if "Holder" in process.info["name"]]
+    killed[0].kill()
+    assert driver.wait(300) == 0, lab.cluster.network.said("driver", "err")
+    assert json.loads(lab.cluster.network.said("driver").splitlines()[-1]) == expected
 
 
 def _other_source(folder: Path) -> Path:
