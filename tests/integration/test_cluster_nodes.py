@@ -226,6 +226,28 @@ def test_a_worker_killed_in_the_pass_costs_no_row(lab: Lab, alone: tuple[str, An
     assert json.loads(lab.cluster.network.said("driver").splitlines()[-1]) == expected
 
 
+def _answers(lab: Lab, model: Path, name: str, *, alone: bool = False) -> bytes:
+    address = "" if alone else lab.cluster.address
+    out = lab.folder / f"{name}.jsonl"
+    done = lab.python("-m", "cluster_answers", str(lab.data), str(model), str(out), RAY_ADDRESS=address)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told == {"images": IMAGES + 4, "ray": not alone}
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["keras", "onnx"])
+def test_predictions_are_those_of_one_machine(lab: Lab, kind: str) -> None:
+    model = lab.folder / "model.keras"
+    if not model.exists():
+        made = lab.python("-m", "cluster_answers", "--make", str(model))
+        assert made.returncode == 0, made.stderr
+    model = model.with_suffix(f".{kind}")
+    found = _answers(lab, model, f"spread-{kind}")
+    assert found == _answers(lab, model, f"alone-{kind}", alone=True)
+    assert found.count(b"the file is empty") == 1
+
+
 def _other_source(folder: Path) -> Path:
     shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns("__pycache__"))
     with (folder / "vggflow" / "gate" / "rules.py").open("a") as file:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vggflow import console, files
+from vggflow import artifacts, console, files
 from vggflow.commands import keep_answers, named_model, options
 from vggflow.console import out, say, table, tell
 from vggflow.data.places import Place, path_of
@@ -127,11 +127,17 @@ def predict(
         DataError: there is no image, or none that can be read.
     """
     with _opened(folder, places, model) as (paths, predictor, file):
-        from vggflow.prediction.predictor import joined, refuse_unread
+        from vggflow.prediction import spread_answers
+        from vggflow.prediction.predictor import BATCH_SIZE, joined, refuse_unread
 
         parts, done = [], 0
-        with console.progress("predict") as advance:
-            for part in predictor.answers(paths):
+        with (
+            console.progress("predict") as advance,
+            closing(
+                spread_answers.answers(predictor, paths, BATCH_SIZE, folder / artifacts.DATA)
+            ) as answered,
+        ):
+            for part in answered:
                 # Features are for what is kept of answers in production: 6 KB an image.
                 parts.append(replace(part, features=None))
                 done += len(part.errors)
@@ -187,7 +193,9 @@ def predict_to_file(
         from vggflow.prediction.batch import Batch
 
         with console.progress("predict") as advance:
-            summary = Batch(predictor, file.title, files.sha256(file.path), paths, output).run(advance)
+            summary = Batch(
+                predictor, file.title, files.sha256(file.path), paths, output, folder / artifacts.DATA
+            ).run(advance)
     before = f", {summary.done_before:,} of them from a run before" if summary.done_before else ""
     say(f"{output}: {summary.images:,} rows by {file.title}{before}")
     if summary.unreadable:

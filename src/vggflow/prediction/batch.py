@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from vggflow import files
 from vggflow.data.places import Place, path_of
 from vggflow.errors import DataError, UsageError
-from vggflow.prediction import observations
+from vggflow.prediction import observations, spread_answers
 from vggflow.prediction.observations import MOST_IMAGES, Observations
 from vggflow.prediction.predictor import BATCH_SIZE, Answers, Predictor, joined
 from vggflow.prediction.table import ERROR, LABEL, labels_of, probability_column
@@ -67,6 +67,7 @@ class Batch:
         model_sha256: Of its file: what was predicted with another one is not gone on with.
         paths: The images, in the order of the rows.
         destination: A .parquet, .csv or .jsonl file; it appears when all rows are there.
+        data_folder: What DVC says of it tells a cluster where else some of the images are.
     """
 
     predictor: Predictor
@@ -74,6 +75,7 @@ class Batch:
     model_sha256: str
     paths: Sequence[Path | Place]
     destination: Path
+    data_folder: Path | None = None
 
     def run(self, progress: Progress) -> Summary:
         """Predicts what no run before has, and writes the file.
@@ -151,7 +153,7 @@ class Batch:
             _part_errors(pq.read_table(_part(folder, number), columns=[ERROR])) for number in range(before)
         )
         rest, chosen = self.paths[done:], self._chosen()
-        with closing(self.predictor.answers(rest, BATCH_SIZE)) as answers:
+        with closing(spread_answers.answers(self.predictor, rest, BATCH_SIZE, self.data_folder)) as answers:
             for number in range(before, self._count):
                 begin, found = done, list[Answers]()
                 while done < begin + len(self._of_part(number)):

@@ -15,8 +15,10 @@ from vggflow.prediction.predictor import Predictor
 class OnnxPredictor(Predictor):
     """A graph that was exported from a model: its answers are the model's to about 1e-6, without Keras."""
 
+    needs_keras = False
+
     def __init__(self, path: Path) -> None:
-        self._model_path = path
+        self.path = path
         self._network, self.info = onnx_files.load(path, usable_cores())
 
     def _outputs(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:

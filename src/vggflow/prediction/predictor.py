@@ -71,10 +71,13 @@ def joined(parts: Sequence[Answers]) -> Answers:
 class Predictor:
     """A model file, read at once, and its network, loaded at the first prediction."""
 
+    # Whether its network is asked through Keras.
+    needs_keras = True
+
     def __init__(self, model_path: Path) -> None:
         # Without Keras, so that a wrong file is refused before the seconds that TensorFlow takes to start.
         self.info = files.read_info(model_path)
-        self._model_path = model_path
+        self.path = model_path
         self._network: Any = None
 
     def answer_once(self) -> None:
@@ -103,16 +106,8 @@ class Predictor:
             DataError: an image can't be read; the message names its path.
             ModelFileError: the model is damaged, or answers with something else than numbers.
         """
-        found = [np.empty((0, len(self.info.class_names)))]
-        done = 0
         with closing(self.answers(sources, batch_size)) as parts:
-            for part in parts:
-                refuse_unread(sources[done:], part.errors, done)
-                found.append(part.probabilities)
-                done += len(part.errors)
-                if progress is not None:
-                    progress(done, len(sources))
-        return np.concatenate(found)
+            return probabilities_of(parts, sources, len(self.info.class_names), progress)
 
     def answers(
         self, sources: Iterable[Source], batch_size: int = BATCH_SIZE
@@ -184,7 +179,7 @@ class Predictor:
         # Finite weights may overflow all the same, and to `argmax` a NaN is the largest of all.
         if not np.isfinite(answers).all():
             raise files.ModelFileError(
-                f"{self._model_path.name} answers with numbers that are not finite; "
+                f"{self.path.name} answers with numbers that are not finite; "
                 "train again with a lower train.phases learning_rate"
             )
         return answers, features
@@ -197,13 +192,32 @@ class Predictor:
             ModelFileError: the model is damaged.
         """
         if self._network is None:
-            self._network, self.info = files.load(self._model_path)
+            self._network, self.info = files.load(self.path)
         return self._network
 
     def _outputs(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         network = self.network
         with full_float32():
             return np.asarray(network.predict_on_batch(batch)), None
+
+
+def probabilities_of(
+    parts: Iterable[Answers], sources: Sequence[Source], classes: int, progress: Progress | None = None
+) -> NDArray[np.float64]:
+    """The probabilities for all images, shape (N, K), from their answers batch by batch.
+
+    Raises:
+        DataError: an image can't be read; the message names its path.
+    """
+    found = [np.empty((0, classes))]
+    done = 0
+    for part in parts:
+        refuse_unread(sources[done:], part.errors, done)
+        found.append(part.probabilities)
+        done += len(part.errors)
+        if progress is not None:
+            progress(done, len(sources))
+    return np.concatenate(found)
 
 
 def refuse_unread(sources: Sequence[Source], errors: Sequence[str], before: int = 0) -> None:

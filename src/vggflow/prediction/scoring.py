@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -19,8 +20,8 @@ from vggflow.data.contents import Contents
 from vggflow.errors import DataError, VggflowError
 from vggflow.models import start_keras
 from vggflow.models.files import ModelFileError
-from vggflow.prediction import table
-from vggflow.prediction.predictor import Predictor, Progress
+from vggflow.prediction import spread_answers, table
+from vggflow.prediction.predictor import Predictor, Progress, probabilities_of
 from vggflow.processes.stage import ending_with_parents, exit_fast
 
 # How the program ends where the file is no model or needs code: that is the model's fault, anything else is not.
@@ -50,7 +51,9 @@ def score(
     if images.empty:
         raise DataError("no usable images to score: the split is empty, look at the manifest")
     places = Contents(data_folder).places(images["path"])
-    probabilities = predictor.predict(places, batch_size, progress)
+    classes = len(predictor.info.class_names)
+    with closing(spread_answers.answers(predictor, places, batch_size, data_folder)) as answers:
+        probabilities = probabilities_of(answers, places, classes, progress)
     return table.make(images, probabilities, predictor.info.class_names)
 
 

@@ -3,7 +3,6 @@
 Imports no Keras before it is told the backend and what else decides about arithmetic.
 """
 
-import os
 import socket
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from vggflow.environment import state_folder
 from vggflow.errors import DataError, UsageError
 from vggflow.features.decode import Shape, changed
 from vggflow.features.store import Kind
+from vggflow.models import switches
 from vggflow.settings import TrainSettings
 
 
@@ -83,7 +83,7 @@ class FeatureNode:
     """
 
     def __init__(self, network: Network) -> None:
-        _switch(network.switches)
+        switches.take_over(network.switches)
         from vggflow.models import start_keras
 
         start_keras.start(network.settings.backend, deterministic=network.settings.deterministic)
@@ -141,14 +141,6 @@ class _Images:
 
     def __len__(self) -> int:
         return len(self.hashes)
-
-
-def _switch(switches: Mapping[str, str | None]) -> None:
-    """For good, as libraries read some of them late. Ray has set some of its own, such as one thread for NumPy."""
-    for name, value in switches.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
 
 
 def _refuse_other_arithmetic(ours: str, theirs: str) -> None:

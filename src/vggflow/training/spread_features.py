@@ -3,7 +3,6 @@
 Batches and shards have the borders that they have on one machine, and so the same bytes.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,10 +17,9 @@ from vggflow.data.tracked import Tracked
 from vggflow.features.compute import Batches
 from vggflow.features.decode import Examples, Shape
 from vggflow.features.store import Kind
-from vggflow.models import files
+from vggflow.models import files, switches
 from vggflow.models.files import ModelInfo
 from vggflow.settings import TrainSettings
-from vggflow.training import arithmetic
 from vggflow.training.feature_node import FeatureNode, Network, Part, settle
 from vggflow.training.hardware import Hardware
 
@@ -79,6 +77,5 @@ def network(
         path = Path(folder) / "network.keras"
         files.save(model, info, path)
         content = path.read_bytes()
-    switches = {name: os.environ.get(name) for name in arithmetic.SWITCHES}
     size = settings.features.batch_size
-    return Network(content, settings, switches, hardware.feature_arithmetic(), kinds, shape, size)
+    return Network(content, settings, switches.here(), hardware.feature_arithmetic(), kinds, shape, size)

@@ -117,7 +117,7 @@ class Slow(OnnxPredictor):
     """Waits until it may answer; counts how many images it was asked about at once."""
 
     def __init__(self, loaded: Loaded) -> None:
-        super().__init__(loaded.predictor._model_path)
+        super().__init__(loaded.predictor.path)
         self.may = threading.Event()
         self.batches: list[int] = []
 
@@ -185,7 +185,7 @@ def test_a_network_of_nans_is_told_in_one_line(start: Start) -> None:
             return np.full((len(batch), 3), np.nan, np.float32), None
 
     loaded = start.load(1)
-    client = start(loaded=Loaded(Broken(loaded.predictor._model_path), "pets", 1)).client
+    client = start(loaded=Loaded(Broken(loaded.predictor.path), "pets", 1)).client
     for _ in range(2):  # the thread that asks it lives on
         answer = client.post("/predict", content=RED)
         assert answer.status_code == 503 and "not finite" in answer.json()["error"]

@@ -8,6 +8,7 @@ from tiny_training import HEAD, Listener, settings
 
 from vggflow import packages
 from vggflow.features import limit
+from vggflow.models.switches import SWITCHES
 from vggflow.training import arithmetic, hardware
 from vggflow.training.fitting import fit
 from vggflow.training.preparation import set_up
@@ -18,11 +19,11 @@ jax_only = pytest.mark.skipif(keras.backend.backend() != "jax", reason="a matter
 
 @pytest.fixture(autouse=True)
 def _no_switches(monkeypatch):
-    for name in arithmetic.SWITCHES:
+    for name in SWITCHES:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.mark.parametrize("switch", arithmetic.SWITCHES)
+@pytest.mark.parametrize("switch", SWITCHES)
 def test_every_switch_changes_what_features_and_checkpoints_are_named_by(tmp_path, monkeypatch, switch):
     here = hardware.prepare(settings().train, tmp_path)
     found = [here.arithmetic()]
