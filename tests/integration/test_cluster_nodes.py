@@ -21,6 +21,8 @@ from ray_nodes import Cluster, cluster, wait_for
 from tiny import write_params
 
 from vggflow import workspace as workspaces
+from vggflow.data.places import shards
+from vggflow.importing import packing
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -48,10 +50,14 @@ class Lab:
         """A Python program where the head is."""
         return self.cluster.network.run(sys.executable, *arguments, **variables)
 
-    def look(self, what: str, *, alone: bool = False) -> Any:
+    def dvc(self, root: Path, *arguments: str) -> None:
+        done = self.python("-m", "dvc", "--cd", str(root), *arguments)
+        assert done.returncode == 0, done.stderr
+
+    def look(self, what: str, *, alone: bool = False, data: Path | None = None) -> Any:
         """What the cluster, or this machine alone, finds in the data."""
         address = "" if alone else self.cluster.address
-        done = self.python("-m", "cluster_program", str(self.data), what, RAY_ADDRESS=address)
+        done = self.python("-m", "cluster_program", str(data or self.data), what, RAY_ADDRESS=address)
         assert done.returncode == 0, done.stderr
         told = json.loads(done.stdout.splitlines()[-1])
         assert told["ray"] is not alone
@@ -91,13 +97,16 @@ def _fill(data: Path) -> None:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder, temporary = tmp_path_factory.mktemp("lab"), Path(tempfile.mkdtemp(prefix="ray"))
-    root = folder / "tiny"
+    root = folder / "work" / "tiny"
     write_params(root)
     made = workspaces.init(root)
     _fill(root / "data")
     variables = KEYS | {"PYTHONPATH": _python_path()}
     try:
-        with cluster(folder, temporary, hidden=(root,)) as started, pytest.MonkeyPatch.context() as patch:
+        with (
+            cluster(folder, temporary, hidden=(root.parent,)) as started,
+            pytest.MonkeyPatch.context() as patch,
+        ):
             for name, value in variables.items():
                 patch.setenv(name, value)
             network = started.network
@@ -109,14 +118,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
             lab = Lab(started, root, folder)
             made_bucket = lab.python("-c", MAKE_BUCKET)
             assert made_bucket.returncode == 0, made_bucket.stderr
-            for arguments in (
-                ("remote", "modify", "local", "url", "s3://dvc/tiny"),
-                ("remote", "modify", "local", "endpointurl", STORE),
-                ("add", "data"),
-                ("push",),
-            ):
-                done = lab.python("-m", "dvc", "--cd", str(root), *arguments)
-                assert done.returncode == 0, done.stderr
+            lab.dvc(root, "remote", "modify", "local", "url", "s3://dvc/tiny")
+            lab.dvc(root, "remote", "modify", "local", "endpointurl", STORE)
+            lab.dvc(root, "add", "data")
+            lab.dvc(root, "push")
             workspaces.commit(made, ["data.dvc", ".dvc/config"], "Data in S3")
             yield lab
     finally:
@@ -125,6 +130,16 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def test_the_manifest_is_that_of_one_machine(lab: Lab) -> None:
     assert lab.look("scan") == lab.look("scan", alone=True)
+
+
+def test_the_manifest_of_shards_is_that_of_files(lab: Lab) -> None:
+    packed = lab.root.with_name("packed")
+    shutil.copytree(lab.root, packed, symlinks=True)
+    packing.pack(packed / "data", 1_000_000)
+    assert len(shards(packed / "data")) > 2
+    lab.dvc(packed, "add", "data")
+    lab.dvc(packed, "push")
+    assert lab.look("scan", data=packed / "data") == lab.look("scan", alone=True)
 
 
 def test_pairs_are_as_alike_as_on_one_machine(lab: Lab) -> None:

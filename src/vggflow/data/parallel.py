@@ -72,7 +72,7 @@ def for_each(
     if processes == 1 or len(items) < FEW:
         yield from map(function, items)
         return
-    batches = (items[start : start + BATCH] for start in range(0, len(items), BATCH))
+    batches = (list(items[start : start + BATCH]) for start in range(0, len(items), BATCH))
     # A thread for each worker, which does no more than wait at its pipe.
     with closing(Team(function, processes)) as team, ThreadPoolExecutor(processes) as threads:
         running: deque[Future[list[Any]]] = deque()
@@ -126,10 +126,12 @@ class Team:
 
     def ask(self, batch: Sequence[Any]) -> list[Any]:
         """The results of a batch."""
+        # Before a worker is taken: what is no JSON has to be told, and leave it to the others.
+        asked = json.dumps(batch).encode() + b"\n"
         worker = self._idle.get()
         stdin, stdout = cast("tuple[IO[bytes], IO[bytes]]", (worker.stdin, worker.stdout))
         try:
-            stdin.write(json.dumps(batch).encode() + b"\n")
+            stdin.write(asked)
             stdin.flush()
             answer = stdout.readline()
             results = _with_bytes(json.loads(answer), stdout) if answer else []

@@ -11,8 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vggflow.credentials import hide
-from vggflow.errors import VggflowError
+from vggflow.credentials import hide, without_password
+from vggflow.errors import UsageError, VggflowError
 from vggflow.git_and_dvc import dvc_file
 
 # Of what a remote is configured with, what is no secret: a worker has its own credentials.
@@ -54,15 +54,23 @@ class Wanted(NamedTuple):
 
 
 def remote(root: Path) -> Remote | None:
-    """The default remote of the workspace at `root`, without secrets; none where it has none that goes by hashes."""
-    from dvc.config import Config
+    """The default remote of the workspace at `root`, without secrets; none where it has none that goes by hashes.
+
+    Raises:
+        UsageError: DVC's configuration can't be read, or names a remote that is not there.
+    """
+    from dvc.exceptions import DvcException
     from dvc.fs import get_fs_config
 
-    found = Config(str(root / ".dvc"), validate=False)
+    found = _config(root)
     name = found.get("core", {}).get("remote")
     if not name:
         return None
-    told = get_fs_config(found, name=name)
+    try:
+        told = get_fs_config(found, name=name)
+    except DvcException as error:
+        raise UsageError(f"{root / '.dvc' / 'config'}: {error}; `vggflow doctor` looks at it") from error
+    told = {**told, "url": without_password(str(told["url"]))}
     by_name = told.get("version_aware") or told.get("worktree")
     return None if by_name else {key: value for key, value in told.items() if key in TOLD}
 
@@ -76,14 +84,22 @@ def listing(root: Path, tracked: str) -> dict[str, str]:
     version = dvc_file.read(root / f"{tracked}.dvc")
     if version is None:
         return {}
-    from dvc.config import Config
-
-    cache = Config(str(root / ".dvc"), validate=False).get("cache", {}).get("dir") or root / ".dvc" / "cache"
+    cache = _config(root).get("cache", {}).get("dir") or root / ".dvc" / "cache"
     path = Path(cache) / "files" / HASH / version.md5[:2] / version.md5[2:]
     try:
         return {entry["relpath"]: entry[HASH] for entry in json.loads(path.read_bytes())}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+
+
+def _config(root: Path) -> Any:
+    from dvc.config import Config
+    from dvc.exceptions import DvcException
+
+    try:
+        return Config(str(root / ".dvc"), validate=False)
+    except DvcException as error:
+        raise UsageError(f"{root / '.dvc' / 'config'} can't be read: {error}") from error
 
 
 def md5(content: bytes) -> str:

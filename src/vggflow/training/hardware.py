@@ -55,19 +55,24 @@ class Hardware:
             yield
 
     def arithmetic(self) -> str:
-        """What decides about the last digits of a result: on another one, features are computed anew."""
-        here = {"device": self.description, "precision": self.policy, "xla": "on" if self.xla else "off"}
+        """What decides about the last digits of a result."""
+        return arithmetic.written(self._decides(self.description) | arithmetic.parts(self.kind))
+
+    def feature_arithmetic(self) -> str:
+        """The same for frozen layers: on other ones, features are computed anew.
+
+        Without the cores, as they give the same bytes on however many; so do the nodes of a cluster.
+        """
+        parts = arithmetic.parts(self.kind)
+        del parts["cores"]
+        return arithmetic.written(self._decides(self.description.removesuffix(_cores())) | parts)
+
+    def _decides(self, device: str) -> dict[str, str]:
+        here = {"device": device, "precision": self.policy, "xla": "on" if self.xla else "off"}
         # Named where it is off only: the processor's is the same either way.
         if not self.deterministic:
             here["order of sums"] = "any"
-        return arithmetic.written(here | arithmetic.parts(self.kind))
-
-    def feature_arithmetic(self) -> str:
-        """The same for frozen layers alone: they give the same bytes on however many cores."""
-        parts = arithmetic.parts(self.kind)
-        del parts["cores"]
-        here = {"device": self.description.removesuffix(_cores()), "precision": self.policy}
-        return arithmetic.written(here | {"xla": "on" if self.xla else "off"} | parts)
+        return here
 
     def memory(self) -> dict[str, float]:
         """The most memory that the device held so far, in MB; nothing where it is the processor's own."""

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import psutil
 import pytest
@@ -115,3 +117,44 @@ def _workers(parent: int | None = None) -> list[psutil.Process]:
         for child in psutil.Process(parent).children()
         if child.status() != psutil.STATUS_ZOMBIE and "vggflow.data.parallel" in child.cmdline()
     ]
+
+
+class _Numbers(Sequence[int]):
+    """As places are: made when they are asked for, a part of them too."""
+
+    def __init__(self, numbers: range) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return _Numbers(self._numbers[place]) if isinstance(place, slice) else self._numbers[place]
+
+
+def test_items_may_be_made_as_they_are_needed() -> None:
+    count = FEW + 7
+    assert list(for_each(abs, _Numbers(range(count)), 2)) == list(range(count))
+
+
+def test_items_that_no_process_can_be_told_are_an_error_and_no_endless_wait() -> None:
+    with pytest.raises(TypeError, match="JSON"):
+        list(for_each(abs, [object()] * FEW * 2, 2))
+
+
+def test_a_process_ends_soon_when_its_parent_is_killed_in_the_middle_of_a_batch() -> None:
+    code = (
+        "import time; from vggflow.data.parallel import for_each\n"
+        f"next(for_each(time.sleep, [0.01] + [60] * {FEW}, 2))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        end = time.monotonic() + 20
+        while len(children := psutil.Process(parent.pid).children()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        time.sleep(1)  # until they are at work
+    finally:
+        parent.kill()
+        parent.wait()
+    assert psutil.wait_procs(children, 5)[1] == []

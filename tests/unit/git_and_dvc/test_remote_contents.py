@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggflow import workspace as workspaces
-from vggflow.errors import VggflowError
+from vggflow.errors import UsageError, VggflowError
 from vggflow.git_and_dvc import remote_contents
 from vggflow.git_and_dvc.remote_contents import Reader, Wanted
 
@@ -105,3 +105,17 @@ def test_a_remote_that_does_not_go_by_hashes_is_none(workspace: Path) -> None:
     made.dvc("remote", "modify", "local", "url", "s3://bucket/x")
     made.dvc("remote", "modify", "local", "version_aware", "true")
     assert remote_contents.remote(workspace) is None
+
+
+def test_a_password_in_the_address_is_not_told(workspace: Path) -> None:
+    made = workspaces.find(workspace)
+    made.dvc("remote", "modify", "local", "url", "https://me:hush@127.0.0.1:1/x")
+    told = remote_contents.remote(workspace)
+    assert told is not None and "hush" not in told["url"] and "127.0.0.1:1/x" in told["url"]
+
+
+def test_a_default_remote_that_is_not_there_is_told_in_a_line(workspace: Path) -> None:
+    config = workspace / ".dvc" / "config"
+    config.write_text("[core]\n    remote = gone\n")
+    with pytest.raises(UsageError, match="remote 'gone' doesn't exist"):
+        remote_contents.remote(workspace)

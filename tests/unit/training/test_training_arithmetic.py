@@ -1,6 +1,8 @@
 """Features and checkpoints are kept apart by all that changes the last digits of a result."""
 
 import os
+import subprocess
+import sys
 
 import keras
 import pytest
@@ -122,3 +124,52 @@ def test_a_line_of_parts_names_only_what_differs():
     now = then | {"keras": "3.16.0", "cores": "2"}
     said = arithmetic.difference(arithmetic.written(now), arithmetic.written(then))
     assert said == "now keras 3.16.0, cores 2; then keras 3.15.1"
+
+
+LAYERS = """
+import hashlib, os, sys
+os.sched_setaffinity(0, set(map(int, sys.argv[1].split(","))))
+from vggflow.models import start_keras
+start_keras.start()
+import keras, numpy as np
+from vggflow.features.compute import forward
+from vggflow.models.builder import build
+from vggflow.settings import ModelSettings
+
+keras.mixed_precision.set_dtype_policy(sys.argv[2])
+tiny = ModelSettings(image_size_px=96, weights="none", width=0.25, builder="sequential")
+model = build(tiny, ("a", "b"), None, seed=1)
+run = forward(model, ["block3_pool", "block5_pool"], xla=keras.backend.backend() == "jax")
+pixels = np.random.default_rng(0).integers(0, 256, (16, 96, 96, 3)).astype(np.uint8)
+found = b"".join(np.ascontiguousarray(rows).tobytes() for rows in map(np.asarray, run(pixels)))
+print(hashlib.sha256(found).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core only")
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_frozen_layers_give_the_same_on_one_core_as_on_all(policy):
+    cores = sorted(os.sched_getaffinity(0))
+    # Nothing holds threads back: what the other tests set for speed would make one core of all.
+    free = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", LAYERS, ",".join(map(str, chosen)), policy],
+            env=free,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for chosen in (cores[:1], cores)
+    }
+    assert len(found) == 1
+
+
+def test_what_features_are_named_by_does_not_say_how_many_cores_there_are(tmp_path):
+    here = hardware.prepare(settings().train, tmp_path)
+    told = here.feature_arithmetic()
+    assert "cores" in here.arithmetic() and "cores" not in told
+    # All else is in both.
+    of_training = [part for part in here.arithmetic().split("; ") if not part.startswith(("cores", "device"))]
+    assert [part for part in told.split("; ") if not part.startswith("device")] == of_training
