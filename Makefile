@@ -62,9 +62,9 @@ lock: $(READY)  ## resolves the dependencies again
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.lock
 	$(COMPILE) pyproject.toml -o requirements/runtime.lock
 	$(COMPILE) -c requirements/dev.lock --group server-image -o requirements/server.lock
-	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 pyproject.toml -o requirements/worker.lock
-	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra gpu pyproject.toml -o requirements/worker-gpu.lock
-	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra gpu-jax pyproject.toml -o requirements/worker-gpu-jax.lock
+	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra ray pyproject.toml -o requirements/worker.lock
+	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra ray --extra gpu pyproject.toml -o requirements/worker-gpu.lock
+	$(COMPILE) -c requirements/dev.lock --group worker-image --extra s3 --extra ray --extra gpu-jax pyproject.toml -o requirements/worker-gpu-jax.lock
 	$(COMPILE) -c requirements/dev.lock --group store-stand-in -o requirements/store-stand-in.lock
 	grep -A 40 '^uv==' requirements/dev.lock | awk 'NR > 1 && /^[a-z]/ {exit} !/^ *#/' > requirements/uv.lock.txt
 
