@@ -48,7 +48,8 @@ test-containers: $(READY)  ## builds the images of infra/ and walks the stack; n
 check: $(READY)  ## lint, format, types, import contracts, schemas of the servers' files
 	@ruff check . && ruff format --check . && mypy && lint-imports
 	@check-jsonschema --builtin-schema vendor.compose-spec infra/compose.yaml
-	@kubernetes-validate --strict --quiet infra/k8s/*.yaml
+	@kubernetes-validate --strict --quiet infra/k8s/*.yaml infra/k8s/ray/network.yaml
+	@check-jsonschema --schemafile infra/raycluster.schema.json infra/k8s/ray/cluster.yaml
 	@check-jsonschema --schemafile infra/pool.schema.json infra/pools/*.json
 	@check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml

@@ -32,7 +32,7 @@ WORKERS = ("worker-cpu", "worker-gpu")
 FOR_GPUS = yaml.safe_load((INFRA / "compose.gpu.yaml").read_text())
 KUBERNETES = [
     document
-    for path in sorted((INFRA / "k8s").glob("*.yaml"))
+    for path in sorted((INFRA / "k8s").rglob("*.yaml"))
     for document in yaml.safe_load_all(path.read_text())
 ]
 DOCKERFILE = (INFRA / "Dockerfile").read_text()
@@ -63,8 +63,20 @@ def _pod(document: Mapping[str, Any]) -> Mapping[str, Any]:
     return document.get("spec", {}).get("template", {}).get("spec", {})
 
 
+def _pods(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if document["kind"] == "RayCluster":
+        return [_pod({"spec": group}) for group in _groups(document).values()]
+    return [_pod(document)]
+
+
+def _groups(cluster: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The head and the groups of workers of a RayCluster."""
+    workers = {group["groupName"]: group for group in cluster["spec"]["workerGroupSpecs"]}
+    return {"head": cluster["spec"]["headGroupSpec"], **workers}
+
+
 def _containers(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return _pod(document).get("containers", [])
+    return [container for pod in _pods(document) for container in pod.get("containers", [])]
 
 
 def test_the_job_of_several_hosts_in_the_docs_is_one_that_kubernetes_takes() -> None:
@@ -168,11 +180,11 @@ def test_programs_run_as_an_ordinary_user_without_rights() -> None:
         assert service["mem_limit"] and service["pids_limit"], name
         assert service["logging"]["options"]["max-size"], name
         assert service["image"].startswith("vggflow:") or not service["user"].startswith(("0", "root")), name
-    for document in KUBERNETES:
-        for container in _containers(document):
+    for pod in (pod for document in KUBERNETES for pod in _pods(document)):
+        for container in pod.get("containers", []):
             assert container["securityContext"]["allowPrivilegeEscalation"] is False, container["name"]
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, container["name"]
-            assert {**_pod(document)["securityContext"], **container["securityContext"]}["runAsNonRoot"]
+            assert {**pod["securityContext"], **container["securityContext"]}["runAsNonRoot"]
             assert "limits" in container["resources"], container["name"]
 
 
@@ -293,7 +305,7 @@ SECRETS_OF_THE_CLUSTER = {
     name: set(re.findall(r"--from-literal=([\w.]+)=", made))
     for name, made in re.findall(
         r"create secret generic (\S+)((?:.*\\\n)*.*)",
-        "".join(path.read_text() for path in sorted((INFRA / "k8s").glob("*.yaml"))),
+        "".join(path.read_text() for path in sorted((INFRA / "k8s").rglob("*.yaml"))),
     )
 }
 
@@ -318,7 +330,9 @@ def test_a_cluster_runs_what_compose_runs(name: str) -> None:
 
 
 def test_a_cluster_lets_programs_reach_what_compose_lets_them_reach() -> None:
-    policies = {d["metadata"]["name"]: d["spec"] for d in KUBERNETES if d["kind"] == "NetworkPolicy"}
+    """What the nodes of Ray may reach, which Compose has none of, is in test_infra_ray.py."""
+    documents = list(yaml.safe_load_all((INFRA / "k8s" / "1-network.yaml").read_text()))
+    policies = {document["metadata"]["name"]: document["spec"] for document in documents}
     assert policies["nobody"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     into = {}
     for name, spec in policies.items():
