@@ -33,6 +33,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Nor does the shell of whoever runs the tests decide about addresses, widths and colours.
 for name in (
     *("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "VGGFLOW_DRIVER_PID"),
+    *("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"),
     *("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
 ):
     os.environ.pop(name, None)

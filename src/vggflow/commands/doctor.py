@@ -20,7 +20,7 @@ import typer
 
 from vggflow import artifacts
 from vggflow import workspace as workspaces
-from vggflow.commands import ask_workers, findings, options
+from vggflow.commands import ask_workers, findings, options, ray_checks
 from vggflow.commands.findings import Finding, Health
 from vggflow.console import out, table, tell
 from vggflow.environment import SQLITE, state_folder, state_place, tracking_uri, user_name
@@ -65,9 +65,9 @@ def command(context: typer.Context, as_json: options.AsJson = False) -> None:
 
 
 def examine(workspace: Workspace | None) -> list[Finding]:
-    """Looks at packages, programs, disk, GPU and permissions, and at the servers and remotes of a workspace."""
+    """Looks at packages, programs, disk, GPU, permissions and Ray, and at the servers and remotes of a workspace."""
     checks: list[Callable[[], Iterator[Finding]]] = [
-        *(_packages, _programs, partial(_gpu, workspace), _caches)
+        *(_packages, _programs, partial(_gpu, workspace), _caches, ray_checks.checks)
     ]
     if workspace is not None:
         here = workspace
