@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vggflow.commands.findings import Finding
-from vggflow.commands.worker_checks import DVC, GIT, MLFLOW
+from vggflow.commands.worker_checks import DVC, GIT, MLFLOW, RAY
 from vggflow.console import tell
 from vggflow.errors import VggflowError
 from vggflow.processes import servers
@@ -14,7 +14,7 @@ from vggflow.workspace import Workspace
 # A worker that takes nothing for two of its rounds is at work on something else, or gone.
 SECONDS_TO_TAKE = 30.0
 SECONDS_TO_ANSWER = 90.0
-REACHED = {GIT: "git", DVC: "the DVC remote", MLFLOW: "MLflow"}
+REACHED = {GIT: "git", DVC: "the DVC remote", MLFLOW: "MLflow", RAY: "Ray"}
 
 
 def ask(workspace: Workspace, served: Iterable[dict[str, str]]) -> list[Finding]:

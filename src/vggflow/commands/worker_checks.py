@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from vggflow import cluster
+from vggflow.commands import ray_checks
 from vggflow.commands.findings import Finding, disk, dvc_remote
 from vggflow.credentials import without_password
 from vggflow.environment import MLFLOW_URL, SQLITE, state_folder, state_place, tracking_uri
@@ -18,7 +20,7 @@ from vggflow.tracking.within import within
 from vggflow.versioning import git_state
 from vggflow.workspace import Workspace
 
-GIT, DVC, MLFLOW = "git", "DVC remote", "MLflow"
+GIT, DVC, MLFLOW, RAY = "git", "DVC remote", "MLflow", "Ray"
 # A remote behind a firewall says nothing for minutes, and whoever asked is waiting.
 SECONDS_AT_MOST = 30.0
 
@@ -61,6 +63,17 @@ def machine(asker: str) -> Iterator[Finding]:
         yield Finding("state (VGGFLOW_STATE)", "wrong", str(error))
     for folder in (state_place(), Path.cwd()):
         yield disk(folder)
+    yield from _ray()
+
+
+def _ray() -> Iterator[Finding]:
+    """What is not well with the cluster that runs here would use, or that it is."""
+    try:
+        found = within(SECONDS_AT_MOST, lambda: list(ray_checks.checks()))
+    except TimeoutError:
+        told = f"no answer within {SECONDS_AT_MOST:.0f} s"
+        found = [Finding(RAY, "wrong", told, "check address and network of the worker")]
+    yield from (each for each in found if each.health != "ok" or (each.check == RAY and cluster.is_named()))
 
 
 def in_time(check: str, look: Callable[[], Finding], seconds: float = SECONDS_AT_MOST) -> Finding:

@@ -1,5 +1,6 @@
 """What a worker finds where it works, and how it is told to who asked."""
 
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import pytest
 from vggflow.commands import findings, worker_checks
 from vggflow.commands.ask_workers import as_line, rows
 from vggflow.commands.findings import Finding
+from vggflow.processes import ray_head
 from vggflow.processes.work_place import WorkPlace
 from vggflow.workspace import find
 
@@ -121,3 +123,30 @@ def test_a_web_server_that_is_away_is_not_taken_for_one_that_lacks_a_file(worksp
     here.dvc("remote", "modify", "local", "url", "http://127.0.0.1:9/pets")
     found = findings.dvc_remote(here)
     assert (found.health, "Cannot connect to host 127.0.0.1:9" in found.found) == ("wrong", True)
+
+
+def test_a_worker_tells_of_the_cluster_of_its_environment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(ray_head, "sockets_here", lambda: iter(()))
+    assert worker_checks.RAY not in {each.check for each in worker_checks.machine("")}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    told = next(each for each in worker_checks.machine("") if each.check == worker_checks.RAY)
+    assert (told.health, f"no Ray answers at {address}" in told.found) == ("wrong", True)
+    well = Finding(worker_checks.RAY, "ok", f"2.60.0 at {address}")
+    (row,) = rows([(GPU, [*WELL, well])])
+    assert row.found.endswith(f" and Ray (2.60.0 at {address})")
+
+
+def test_a_cluster_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_checks, "SECONDS_AT_MOST", 0.5)
+    monkeypatch.setattr(ray_head, "sockets_here", lambda: iter(()))
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{silent.getsockname()[1]}")
+        told = next(each for each in worker_checks.machine("") if each.check == worker_checks.RAY)
+    assert (told.health, told.found) == ("wrong", "no answer within 0 s")
+    assert time.monotonic() - began < 5
