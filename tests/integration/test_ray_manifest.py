@@ -103,7 +103,7 @@ def test_a_run_gives_it_work_from_outside_with_the_token(nodes: Network) -> None
 
 def test_what_a_killed_run_began_is_gone_from_it_after_five_seconds(nodes: Network) -> None:
     run = nodes.start(sys.executable, "-c", SLEEP, name="run", **OF_A_RUN)
-    wait_until(lambda: at_work(nodes) == 4, 60)
+    wait_until(lambda: at_work(nodes) > 0, 120)
     (inner,) = psutil.Process(run.pid).children() or [psutil.Process(run.pid)]
     inner.kill()
     wait_until(lambda: at_work(nodes) == 0, 5)
@@ -116,7 +116,7 @@ def at_work(made: Network) -> int:
 def wait_until(is_so: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < end
+        assert time.monotonic() < end, f"not so after {seconds:g} s"
         time.sleep(0.2)
 
 
