@@ -19,6 +19,7 @@ PORT = 6391
 HEAD = f"127.0.0.1:{PORT}"
 CLIENTS = "ray://127.0.0.1:10001"
 TOKEN = "0123456789abcdef" * 4
+DROPPED = "the Ray client has already been disconnected"
 WITH_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
 # Others may work on this machine beside the tests.
 PATIENT = "import sys; from vggflow import cli, cluster; cluster.SECONDS_TO_CONNECT = 60; sys.exit(cli.run())"
@@ -81,6 +82,10 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 @pytest.mark.parametrize("address", [HEAD, CLIENTS])
 def test_a_cluster_that_wants_a_token_and_takes_ours_is_well(guarded: Network, address: str) -> None:
     found = doctor(guarded, RAY_ADDRESS=address, **WITH_TOKEN)
+    # Ray drops a client whose own server is not up in 30 s, as on a machine that is busy.
+    for _ in range(2):
+        if DROPPED in found.text:
+            found = doctor(guarded, RAY_ADDRESS=address, **WITH_TOKEN)
     assert found.of("Ray's token")[:2] == (
         "ok",
         f"{address} wants one, and takes ours; nothing is encrypted, so its network has to be closed",
@@ -146,6 +151,9 @@ def test_a_token_in_a_file_is_used_and_one_that_ray_wrote_is_too_open(
 def test_a_cluster_without_a_token_is_a_problem_and_its_cve_is_named(tmp_path: Path, address: str) -> None:
     with head(tmp_path) as made:
         found = doctor(made, RAY_ADDRESS=address)
+        for _ in range(2):
+            if DROPPED in found.text:
+                found = doctor(made, RAY_ADDRESS=address)
     assert found.code == 1
     health, told, advice = found.of("Ray's token")
     assert (health, told) == ("wrong", f"{address} takes work from whoever reaches it (CVE-2023-48022)")

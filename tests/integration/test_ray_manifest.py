@@ -21,6 +21,7 @@ ADDRESSES = next(
 RAY = yaml.safe_load((INFRA / "k8s" / "ray" / "cluster.yaml").read_text())["spec"]
 TOKEN = "0123456789abcdef" * 4
 OTHER = "another"
+DROPPED = "the Ray client has already been disconnected"
 HEAD, NODE = "127.0.0.1", "127.0.0.2"
 # What kubelet asks for a probe of the kind `grpc`, without any token.
 PROBE = """
@@ -94,6 +95,10 @@ def test_its_probes_find_it_well(nodes: Network, address: str, group: Mapping[st
 
 def test_a_run_gives_it_work_from_outside_with_the_token(nodes: Network) -> None:
     done = nodes.run(sys.executable, "-c", WORK, timeout=120, **OF_A_RUN)
+    # Ray drops a client whose own server is not up in 30 s, as on a machine that is busy.
+    for _ in range(2):
+        if DROPPED in done.stderr:
+            done = nodes.run(sys.executable, "-c", WORK, timeout=120, **OF_A_RUN)
     assert done.returncode == 0, done.stderr
     # The head has no cores.
     assert f"[Node(address='{NODE}', cores=4.0, gpus=0.0, differences=())] [1, 2, 3]" in done.stdout
