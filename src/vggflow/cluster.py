@@ -76,6 +76,8 @@ def connect() -> Any:
         ) from error
     # Else each piece that is under way when one fails is told at the end, with its traceback.
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    # Else what a killed run began through `ray://` goes on for half a minute, in case that it comes back.
+    os.environ.setdefault("RAY_CLIENT_RECONNECT_GRACE_PERIOD", "0")
     if not ray.is_initialized():
         _join(ray, address, (host, int(port)))
     return ray
