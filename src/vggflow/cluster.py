@@ -140,16 +140,14 @@ def for_each(
         raise VggflowError(
             f"the cluster at {os.environ[ADDRESS]} has no cores to work with: start nodes that have some"
         )
+    # Whoever stops early leaves these to end by themselves: cancelling them has taken Ray, and the run with it, down.
     running: deque[tuple[Any, Any]] = deque()
-    try:
-        for piece in pieces:
-            running.append((piece, ask(piece)))
-            if len(running) == PIECES_PER_CORE * cores:
-                yield _result(ray, ask, running, settle)
-        while running:
+    for piece in pieces:
+        running.append((piece, ask(piece)))
+        if len(running) == PIECES_PER_CORE * cores:
             yield _result(ray, ask, running, settle)
-    finally:
-        _drop(ray, [reference for _, reference in running])
+    while running:
+        yield _result(ray, ask, running, settle)
 
 
 def here() -> dict[str, str]:
@@ -221,13 +219,6 @@ def _result(
             running.popleft()
             return result
         running[0] = result.piece, ask(result.piece)
-
-
-def _drop(ray: Any, references: Iterable[Any]) -> None:
-    for reference in references:
-        # Where the cluster is gone there is nothing left to end.
-        with suppress(ray.exceptions.RayError, ConnectionError):
-            ray.cancel(reference, force=True)
 
 
 @contextmanager

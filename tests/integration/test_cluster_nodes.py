@@ -64,12 +64,10 @@ class Lab:
         return told["found"]
 
     def begin(self) -> "subprocess.Popen[str]":
-        """A long piece of work; it has begun when this returns."""
+        """A long piece of work."""
         program = ("-m", "cluster_program", str(self.data), "slowly")
         variables = {"RAY_ADDRESS": self.cluster.address}
-        driver = self.cluster.network.start(sys.executable, *program, name="driver", **variables)
-        self.wait_until_begun(driver)
-        return driver
+        return self.cluster.network.start(sys.executable, *program, name="driver", **variables)
 
     def wait_until_begun(self, driver: "subprocess.Popen[str]") -> None:
         end = time.monotonic() + 120
@@ -186,10 +184,13 @@ def _driver(process: "subprocess.Popen[str]") -> psutil.Process:
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_on_the_cluster_when_its_driver_ends(lab: Lab, end: signal.Signals) -> None:
     driver = lab.begin()
-    assert _at_work()
+    end_of_wait = time.monotonic() + 60
+    while len(_at_work()) < 2:
+        assert time.monotonic() < end_of_wait
+        time.sleep(0.1)
     _driver(driver).send_signal(end)
     code = driver.wait(30)
-    assert code == 130 or end != signal.SIGINT
+    assert code == 130 or end != signal.SIGINT, lab.cluster.network.said("driver", "err")
     gone = time.monotonic() + 5
     while _at_work() and time.monotonic() < gone:
         time.sleep(0.1)
@@ -198,6 +199,7 @@ def test_nothing_is_left_on_the_cluster_when_its_driver_ends(lab: Lab, end: sign
 
 def test_a_node_killed_on_the_way_costs_no_row(lab: Lab) -> None:
     driver = lab.begin()
+    lab.wait_until_begun(driver)
     lab.cluster.kill(0)
     try:
         assert driver.wait(200) == 0, lab.cluster.network.said("driver", "err")
