@@ -82,7 +82,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 @pytest.mark.parametrize("address", [HEAD, CLIENTS])
 def test_a_cluster_that_wants_a_token_and_takes_ours_is_well(guarded: Network, address: str) -> None:
     found = doctor(guarded, RAY_ADDRESS=address, **WITH_TOKEN)
-    # Ray drops a client whose own server is not up in 30 s, as on a machine that is busy.
+    # Ray drops a client now and then on a busy machine, probably since the server it starts for each is late.
     for _ in range(2):
         if DROPPED in found.text:
             found = doctor(guarded, RAY_ADDRESS=address, **WITH_TOKEN)

@@ -95,7 +95,7 @@ def test_its_probes_find_it_well(nodes: Network, address: str, group: Mapping[st
 
 def test_a_run_gives_it_work_from_outside_with_the_token(nodes: Network) -> None:
     done = nodes.run(sys.executable, "-c", WORK, timeout=120, **OF_A_RUN)
-    # Ray drops a client whose own server is not up in 30 s, as on a machine that is busy.
+    # Ray drops a client now and then on a busy machine, probably since the server it starts for each is late.
     for _ in range(2):
         if DROPPED in done.stderr:
             done = nodes.run(sys.executable, "-c", WORK, timeout=120, **OF_A_RUN)
