@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from forked_programs import interpreter
 from tiny import Ran, draw_data, write_params
@@ -53,6 +54,14 @@ def _state(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["VGGFLOW_STATE"] = str(tmp_path_factory.mktemp("state"))
     os.environ["DVC_SITE_CACHE_DIR"] = str(tmp_path_factory.mktemp("dvc"))
     os.environ["VGGFLOW_LOCKS"] = str(tmp_path_factory.mktemp("locks"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_worker_left() -> Iterator[None]:
+    """A file whose tests leave processes at work is told here, and not by the next that counts its own."""
+    yield
+    left = [each.cmdline() for each in psutil.Process().children()]
+    assert [line for line in left if "vggflow.data.parallel" in line] == []
 
 
 @pytest.fixture(autouse=True, scope="session")

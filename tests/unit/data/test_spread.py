@@ -1,7 +1,10 @@
 """Where a node reads an image from: its own path only where it is the same file, else the remote, else what is sent."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 
 from vggflow import cluster
 from vggflow.data import spread
+from vggflow.data.parallel import Team
 from vggflow.data.places import Place
 from vggflow.data.spread import Lacking, Needs, Piece
 from vggflow.data.tracked import Version
@@ -46,10 +50,18 @@ def remote(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+def _here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This module is found by the processes that work, which end with the test: a node's live as long as the node."""
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent)])
     )
+    with ExitStack() as teams:
+
+        def team(name: str) -> Team:
+            return teams.enter_context(closing(Team(cluster.named(name), 1)))
+
+        monkeypatch.setattr(spread, "_team", cache(team))
+        yield
 
 
 def test_the_file_of_the_path_is_read_where_it_is_the_same(image: Path) -> None:
