@@ -11,8 +11,7 @@ import platform
 import re
 import socket
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -27,7 +26,6 @@ SECONDS_TO_CONNECT = 10.0
 SECONDS_TO_ANSWER = 60.0
 # As often is a piece of work begun again that its node, or its worker, did not live to end.
 RETRIES = 5
-PIECES_PER_CORE = 4
 LOSSLESS = ("zlib", "zlib-ng")
 PLACE = re.compile(r"\bip=([^\s,)]+)")
 
@@ -113,43 +111,6 @@ def nodes() -> list[Node]:
     return found
 
 
-def for_each(
-    function: Callable[[Any], Any],
-    pieces: Iterable[Any],
-    settle: Callable[[Any, Any], Any] | None = None,
-) -> Generator[Any]:
-    """The results of pieces of work in their order, as they come; so many are under way that no core waits.
-
-    Args:
-        function: of a module, not nested; it takes and returns plain values.
-        settle: what a piece and its answer come to: the result, or `Again` with another piece to ask instead.
-
-    Raises:
-        VggflowError: a node has other software, or the cluster lost a piece again and again.
-    """
-    ray = connect()
-    task = ray.remote(_answer).options(num_cpus=1, max_retries=RETRIES)
-
-    expected = here()
-
-    def ask(piece: Any) -> Any:
-        return task.remote(expected, name_of(function), piece)
-
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    if not cores:
-        raise VggflowError(
-            f"the cluster at {os.environ[ADDRESS]} has no cores to work with: start nodes that have some"
-        )
-    # Whoever stops early leaves these to end by themselves: cancelling them has taken Ray, and the run with it, down.
-    running: deque[tuple[Any, Any]] = deque()
-    for piece in pieces:
-        running.append((piece, ask(piece)))
-        if len(running) == PIECES_PER_CORE * cores:
-            yield _result(ray, ask, running, settle)
-    while running:
-        yield _result(ray, ask, running, settle)
-
-
 def here() -> dict[str, str]:
     """What has to be the same on all nodes, by name: Python, vggflow and its source, packages, and the processor."""
     found = {"Python": platform.python_version(), "vggflow": version.stamp(), **packages.of_results("jax")}
@@ -167,12 +128,6 @@ def differences(there: Mapping[str, str]) -> list[str]:
 
 # Of the environment that a process started with, however many pieces it works on.
 _here = cache(here)
-
-
-def _answer(expected: Mapping[str, str], name: str, piece: Any) -> Any:
-    """What a worker does. Each looks at itself, since nodes come and go while a run is under way."""
-    refuse_others(expected)
-    return named(name)(piece)
 
 
 def refuse_others(expected: Mapping[str, str]) -> None:
@@ -203,31 +158,14 @@ def named(name: str) -> Callable[[Any], Any]:
     return found
 
 
-def _result(
-    ray: Any,
-    ask: Callable[[Any], Any],
-    running: deque[tuple[Any, Any]],
-    settle: Callable[[Any, Any], Any] | None,
-) -> Any:
-    """The result of the first piece under way, which then is under way no more."""
-    while True:
-        piece, reference = running[0]
-        with explaining(ray):
-            answer = ray.get(reference)
-        result = settle(piece, answer) if settle else answer
-        if not isinstance(result, Again):
-            running.popleft()
-            return result
-        running[0] = result.piece, ask(result.piece)
-
-
 @contextmanager
 def explaining(ray: Any) -> Iterator[None]:
     """Turns Ray's errors into one line; those of vggflow on a worker are raised as they were there.
 
     Raises:
         VggflowError: the cluster failed.
-        RayActorError: a worker that holds something died.
+        RayActorError: a worker died.
+        ObjectLostError: what a worker found is gone with its node.
     """
     try:
         yield
@@ -235,17 +173,24 @@ def explaining(ray: Any) -> Iterator[None]:
         if isinstance(error.cause, VggflowError):
             raise error.cause from None
         if isinstance(error.cause, ray.exceptions.RayError | ImportError):
-            raise VggflowError(
-                f"node {_place(error)} of the cluster can't do its work: {first_line(error.cause)}; install there "
-                "what is installed here, or take it off"
-            ) from None
+            raise _unable(error, first_line(error.cause)) from None
         raise  # a bug, which keeps its traceback
-    except ray.exceptions.RayActorError:
-        raise  # who holds workers has another one
+    except ray.exceptions.RayActorError as error:
+        # Its class can't be imported there: the cause is the last line of a traceback of several.
+        if error.actor_init_failed:
+            raise _unable(error, hide(str(error).strip().splitlines()[-1])) from None
+        raise  # who has workers asks another one
+    except ray.exceptions.ObjectLostError:
+        raise  # the same
     except ray.exceptions.RayError as error:
-        raise VggflowError(
-            f"the cluster at {os.environ.get(ADDRESS)} lost a piece of work {RETRIES + 1} times: {first_line(error)}"
-        ) from None
+        raise VggflowError(f"the cluster at {os.environ.get(ADDRESS)} failed: {first_line(error)}") from None
+
+
+def _unable(error: BaseException, why: str) -> VggflowError:
+    return VggflowError(
+        f"node {_place(error)} of the cluster can't do its work: {why}; install there what is installed here, or "
+        "take it off"
+    )
 
 
 def _place(error: BaseException) -> str:

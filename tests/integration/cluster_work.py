@@ -27,3 +27,23 @@ def slowly(place: Sequence[Any]) -> list[Any]:
     """The same, in time enough to be killed at it."""
     time.sleep(0.05)
     return first_bytes(place)
+
+
+class Adding:
+    """A worker that holds a number."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def work(self, other: int) -> int:
+        return self._number + other
+
+
+class Sleeping:
+    """A worker that takes its time for everything."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def work(self, _piece: int) -> None:
+        time.sleep(self._seconds)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,20 @@ def test_a_node_killed_on_the_way_costs_no_row(lab: Lab) -> None:
     assert json.loads(told[1])["found"] == lab.look("bytes", alone=True)
 
 
+def test_a_worker_that_hangs_costs_no_row(lab: Lab) -> None:
+    driver = lab.begin()
+    lab.wait_until_begun(driver)
+    hanging = next(each for each in psutil.process_iter(["name"]) if "Holder" in each.info["name"])
+    hanging.suspend()
+    try:
+        assert driver.wait(200) == 0, lab.cluster.network.said("driver", "err")
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            hanging.kill()
+    told = lab.cluster.network.said("driver").splitlines()
+    assert json.loads(told[1])["found"] == lab.look("bytes", alone=True)
+
+
 def _features(lab: Lab, name: str, backend: str, *, alone: bool = False) -> Any:
     state, address = lab.folder / name, "" if alone else lab.cluster.address
     program = ("-m", "cluster_features", str(lab.data), str(state), backend)
@@ -230,16 +245,23 @@ def test_features_are_those_of_one_machine(lab: Lab, alone: tuple[str, Any]) -> 
     assert _features(lab, f"spread-{backend}", backend) == expected
 
 
-def test_a_worker_killed_in_the_pass_costs_no_row(lab: Lab, alone: tuple[str, Any]) -> None:
+@pytest.mark.parametrize("killed", ["worker", "node"])
+def test_what_is_killed_in_the_pass_costs_no_row(lab: Lab, alone: tuple[str, Any], killed: str) -> None:
     backend, expected = alone
-    program = ("-m", "cluster_features", str(lab.data), str(lab.folder / f"killed-{backend}"), backend)
+    program = ("-m", "cluster_features", str(lab.data), str(lab.folder / f"{killed}-{backend}"), backend)
     driver = lab.cluster.network.start(
         sys.executable, *program, name="driver", RAY_ADDRESS=lab.cluster.address
     )
     lab.wait_until_begun(driver)
-    killed = [process for process in psutil.process_iter(["name"]) if "Holder" in process.info["name"]]
-    killed[0].kill()
-    assert driver.wait(300) == 0, lab.cluster.network.said("driver", "err")
+    if killed == "worker":
+        next(each for each in psutil.process_iter(["name"]) if "Holder" in each.info["name"]).kill()
+    else:
+        lab.cluster.kill(-1)
+    try:
+        assert driver.wait(300) == 0, lab.cluster.network.said("driver", "err")
+    finally:
+        if killed == "node":
+            lab.cluster.add()
     assert json.loads(lab.cluster.network.said("driver").splitlines()[-1]) == expected
 
 
@@ -294,7 +316,7 @@ def test_a_node_with_other_software_is_refused_by_name(
 ) -> None:
     lab.cluster.add(PYTHONPATH=_python_path(other(tmp_path / "other")))
     try:
-        done = lab.python("-m", "cluster_program", str(lab.data), "bytes", RAY_ADDRESS=lab.cluster.address)
+        done = lab.python("-m", "cluster_program", str(lab.data), "slowly", RAY_ADDRESS=lab.cluster.address)
     finally:
         lab.cluster.kill(-1)
     said = [line for line in done.stderr.splitlines() if "network_util" not in line]

@@ -1,5 +1,6 @@
 """The nodes of `infra/k8s/ray/cluster.yaml` started with its parameters and variables, as KubeRay would."""
 
+import os
 import sys
 import tempfile
 import time
@@ -19,6 +20,8 @@ ADDRESSES = next(
     if document["kind"] == "ConfigMap"
 )
 RAY = yaml.safe_load((INFRA / "k8s" / "ray" / "cluster.yaml").read_text())["spec"]
+# Where nodes find what tests give them to do.
+WHERE = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent)])
 TOKEN = "0123456789abcdef" * 4
 OTHER = "another"
 DROPPED = "the Ray client has already been disconnected"
@@ -37,9 +40,12 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)  # MiB
 sys.exit(code)
 """
 # Others may work on this machine beside the tests.
-PATIENT = "from vggflow import cluster; cluster.SECONDS_TO_CONNECT = 60; "
-SLEEP = f"{PATIENT}import time; list(cluster.for_each(time.sleep, [300] * 8))"
-WORK = f"{PATIENT}print(cluster.nodes(), list(cluster.for_each(abs, [-1, -2, -3])))"
+PATIENT = (
+    "from cluster_work import Adding, Sleeping; from vggflow import cluster; cluster.SECONDS_TO_CONNECT = 60; "
+    "from vggflow.cluster_workers import for_each; "
+)
+SLEEP = f"{PATIENT}list(for_each(Sleeping, 300, range(8)))"
+WORK = f"{PATIENT}print(cluster.nodes(), list(for_each(Adding, 1, range(3))))"
 
 # What a run has in its environment; the proxies are for git, and Ray must not go there.
 OF_A_RUN = {
@@ -76,7 +82,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
         network(folder) as made,
         tempfile.TemporaryDirectory(prefix="vm", ignore_cleanup_errors=True) as sessions,
     ):
-        made.variables = {**made.variables, "HOME": str(folder)}
+        made.variables = {**made.variables, "HOME": str(folder), "PYTHONPATH": WHERE}
         start(made, "head", RAY["headGroupSpec"], f"{sessions}/h", "--head", f"--node-ip-address={HEAD}")
         where = (f"--address={HEAD}:6379", f"--node-ip-address={NODE}")
         start(made, "node", RAY["workerGroupSpecs"][0], f"{sessions}/n", *where)
@@ -115,7 +121,7 @@ def test_what_a_killed_run_began_is_gone_from_it_after_five_seconds(nodes: Netwo
 
 
 def at_work(made: Network) -> int:
-    return made.run("ps", "-e", "-o", "args").stdout.count("ray::_answer")
+    return made.run("ps", "-e", "-o", "args").stdout.count("ray::Holder.work")
 
 
 def wait_until(is_so: Callable[[], bool], seconds: float) -> None:

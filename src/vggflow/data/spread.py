@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from socket import gethostname
 from typing import Any, TypeVar, cast
 
-from vggflow import cluster
+from vggflow import cluster, cluster_workers
 from vggflow.data import images, parallel
 from vggflow.data.places import Place
 from vggflow.data.tracked import Tracked, Version
@@ -59,11 +59,12 @@ class Spread:
         if not cluster.is_named() or len(items) < parallel.FEW:
             yield from parallel.for_each(function, items, crashed=crashed)
             return
-        name, of_crash = cluster.name_of(function), cluster.name_of(crashed) if crashed else None
-        starts = range(0, len(items), ITEMS)
-        batches = (list(items[start : start + ITEMS]) for start in starts)
-        pieces = (Piece(name, of_crash, batch, needs(batch, self.tracked)) for batch in batches)
-        with closing(cluster.for_each(answer, pieces, settle)) as answers:
+        work = Work(cluster.name_of(function), cluster.name_of(crashed) if crashed else None)
+        batches = (list(items[start : start + ITEMS]) for start in range(0, len(items), ITEMS))
+        pieces = (Piece(batch, needs(batch, self.tracked)) for batch in batches)
+        with closing(
+            cluster_workers.for_each(ImageNode, work, pieces, partial(settle, work), one_per="core")
+        ) as answers:
             for results in answers:
                 yield from results
 
@@ -84,11 +85,27 @@ class Needs:
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Items for a node: what is to be done with each, and with one that takes a process down."""
+class Work:
+    """What is to be done with items, and with one that takes a process down: functions of modules, by name."""
 
     function: str
     crashed: str | None
+
+    def of(self, team: parallel.Team, items: list[Any]) -> list[Any]:
+        """The results of items."""
+        crashed = cluster.named(self.crashed) if self.crashed else None
+        found = parallel.results(team, items, crashed)
+        return [bytes(each) if isinstance(each, memoryview) else each for each in found]
+
+    def team(self) -> parallel.Team:
+        """A process that does it."""
+        return parallel.Team(cluster.named(self.function), 1)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Items for a node."""
+
     items: list[Any]
     needs: Needs
 
@@ -106,7 +123,7 @@ def needs(items: Sequence[Any], tracked: Tracked) -> Needs:
     return Needs({file: tracked.version(file) for file in files}, tracked.remote)
 
 
-def settle(piece: Piece, found: Any) -> Any:
+def settle(work: Work, piece: Piece, found: Any) -> Any:
     """The results of a piece; the piece with the bytes that a node lacked, where it lacked some."""
     if not isinstance(found, Lacking):
         return found
@@ -114,7 +131,8 @@ def settle(piece: Piece, found: Any) -> Any:
         return cluster.Again(replace(piece, needs=with_bytes(piece.needs, found)))
     except OSError:
         # What can't be read here either is told as it is told without a cluster.
-        return _worked(piece, piece.items)
+        with closing(work.team()) as team:
+            return work.of(team, piece.items)
 
 
 def with_bytes(before: Needs, lacking: Lacking) -> Needs:
@@ -128,19 +146,26 @@ def with_bytes(before: Needs, lacking: Lacking) -> Needs:
     return replace(before, sent={**before.sent, **{place: place.read() for place in lacking.places}})
 
 
-def answer(piece: Piece) -> list[Any] | Lacking:
-    """What a node does with a piece, in a process of its own: native code that crashes takes down no more than that."""
-    with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
-        moved = brought(places(piece.items), piece.needs, Path(folder))
-        if isinstance(moved, Lacking):
-            return moved
-        return _worked(piece, _moved(piece.items, moved) if moved else piece.items)
+class ImageNode:
+    """What a core of a cluster does with pieces, in a process of its own: native code that crashes takes down no more.
 
+    The images of one piece are fetched while the process works on those of another.
+    """
 
-def _worked(piece: Piece, items: list[Any]) -> list[Any]:
-    crashed = cluster.named(piece.crashed) if piece.crashed else None
-    found = parallel.results(_team(piece.function), items, crashed)
-    return [bytes(each) if isinstance(each, memoryview) else each for each in found]
+    def __init__(self, work: Work) -> None:
+        self._work, self._team = work, work.team()
+
+    def work(self, piece: Piece) -> list[Any] | Lacking:
+        """The results of a piece."""
+        with tempfile.TemporaryDirectory(prefix="vggflow-") as folder:
+            moved = brought(places(piece.items), piece.needs, Path(folder))
+            if isinstance(moved, Lacking):
+                return moved
+            return self._work.of(self._team, _moved(piece.items, moved) if moved else piece.items)
+
+    def close(self) -> None:
+        """Ends the process, which else ends with this one."""
+        self._team.close()
 
 
 def brought(wanted: Iterator[Place], needs: Needs, folder: Path) -> dict[Place, Place] | Lacking:
@@ -220,12 +245,7 @@ def as_before(told: str, folder: Path) -> str:
     return told.replace(f"{folder / TOGETHER}: ", "")
 
 
-# A process and a connection for all pieces that a worker of the cluster gets.
-@cache
-def _team(name: str) -> parallel.Team:
-    return parallel.Team(cluster.named(name), 1)
-
-
+# A connection for all pieces that a worker of the cluster gets.
 @cache
 def _reader(remote: tuple[tuple[str, Any], ...]) -> Reader:
     return Reader(dict(remote))

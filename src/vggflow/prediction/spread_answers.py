@@ -55,8 +55,8 @@ def answers(
 
     model = _model(predictor, batch_size)
     parts = _parts(images, batch_size * BATCHES_PER_PART, data_folder)
-    gpu = model.device != "CPU"
-    with closing(cluster_workers.for_each(AnswerNode, model, parts, settle, gpu=gpu)) as found:
+    one_per: cluster_workers.OnePer = "node" if model.device == "CPU" else "gpu"
+    with closing(cluster_workers.for_each(AnswerNode, model, parts, settle, one_per=one_per)) as found:
         for batches in found:
             yield from batches
 

@@ -46,7 +46,9 @@ class SpreadExtraction:
     def batches(self, indices: Sequence[int]) -> Batches:
         """Images by their hashes, with their features by cut, in order."""
         with closing(
-            cluster_workers.for_each(FeatureNode, self.network, self._parts(indices), settle, gpu=self.gpu)
+            cluster_workers.for_each(
+                FeatureNode, self.network, self._parts(indices), settle, one_per="gpu" if self.gpu else "node"
+            )
         ) as found:
             for numbers, features in zip(self._numbers(indices), found, strict=True):
                 yield [self.images.hashes[number] for number in numbers], features

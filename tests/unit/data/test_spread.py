@@ -1,10 +1,7 @@
 """Where a node reads an image from: its own path only where it is the same file, else the remote, else what is sent."""
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
-from dataclasses import replace
-from functools import cache
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +9,12 @@ import pytest
 
 from vggflow import cluster
 from vggflow.data import spread
-from vggflow.data.parallel import Team
 from vggflow.data.places import Place
-from vggflow.data.spread import Lacking, Needs, Piece
+from vggflow.data.spread import ImageNode, Lacking, Needs, Piece, Work
 from vggflow.data.tracked import Version
 from vggflow.git_and_dvc.remote_contents import md5
+
+WORK = Work("test_spread:content", None)
 
 
 def content(place: Any) -> str:
@@ -29,8 +27,12 @@ def _version(path: Path) -> Version:
 
 
 def _piece(path: Path, version: Version, remote: Path | None = None) -> Piece:
-    needs = Needs({str(path): version}, {"url": str(remote)} if remote else None)
-    return Piece("test_spread:content", None, [Place(str(path))], needs)
+    return Piece([Place(str(path))], Needs({str(path): version}, {"url": str(remote)} if remote else None))
+
+
+def _answer(piece: Piece) -> Any:
+    with closing(ImageNode(WORK)) as node:
+        return node.work(piece)
 
 
 @pytest.fixture
@@ -50,28 +52,20 @@ def remote(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This module is found by the processes that work, which end with the test: a node's live as long as the node."""
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "PYTHONPATH", os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(Path(__file__).parent)])
     )
-    with ExitStack() as teams:
-
-        def team(name: str) -> Team:
-            return teams.enter_context(closing(Team(cluster.named(name), 1)))
-
-        monkeypatch.setattr(spread, "_team", cache(team))
-        yield
 
 
 def test_the_file_of_the_path_is_read_where_it_is_the_same(image: Path) -> None:
-    assert spread.answer(_piece(image, _version(image))) == ["right"]
+    assert _answer(_piece(image, _version(image))) == ["right"]
 
 
 def test_another_copy_of_it_is_read_too(image: Path) -> None:
     version = _version(image)
     os.utime(image, (1, 1))
-    assert spread.answer(_piece(image, version)) == ["right"]
+    assert _answer(_piece(image, version)) == ["right"]
 
 
 @pytest.mark.parametrize("there", ["wrong", "of another size", None])
@@ -82,25 +76,25 @@ def test_another_file_there_is_not_taken_for_it(image: Path, remote: Path, there
     else:
         image.write_text(there)
         os.utime(image, (1, 1))
-    assert spread.answer(_piece(image, version, remote)) == ["right"]
+    assert _answer(_piece(image, version, remote)) == ["right"]
 
 
 def test_what_no_remote_has_is_asked_for_and_sent(image: Path) -> None:
     version = _version(image)._replace(md5="")
     piece = _piece(image, version)
     os.utime(image, (1, 1))
-    found = spread.answer(piece)
+    found = _answer(piece)
     assert found == Lacking((Place(str(image)),))
-    again = spread.settle(piece, found)
+    again = spread.settle(WORK, piece, found)
     assert isinstance(again, cluster.Again)
-    assert spread.answer(again.piece) == ["right"]
+    assert _answer(again.piece) == ["right"]
 
 
 def test_what_can_not_be_read_here_either_is_told_as_without_a_cluster(image: Path) -> None:
     gone = Version(-1, 0, "")
     image.unlink()
-    piece = replace(_piece(image, gone), function="vggflow.gate.inspect_file:inspect")
-    found = spread.settle(piece, spread.answer(piece))
+    piece = _piece(image, gone)
+    found = spread.settle(Work("vggflow.gate.inspect_file:inspect", None), piece, _answer(piece))
     assert found == [{"kind": "image", "error": "No such file or directory"}]
 
 
@@ -113,7 +107,7 @@ def test_a_member_of_a_shard_is_read_from_the_remote(tmp_path: Path) -> None:
     file = str(tmp_path / "train.tar")
     members = [Place(file, "train/a/1.jpg", 6, 5), Place(file, "train/a/2.jpg", 11, 6)]
     needs = Needs({file: Version(len(shard), 0, digest)}, {"url": str(tmp_path / "remote")})
-    assert spread.answer(Piece("test_spread:content", None, members, needs)) == ["first", "second"]
+    assert _answer(Piece(members, needs)) == ["first", "second"]
 
 
 def test_items_may_name_several_images_anywhere() -> None:
