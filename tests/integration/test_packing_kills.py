@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from vggflow.workspace import find
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-IMAGES, SIDE_PX = 500, 90  # 24 KB each: twelve shards of a megabyte
+IMAGES, SIDE_PX = 60, 600  # a megabyte each: a shard takes long enough to be killed over it
 KILLS = 8
 PROGRAM = Path(sys.executable).with_name("vggflow")
 
@@ -52,23 +52,18 @@ def root(versioned: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("what", "left"), [(("pack", "--shard-mb", "1"), "shards"), (("unpack",), "files")])
+@pytest.mark.parametrize(("what", "left"), [(("pack", "--shard-mb", "12"), "shards"), (("unpack",), "files")])
 def test_a_killed_command_leaves_all_images(root: Path, what: tuple[str, ...], left: str) -> None:
     data = root / "data"
     before, killed = _held(data), 0
-    started = time.monotonic()
-    process = _command(root, *what)
-    began = _wait_for_a_change(data, process) - started
-    for number in range(KILLS):
-        # From the first change on, a little later each time.
-        time.sleep(0.03 * number)
-        if process.poll() is None:
+    for changes in range(1, KILLS + 1):
+        process = _command(root, *what)
+        if _wait_for_changes(data, process, changes):
             os.killpg(process.pid, signal.SIGKILL)
             killed += 1
         process.communicate()
         assert _held(data) == before
-        process = _command(root, *what)
-        time.sleep(began)
+    process = _command(root, *what)
     said, _ = process.communicate()
     assert process.returncode == 0, said
     assert killed >= KILLS // 2
@@ -76,13 +71,23 @@ def test_a_killed_command_leaves_all_images(root: Path, what: tuple[str, ...], l
     assert bool(shards(data)) == (left == "shards")
 
 
-def _wait_for_a_change(data: Path, process: "subprocess.Popen[bytes]") -> float:
-    """When the command first changed the data folder."""
-    before = _listing(data)
-    while process.poll() is None and _listing(data) == before:
-        time.sleep(0.01)
-    return time.monotonic()
+def _wait_for_changes(data: Path, process: "subprocess.Popen[bytes]", count: int) -> bool:
+    """Until so many times something else was in the data folder than before; false where the command ends sooner."""
+    seen = _sizes(data)
+    while process.poll() is None:
+        now = _sizes(data)
+        count -= now != seen
+        if not count:
+            return True
+        seen = now
+    return False
 
 
-def _listing(data: Path) -> set[str]:
-    return {entry.path for entry in layout.walk(data)}
+def _sizes(folder: Path) -> dict[str, int]:
+    """Of all files, also those that are being written."""
+    found = {}
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found[f"{where}/{name}"] = Path(where, name).stat().st_size
+    return found
