@@ -69,13 +69,15 @@ class Cluster:
     network: Network
     hidden: Sequence[Path] = ()
     nodes: list["subprocess.Popen[str]"] = field(default_factory=list)
+    started: int = 0
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{PORT}"
 
     def add(self, *, wait: bool = True, **variables: str) -> "subprocess.Popen[str]":
-        number = len(self.nodes) + 2
+        number = self.started + 2
+        self.started += 1
         ray = [str(PROGRAMS / "ray"), "start", "--block", f"--address={self.address}", "--num-cpus=1"]
         ray += [f"--node-ip-address=127.0.0.{number}", f"--object-store-memory={STORE_BYTES}"]
         hide = "".join(f"mount -t tmpfs none '{folder}' && " for folder in self.hidden)
@@ -89,10 +91,11 @@ class Cluster:
 
     def kill(self, number: int) -> None:
         """A node is gone from one moment to the next, with all its processes."""
-        for process in psutil.Process(self.nodes[number].pid).children(recursive=True):
+        node = self.nodes.pop(number)
+        for process in psutil.Process(node.pid).children(recursive=True):
             if process.name() == "unshare":
                 process.kill()
-        self.nodes[number].kill()
+        node.kill()
 
 
 def wait_for(network: Network, name: str, process: "subprocess.Popen[str]", seconds: float = 60) -> None:

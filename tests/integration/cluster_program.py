@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster_work import crashed, first_bytes, slowly
+from cluster_work import Whereabouts, crashed, first_bytes, slowly
 
+from vggflow import cluster_workers
 from vggflow.data import manifest as manifests
 from vggflow.data.contents import Contents
 from vggflow.data.spread import Spread
@@ -29,6 +30,12 @@ def main() -> None:
         found: Any = manifests.digest(scan(folder))
     elif what == "pairs":
         found = list(spread.for_each(similarity, list(zip(places, places[7:], strict=False))))
+    elif what == "where":
+        found = []
+        for node in cluster_workers.for_each(Whereabouts, 0.5, range(100), one_per="core"):
+            if not found:
+                print("begun", flush=True)  # noqa: T201
+            found.append(node)
     else:
         found = []
         for result in spread.for_each({"bytes": first_bytes, "slowly": slowly}[what], places, crashed):

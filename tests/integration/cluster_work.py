@@ -39,6 +39,19 @@ class Adding:
         return self._number + other
 
 
+class Whereabouts:
+    """A worker that takes its time, and says where it is."""
+
+    def __init__(self, seconds: float) -> None:
+        import ray
+
+        self._seconds, self._node = seconds, ray.get_runtime_context().get_node_id()
+
+    def work(self, _piece: int) -> str:
+        time.sleep(self._seconds)
+        return self._node
+
+
 class Sleeping:
     """A worker that takes its time for everything."""
 

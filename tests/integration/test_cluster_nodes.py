@@ -64,9 +64,9 @@ class Lab:
         assert told["ray"] is not alone
         return told["found"]
 
-    def begin(self) -> "subprocess.Popen[str]":
+    def begin(self, what: str = "slowly") -> "subprocess.Popen[str]":
         """A long piece of work."""
-        program = ("-m", "cluster_program", str(self.data), "slowly")
+        program = ("-m", "cluster_program", str(self.data), what)
         variables = {"RAY_ADDRESS": self.cluster.address}
         return self.cluster.network.start(sys.executable, *program, name="driver", **variables)
 
@@ -209,6 +209,17 @@ def test_a_node_killed_on_the_way_costs_no_row(lab: Lab) -> None:
     told = lab.cluster.network.said("driver").splitlines()
     assert len(told) == 2, "Ray's words about the node are not on stdout, which programs read"
     assert json.loads(told[1])["found"] == lab.look("bytes", alone=True)
+
+
+def test_a_node_that_joins_on_the_way_gets_work(lab: Lab) -> None:
+    driver = lab.begin("where")
+    lab.wait_until_begun(driver)
+    lab.cluster.add()
+    try:
+        assert driver.wait(100) == 0, lab.cluster.network.said("driver", "err")
+    finally:
+        lab.cluster.kill(-1)
+    assert len(set(json.loads(lab.cluster.network.said("driver").splitlines()[1])["found"])) == 3
 
 
 def test_a_worker_that_hangs_costs_no_row(lab: Lab) -> None:
