@@ -49,7 +49,7 @@ def pack(
     Args:
         data_folder: The folder.
         shard_bytes: The images in a shard have so many bytes at most, unless one alone has more.
-        progress: Called with the images packed and in total.
+        progress: Called with the images done and in total; an image that was read, and not yet packed, is half done.
         merge: Whether shards of less than half of that are packed together.
 
     Raises:
@@ -66,7 +66,7 @@ def _pack(data_folder: Path, shard_bytes: int, progress: Progress, *, merge: boo
     replaced = _outdated(contents, set(files["path"])) | (
         _small(contents, shard_bytes // 2) if merge else set()
     )
-    images = _images(contents, files, replaced)
+    images = _images(contents, files, replaced, progress)
     made: list[Path] = []
     done = 0
     for chunk in _chunks(images, shard_bytes):
@@ -75,7 +75,7 @@ def _pack(data_folder: Path, shard_bytes: int, progress: Progress, *, merge: boo
         if not replaced:
             _remove_files(data_folder, chunk)
         done += len(chunk)
-        progress(done, len(images))
+        progress((len(images) + done) // 2, len(images))
     for shard in replaced - set(made):
         shard.unlink()
     if replaced:
@@ -185,16 +185,18 @@ def _small(contents: Contents, fewest_bytes: int) -> set[Path]:
     return {shard for small in found.values() if len(small) > 1 for shard in small}
 
 
-def _images(contents: Contents, files: pd.DataFrame, replaced: set[Path]) -> list[Packed]:
+def _images(contents: Contents, files: pd.DataFrame, replaced: set[Path], progress: Progress) -> list[Packed]:
     """All that is to be packed: files, and what the replaced shards hold besides."""
     names = files["path"].tolist()
     places = [Place(str(contents.folder / name)) for name in names]
-    packed = []
+    packed = _members(contents, replaced, without=set(names))
+    total = len(packed) + len(names)
     for name, place, (size, sha256) in zip(names, places, for_each(digest, places), strict=True):
         if not sha256:
             raise DataError(f"{place} can't be read: mend or remove it, then run the same command again")
         packed.append(Packed(name, place, size, sha256))
-    return packed + _members(contents, replaced, without=set(names))
+        progress(len(packed) // 2, total)
+    return packed
 
 
 def _members(contents: Contents, of: set[Path], without: set[str]) -> list[Packed]:

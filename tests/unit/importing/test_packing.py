@@ -380,3 +380,10 @@ def test_images_of_many_new_shards_are_looked_at_in_their_order_whatever_the_bat
         batches = [members[start : start + size] for start in range(0, len(members), size)]
         assert [place for batch in batches for place in batch] == one_by_one
     assert members[5:5] == [] and len(shard_scan._Members({})) == 0
+
+
+def test_progress_is_told_from_the_first_image_read_to_the_last_one_packed(data):
+    told = []
+    done = pack(data, SMALL, lambda *numbers: told.append(numbers))
+    assert told[0] == (0, done.images) and told[-1] == (done.images, done.images)
+    assert told == sorted(told) and len(told) == done.images + len(done.shards)
