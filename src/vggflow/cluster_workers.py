@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from vggflow import cluster
+from vggflow import cluster, console
 from vggflow.errors import VggflowError
 
 # What there is one worker for.
 OnePer = Literal["core", "node", "gpu"]
 # One that is worked on, one whose images are fetched meanwhile.
 PIECES_PER_WORKER = 2
-# A cluster that grows by demand starts a machine in that time.
-SECONDS_FOR_A_WORKER = 600.0
+# So long may other work have all of the cluster, or one that grows by demand take to start a machine.
+SECONDS_FOR_A_WORKER, SECONDS_UNTIL_TOLD = 3600.0, 30.0
 SECONDS_BETWEEN_LOOKS_FOR_NODES = 5.0
 # A piece is late after so many times what the last ones took, and not before a second.
 LATE, SECONDS_UNTIL_LATE = 3.0, 1.0
@@ -255,19 +255,23 @@ class _Crew:
 
     def _welcome(self) -> None:
         """Those that became ready are; the first is waited for."""
+        began, told = time.monotonic(), False
         while self._starting:
             workers = {reference: worker for worker, reference in self._starting.items()}
-            wanted, seconds = (len(workers), 0.0) if self._pieces else (1, SECONDS_FOR_A_WORKER)
+            wanted, seconds = (len(workers), 0.0) if self._pieces else (1, SECONDS_UNTIL_TOLD)
             ready, _ = self._ray.wait(list(workers), num_returns=wanted, timeout=seconds)
             for reference in ready:
                 self._begin(workers[reference], reference)
             if self._pieces:
                 return
-            if not ready:
+            if time.monotonic() > began + SECONDS_FOR_A_WORKER:
                 raise VggflowError(
-                    f"no node of the cluster had room for a worker within {SECONDS_FOR_A_WORKER:g} s: it has other "
-                    "work, or no node has what is needed"
+                    f"no node of the cluster had room for a worker within {SECONDS_FOR_A_WORKER / 60:g} minutes: it "
+                    "has other work, or no node has what is needed"
                 )
+            if not ready and not told:
+                told = True
+                console.tell("waiting for room on the cluster: its nodes have other work, or are starting")
 
     def _begin(self, worker: Any, reference: Any) -> None:
         del self._starting[worker]

@@ -222,6 +222,13 @@ def test_a_node_that_joins_on_the_way_gets_work(lab: Lab) -> None:
     assert len(set(json.loads(lab.cluster.network.said("driver").splitlines()[1])["found"])) == 3
 
 
+def test_two_runs_share_a_cluster_one_after_the_other(lab: Lab) -> None:
+    first = lab.begin("where")
+    lab.wait_until_begun(first)
+    assert lab.look("bytes") == lab.look("bytes", alone=True)
+    assert first.wait(60) == 0
+
+
 def test_a_worker_that_hangs_costs_no_row(lab: Lab) -> None:
     driver = lab.begin()
     lab.wait_until_begun(driver)
