@@ -105,7 +105,7 @@ def _manifest(count: int) -> pd.DataFrame:
         "format": "JPEG",
         "extension_fits": ~faulty[2],
         "orientation": 1,
-        "used_bits": 8,
+        "used_bits": None,
         "frames": 1,
         "brightness": np.where(faulty[3], 5, chance.normal(110, 20, count)),
         "contrast": 50.0,

@@ -138,7 +138,7 @@ def test_data_docs_are_replaced_not_piled_up(data, tmp_path):
     for _ in range(2):
         confirmed(manifest, tmp_path / "docs")
 
-    assert len(list((tmp_path / "docs" / "validations" / "images").rglob("*.html"))) == 1
+    assert len(list((tmp_path / "docs" / "validations" / "faulty_files").rglob("*.html"))) == 1
 
 
 def test_data_docs_bring_only_the_files_that_their_pages_name(data, tmp_path):
@@ -157,7 +157,9 @@ def test_great_expectations_and_the_verdict_must_agree(data, tmp_path):
     verdict = decide(manifest, tables, rules(PLAIN))
     tables["images"].loc[0, "unreadable"] = "cut off"
 
-    with pytest.raises(VggflowError, match="unreadable: Great Expectations counts 1 rows, the manifest 0"):
+    with pytest.raises(
+        VggflowError, match="unreadable: Great Expectations counts 1 rows in files_per_class, the manifest 0"
+    ):
         great_expectations_suites.confirm(verdict, tables, rules(PLAIN), tmp_path / "docs")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".data_docs")] == []
 
@@ -296,11 +298,14 @@ def test_names_can_do_no_harm_in_data_docs(data, tmp_path):
     (data / "test" / "cats" / hostile).write_bytes((data / "train" / "cats" / "0.jpg").read_bytes())
     (data / "train" / "cats" / "link.jpg").symlink_to("<script>alert(2)</script>")
     (data / "train" / "<b onclick=alert(3)>").mkdir()
+    (data / "train" / "<i onclick=alert(4)>").mkdir()
+    (data / "train" / "<i onclick=alert(4)>" / "$broken.jpg").write_bytes(jpeg(400)[:500])
     judge.judge(data, PLAIN, tmp_path / "docs")
     pages = "".join(page.read_text() for page in (tmp_path / "docs").rglob("*.html"))
 
     assert "onerror=alert(1)" in pages, "the name is shown"
-    for harm in ("<img src=x", "<script>alert", "<b onclick"):
+    assert "onclick=alert(4)&gt; (1 files)" in pages
+    for harm in ("<img src=x", "<script>alert", "<b onclick", "<i onclick"):
         assert harm not in pages
 
 
