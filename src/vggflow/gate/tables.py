@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from vggflow.data import names
@@ -17,6 +18,11 @@ COPY_COLUMNS = [
     "known_unlabelled",
 ]
 NONE: Mapping[str, str] = {}
+# What rules, reasons and comparisons of rows need of the manifest; the rest would be copied where files are left out.
+_USED = [
+    *("path", "split", "class_name", "kind", "width", "height", "format", "extension_fits", "used_bits"),
+    *("brightness", "contrast", "sharpness", "sha256", "near_group", "error", "doubt", "oddity"),
+]
 _KIND_COLUMNS = {"image": "unreadable", "link": "links", "foreign": "foreign_files", "stray": "stray_files"}
 
 
@@ -44,13 +50,13 @@ def image_table(
     reference: pd.DataFrame | None = None,
     label_suspects: Mapping[str, str] = NONE,
 ) -> pd.DataFrame:
-    """The rows that are not excluded, with a column for everything that an expectation asks for.
+    """The rows that are not excluded, with what is used of the manifest and a column for everything that is asked for.
 
     Columns named like an expectation are null in rows that meet it; in others they hold the reason, or for
     copies the path of the other one. The rest are numbers: `shorter_side` (px), `aspect_ratio` (1 or more),
     `size_ratio` (longer side to its median, 1 or more). What was `relabelled` is told from the reference.
     """
-    images = manifest[manifest["excluded"].isna()].reset_index(drop=True)
+    images = _in_use(manifest)
     for kind, column in _KIND_COLUMNS.items():
         images[column] = images["error"].where(images["kind"] == kind)
     images["extension_mismatch"] = _extension_mismatch(images)
@@ -61,16 +67,24 @@ def image_table(
     for measure in ("brightness", "contrast", "sharpness"):
         images[measure] = images[measure].mask(told)
     images["relabelled"] = _relabelled(images, reference)
-    images["label_suspects"] = images["path"].map(dict(label_suspects)).astype("str")
+    suspects = images.loc[images["path"].isin(label_suspects.keys()), "path"]
+    images["label_suspects"] = suspects.map(dict(label_suspects)).astype("str")
     ranks = {path: rank for rank, path in enumerate(label_suspects)}
-    images["label_suspects_rank"] = images["path"].map(ranks).astype("Float64")
+    images["label_suspects_rank"] = suspects.map(ranks).astype("Float64")
     images["name_collisions"] = _name_collisions(images["path"])
     sides = images[["width", "height"]].astype("Float64")
     images["shorter_side"] = sides.min(axis=1)
     images["aspect_ratio"] = sides.max(axis=1) / sides.min(axis=1)
     relative = sides.max(axis=1) / sides.max(axis=1).median()
     images["size_ratio"] = relative.where(relative >= 1, 1 / relative)
-    return images.join(_copies(images[images["error"].isna()]))
+    whole = images["error"].isna()
+    return images.join(_copies(images.loc[whole, ["path", "split", "class_name", "sha256", "near_group"]]))
+
+
+def _in_use(manifest: pd.DataFrame) -> pd.DataFrame:
+    images, kept = manifest[_USED], manifest["excluded"].isna()
+    # What stays whole is not copied.
+    return (images if kept.all() else images[kept]).reset_index(drop=True)
 
 
 def class_table(
@@ -203,29 +217,36 @@ def _shift(classes: pd.DataFrame) -> pd.Series:
 
 def _extension_mismatch(images: pd.DataFrame) -> pd.Series:
     wrong = images["extension_fits"].eq(False).fillna(False).astype(bool)
-    return ("a " + images["format"] + " by its content").where(wrong)
+    return "a " + images.loc[wrong, "format"] + " by its content"
 
 
 def _name_collisions(paths: pd.Series) -> pd.Series:
     """The other file of the same folder where both are one on Windows or macOS."""
-    keys = paths.map(lambda path: "/".join(map(names.key, path.split("/"))))
-    alike = paths[keys.duplicated(keep=False)].groupby(keys).agg(list)
+    # First by numbers: the keys of a million paths take 100 MB.
+    numbers = np.fromiter((hash(_key(path)) for path in paths), np.int64, len(paths))
+    some = paths[pd.Series(numbers, index=paths.index).duplicated(keep=False)]
+    keys = some.map(_key)
+    alike = some[keys.duplicated(keep=False)].groupby(keys).agg(list)
     others = {
         path: f"one file with {next(other for other in group if other != path)!a} on Windows and macOS"
         for group in alike
         for path in group
     }
-    return paths.map(others).astype("str")
+    return some.map(others).astype("str")
+
+
+def _key(path: str) -> str:
+    return "/".join(map(names.key, path.split("/")))
 
 
 def _unused_bits(images: pd.DataFrame) -> pd.Series:
     """Why pictures in 16 bits are nearly black: a sensor's 10 to 14 bits were stored as they are."""
     few = (images["used_bits"] <= MOST_OF_SENSORS).fillna(False).astype(bool)
-    bits = images["used_bits"].fillna(16).astype(int)
+    bits = images.loc[few, "used_bits"].astype(int)
     # The decoder keeps the upper 8 of 16 bits.
     steps = (2 ** (bits - 8).clip(lower=0)).astype(str)
     text = bits.astype(str) + " of 16 bits are used, which leaves " + steps + " of 256 steps of light"
-    return text.astype("str").where(few)
+    return text.astype("str")
 
 
 def _relabelled(images: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Series:
@@ -237,7 +258,7 @@ def _relabelled(images: pd.DataFrame, reference: pd.DataFrame | None) -> pd.Seri
     once = reference[usable].drop_duplicates(["sha256", "class_name"]).drop_duplicates("sha256", keep=False)
     before = images["sha256"].map(once.set_index("sha256")["class_name"])
     other = before.notna() & (before != images["class_name"]) & (images["class_name"] != UNLABELLED)
-    return (before.astype("str") + " there").where(other & images["error"].isna())
+    return before[other & images["error"].isna()].astype("str") + " there"
 
 
 def _copies(images: pd.DataFrame) -> pd.DataFrame:
@@ -264,7 +285,10 @@ def _copies(images: pd.DataFrame) -> pd.DataFrame:
 
 def _later_in_same_class(images: pd.DataFrame, group: str) -> pd.Series:
     """Names the first member of its group that is in the same split and class, for all but that one."""
-    same = images.groupby(["split", "class_name", group], sort=False)
+    places = ["split", "class_name", group]
+    # Those that are alone are no copies, and nearly all are.
+    images = images[images.duplicated(places, keep=False)]
+    same = images.groupby(places, sort=False)
     first, first_bytes = same["path"].transform("first"), same["sha256"].transform("first")
     later = images["path"] != first
     if group != "sha256":

@@ -245,3 +245,9 @@ def test_thousands_of_classes_that_train_lacks_take_no_longer_each():
     strange = table.set_index("path")["different_classes"]
     assert strange["valid/Class 7"] == "train has no class Class 7, only class 7, which differs in case"
     assert strange.notna().sum() == 3000
+
+
+def test_what_no_rule_looks_at_is_not_carried_along():
+    table = image_table(manifest(("train/cats/a", "A", None)))
+
+    assert set(table.columns).isdisjoint({"perceptual_hash", *schema.CROP_HASHES, "bytes", "excluded"})
