@@ -24,7 +24,7 @@ def confirm(
     """Asks the same of Great Expectations and writes Data Docs to `docs_folder`, replacing what is there.
 
     It sees the number of files that break each rule in each class folder, and the files that break any. All rows of a
-    million images took 300 MiB more, as text that it copies.
+    million images took 400 MiB more, as text that it copies.
 
     Args:
         tables: see `gate.tables.tables`.
