@@ -13,8 +13,8 @@ import pandas as pd
 
 from benchmarks.gate_rows import Row
 from vggflow.data.schema import COLUMNS, CROP_HASHES
+from vggflow.gate.candidate_pairs import candidates
 from vggflow.gate.great_expectations_suites import confirm
-from vggflow.gate.near_copies import candidates
 from vggflow.gate.rules import rules
 from vggflow.gate.tables import tables as tables_of
 from vggflow.gate.verdict import Verdict, decide

@@ -7,7 +7,7 @@ see in them (drawings, enlarged thumbnails, one colour) have hashes that collide
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,19 +16,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from vggflow.data.contents import Contents
-from vggflow.data.schema import CROP_HASHES
+from vggflow.gate.candidate_pairs import candidates
 from vggflow.gate.equal_hashes import compare_equal, not_compared_equal, pairs_of_few
-from vggflow.gate.hash_search import ENOUGH, count_near, neighbours
+from vggflow.gate.hash_index import ENOUGH
+from vggflow.gate.hash_search import count_near
 from vggflow.gate.pair_similarity import Likeness
 
 Progress = Callable[[int, int], None]
 Indices = NDArray[np.int64]
 
-# A cropped picture's hash is nearer to that of its window than hashes of whole copies are to each other.
-NEARER_BY = 2
 # Pictures of one kind, such as X-rays, have many candidates that are no copies: so many rounds are enough.
 ROUNDS = 8
-_NO_PAIRS: Indices = np.empty((0, 2), np.int64)
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def mark_near_copies(
 
     Args:
         progress: called with the pairs of pictures compared and an upper limit of all.
-        cache: a folder in which pairs that were compared are remembered.
+        cache: a folder in which hashes that were looked up and pairs that were compared are remembered.
 
     Raises:
         DataError: a picture can no longer be read.
@@ -68,7 +66,7 @@ def mark_near_copies(
     pictures = detailed.drop_duplicates("sha256").reset_index(drop=True)
     paths = pictures["path"].to_numpy(dtype=object)
     likeness = Likeness(Contents(data_folder), paths, pictures["sha256"].to_numpy(dtype=object), cache)
-    groups, not_compared = _find_groups(pictures, likeness, limits, progress)
+    groups, not_compared = _find_groups(pictures, likeness, limits, progress, cache)
     likeness.keep()
     numbers = pd.Series(groups, index=pictures["sha256"], dtype="Int64")
     near_group = manifest["sha256"].map(numbers[numbers >= 0]).astype("Int64")
@@ -76,75 +74,22 @@ def mark_near_copies(
 
 
 def _find_groups(
-    pictures: pd.DataFrame, likeness: Likeness, limits: NearLimits, progress: Progress | None
+    pictures: pd.DataFrame,
+    likeness: Likeness,
+    limits: NearLimits,
+    progress: Progress | None,
+    cache: Path | None,
 ) -> tuple[Indices, int]:
     """A number per picture, the same for all copies, -1 for the others; and the pairs that were not compared."""
     hashes = pictures["perceptual_hash"].to_numpy(dtype=np.uint64)
     which = np.asarray(np.unique(hashes, return_inverse=True)[1], dtype=np.int64)
     equal = compare_equal(which, likeness, limits.similarity)
-    pairs = candidates(pictures, limits.hash_distance, equal.leaders)
+    pairs = candidates(pictures, limits.hash_distance, equal.leaders, cache)
     pairs = np.concatenate([pairs_of_few(which, equal), pairs])
     labels, left = _group(pairs, equal.copies, likeness, limits.similarity, progress)
     left += not_compared_equal(which, labels, likeness.asked(), equal)
     left += _beyond_the_lists(pictures, labels, pairs, limits.hash_distance)
     return _numbered(labels), left
-
-
-def candidates(pictures: pd.DataFrame, hash_distance: int, leaders: Indices | None = None) -> Indices:
-    """Pairs of row numbers that may be copies, shape (N, 2), the likeliest ones first.
-
-    Args:
-        leaders: the rows that stand for all pictures with their hash, sorted; by default the first of each hash,
-            which the others are then paired with.
-    """
-    hashes = pictures["perceptual_hash"].to_numpy(dtype=np.uint64)
-    distinct, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-    same = np.stack([first[which], np.arange(len(hashes))], axis=1) if leaders is None else _NO_PAIRS
-    groups = _Groups(which, first if leaders is None else leaders, len(distinct))
-    near = neighbours(distinct, distinct, hash_distance)
-    crops = pictures[list(CROP_HASHES)].to_numpy(dtype=np.uint64)
-    # `ravel` lays the windows of a picture side by side, so their place divided by five is the picture's.
-    cropped = neighbours(crops.ravel(), distinct, hash_distance - NEARER_BY)
-    apart = near.query != near.base
-    one, other, of = groups.pairs(near.query[apart], near.base[apart])
-    row, base, of_crop = groups.with_members(cropped.query // len(CROP_HASHES), cropped.base)
-    pairs = np.concatenate([same, np.stack([one, other], axis=1), np.stack([row, base], axis=1)])
-    zeros = np.zeros(len(same), np.uint8)
-    distance = np.concatenate([zeros, near.distance[apart][of], cropped.distance[of_crop]])
-    # A pair that was found from both sides is one.
-    pairs = np.stack([pairs.min(axis=1), pairs.max(axis=1)], axis=1)
-    # `lexsort` sorts by its last key first: the likeliest pairs come first, equal ones in one order.
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], distance))
-    pairs = pairs[order[pairs[order, 0] != pairs[order, 1]]]
-    # `unique` sorts the pairs; where each stood first brings them back into order.
-    return cast(Indices, pairs[np.sort(np.unique(pairs, axis=0, return_index=True)[1])])
-
-
-class _Groups:
-    """The rows that stand for each distinct hash."""
-
-    def __init__(self, which: Indices, leaders: Indices, count: int) -> None:
-        self._rows = leaders[np.argsort(which[leaders], kind="stable")]
-        self._counts = np.bincount(which[leaders], minlength=count)
-        self._begins = np.cumsum(self._counts) - self._counts
-
-    def pairs(self, one: Indices, other: Indices) -> tuple[Indices, Indices, Indices]:
-        """All pairs of rows of two hashes each, and the position of the hashes that each pair comes from."""
-        of, place = _repeated(self._counts[one] * self._counts[other])
-        width = self._counts[other][of]
-        first = self._rows[self._begins[one][of] + place // width]
-        return first, self._rows[self._begins[other][of] + place % width], of
-
-    def with_members(self, rows: Indices, hashes: Indices) -> tuple[Indices, Indices, Indices]:
-        """Each row with all rows of a hash, and the position that each pair comes from."""
-        of, place = _repeated(self._counts[hashes])
-        return rows[of], self._rows[self._begins[hashes][of] + place], of
-
-
-def _repeated(counts: Indices) -> tuple[Indices, Indices]:
-    """Positions, each as often as it counts, and the number of the time: 2, 1 gives 0 0 1 and 0 1 0."""
-    of = np.repeat(np.arange(len(counts)), counts)
-    return of, np.arange(len(of)) - (np.cumsum(counts) - counts)[of]
 
 
 def _beyond_the_lists(pictures: pd.DataFrame, labels: Indices, pairs: Indices, hash_distance: int) -> int:

@@ -11,8 +11,9 @@ import pandas as pd
 from vggflow.data import manifest as manifests
 from vggflow.data.contents import Contents
 from vggflow.data.schema import CROP_HASHES
+from vggflow.gate.candidate_pairs import NEARER_BY
 from vggflow.gate.hash_search import neighbours
-from vggflow.gate.near_copies import NEARER_BY, NearLimits
+from vggflow.gate.near_copies import NearLimits
 from vggflow.gate.pixel_similarity import similarity
 
 

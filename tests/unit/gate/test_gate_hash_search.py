@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from vggflow.gate import hash_search as module
-from vggflow.gate.hash_search import ENOUGH, PART_BITS, neighbours, part_limits
+from vggflow.gate.hash_index import ENOUGH, PART_BITS, part_limits
+from vggflow.gate.hash_search import neighbours
 
 
 def hashes(count: int, seed: int = 0) -> np.ndarray:

@@ -12,9 +12,10 @@ from sklearn.datasets import load_digits
 from vggflow.data.images import open_image
 from vggflow.data.places import Place
 from vggflow.errors import DataError
+from vggflow.gate.candidate_pairs import candidates
 from vggflow.gate.equal_hashes import compare_equal
 from vggflow.gate.fingerprint import fingerprint
-from vggflow.gate.near_copies import NearLimits, candidates, mark_near_copies
+from vggflow.gate.near_copies import NearLimits, mark_near_copies
 from vggflow.gate.pixel_similarity import similarity
 from vggflow.gate.scan import scan
 
