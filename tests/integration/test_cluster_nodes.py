@@ -145,6 +145,20 @@ def test_pairs_are_as_alike_as_on_one_machine(lab: Lab) -> None:
     assert lab.look("pairs") == lab.look("pairs", alone=True)
 
 
+def _near_hashes(lab: Lab, *, alone: bool) -> Any:
+    done = lab.python("-m", "cluster_hashes", RAY_ADDRESS="" if alone else lab.cluster.address)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told.pop("ray") is not alone
+    return told
+
+
+def test_near_hashes_are_those_of_one_machine(lab: Lab) -> None:
+    alone = _near_hashes(lab, alone=True)
+    assert min(alone["counts"]) > 100
+    assert _near_hashes(lab, alone=False) == alone
+
+
 def test_a_file_that_crashes_its_process_costs_its_own_row(lab: Lab) -> None:
     found = lab.look("bytes")
     assert len(found) == IMAGES + 4

@@ -20,10 +20,10 @@ from vggflow.gate.hash_index import (
     order_by_part,
 )
 
-# Fewer are looked up here in about the time that a node needs to start and to build its indices.
+# So many take three seconds of a core here, and a node needs about that to start and to build its indices.
 FEWEST_FOR_NODES = 1_000_000
-# A piece of work: a second of one core.
-BLOCKS_PER_PIECE = 8
+# A piece of work: 4 MB, and half a second of a core among a million hashes.
+BLOCKS_PER_PIECE = 16
 
 
 @dataclass(frozen=True)

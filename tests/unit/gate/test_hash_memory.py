@@ -12,6 +12,7 @@ from vggflow.data.schema import CROP_HASHES
 from vggflow.gate import hash_memory
 from vggflow.gate.candidate_pairs import candidates
 from vggflow.gate.hash_memory import Found, HashMemory
+from vggflow.gate.near_copies import NearLimits, mark_near_copies
 
 NAME = f"near-hashes-{hash_memory.VERSION}.bin"
 
@@ -110,6 +111,16 @@ def test_another_file_knows_nothing(searched, asked, content):
     assert asked == ["from nothing", "from nothing"]
 
 
+def test_what_a_killed_run_was_writing_is_no_memory_and_goes(searched, asked):
+    half = searched.with_name(f".{NAME}.abcd1234.bin")
+    half.write_bytes(searched.read_bytes()[:-80])
+    searched.unlink()
+    HashMemory(searched.parent, 8, 6).search(HASHES, CROPS)
+
+    assert asked == ["from nothing", "from nothing"]
+    assert [path.name for path in searched.parent.iterdir()] == [NAME]
+
+
 def test_no_pictures_are_no_pairs(tmp_path, asked):
     nothing = np.empty(0, np.uint64)
     for hashes, crops in ((nothing, nothing), (HASHES, CROPS), (nothing, nothing), (HASHES, nothing)):
@@ -180,6 +191,22 @@ def test_candidates_are_the_same_whatever_was_seen_before(tmp_path):
         assert (tmp_path / NAME).exists()
         assert np.array_equal(found, candidates(rows, 8)), number
         assert len(found) > 2000
+
+
+def test_the_gate_remembers_what_it_looked_up(tmp_path, asked):
+    count = 10_100
+    chance = np.random.default_rng(3)
+    names = ("perceptual_hash", *CROP_HASHES)
+    hashes = {name: chance.integers(0, 2**64, count, dtype=np.uint64) for name in names}
+    numbers = pd.Series(range(count)).astype(str)
+    others = {"path": numbers, "sha256": numbers, "error": None, "detail": 2.0}
+    manifest = pd.DataFrame({**hashes, **others})
+    (tmp_path / "data").mkdir()
+    for rows in (manifest[20:], manifest):
+        marked = mark_near_copies(rows, tmp_path / "data", NearLimits(8, 0.9, 1.0), cache=tmp_path / "cache")
+        assert marked.manifest["near_group"].isna().all()
+
+    assert asked == ["from nothing"] * 2 + ["from before"] * 2
 
 
 def test_few_pictures_leave_no_memory(tmp_path):
