@@ -1,7 +1,7 @@
 """What the last search for near hashes asked and found, so that the next one asks for new pictures only.
 
 One file of 64-bit numbers, lowest byte first, which is read by mapping it into memory: its checksum, what it was made
-with, how long each array is, and the arrays. 56 bytes a picture.
+with, how long each array is, and the arrays. 48 bytes a picture, and 16 a pair.
 """
 
 import zlib
