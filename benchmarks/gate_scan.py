@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import psutil
 from benchmarks.gate_bare import bare_minimum, nothing
 from benchmarks.gate_rows import Row
 from vggflow.data import parallel
+from vggflow.data.places import Place
 from vggflow.gate.inspect_file import inspect
 from vggflow.gate.scan import scan
 
@@ -43,7 +44,7 @@ def rows(options: argparse.Namespace, folder: Path) -> Iterator[Row]:
     for turn in range(2):
         cache = folder / f"cache{turn}"
         bare.append(_seconds(_all, bare_minimum, paths) - _seconds(_all, nothing, [""] * parallel.FEW))
-        ours.append(_seconds(scan, data, None, cache) - _seconds(_all, inspect, [""] * parallel.FEW))
+        ours.append(_seconds(scan, data, None, cache) - _seconds(_all, inspect, [Place("")] * parallel.FEW))
         second.append(_seconds(scan, data, None, cache))
     yield Row("scan", "photographs", count)
     yield Row("scan", "bare minimum", count / min(bare), "images/s", note="read, decode, sha256, 8×8 hash")
@@ -87,9 +88,10 @@ def _parent_row(data: Path, count: int) -> Row:
 
 def _memory_rows(paths: list[str]) -> Iterator[Row]:
     """What the largest worker takes for a tenth of the images, and for all of them."""
+    places = [Place(path) for path in paths]
     for share in (10, 1):
         peak = 0
-        for done, _ in enumerate(parallel.for_each(inspect, paths[: len(paths) // share], PROCESSES)):
+        for done, _ in enumerate(parallel.for_each(inspect, places[: len(paths) // share], PROCESSES)):
             if done % 100 == 0:
                 workers = psutil.Process().children()
                 peak = max(peak, *(worker.memory_info().rss for worker in workers)) if workers else peak
@@ -120,8 +122,8 @@ def cleanvision(data: Path, folder: Path) -> float:
     return float(said.splitlines()[-1])
 
 
-def _all(function: Callable[[str], Any], names: list[str]) -> None:
-    deque(parallel.for_each(function, names, PROCESSES), maxlen=0)
+def _all(function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+    deque(parallel.for_each(function, items, PROCESSES), maxlen=0)
 
 
 def _seconds(work: Callable[..., Any], *arguments: Any) -> float:
