@@ -160,6 +160,10 @@ def passes(options: Options) -> Iterator[Row]:
     yield row(
         "first feature pass: share of the speed of model.predict", statistics.median(shares), 0.85, least=True
     ) | {"pass images/s": _rounded(speeds), "predict images/s": _rounded(predicting)}
+    if on_device := ours.computed_on_device(work):
+        yield row(
+            "top phase's features from kept pixels to the device", on_device.speed, None, least=True
+        ) | {"seconds": round(on_device.seconds, 2)}
     kept = ours.pass_from_kept_pixels(ours.job(data, options.folder / "pixels", chosen)).speed
     share = kept / statistics.median(predicting)
     yield row("pass from kept pixels: share of the speed of model.predict", share, None, least=True) | {

@@ -28,7 +28,7 @@ def train(folder: Path) -> None:
     from vggflow.data import manifest as manifests
     from vggflow.features.compute import PIXELS
     from vggflow.settings import parse
-    from vggflow.training import estimate
+    from vggflow.training import short_training
     from vggflow.training.fitting import fit
     from vggflow.training.job import SilentObserver, TrainingJob
 
@@ -43,7 +43,7 @@ def train(folder: Path) -> None:
     settings = parse({"model": model, "train": {"phases": phases}, **others})
     manifest = manifests.read(folder / "manifest.parquet")
     # What is done once, whatever the number of images, is done for few as well: else its memory would look like growth.
-    estimate.FEW_MULTIPLY_ADDS = 0.0
+    short_training.SHORT_SECONDS = 0.0
     trained = fit(TrainingJob(settings, manifest, folder / "data", None, folder / "state"), SilentObserver())
     kept = {name: trained.facts[f"features.{name}"] for name in ("head", "top")}
     if kept["top"] == "none" or PIXELS in kept.values():

@@ -2,26 +2,25 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import keras
 import numpy as np
 
 from benchmarks.training_plain import Plan, Timed
-from vggflow.features.compute import PIXELS
+from vggflow.features.compute import PIXELS, ComputedRows
 from vggflow.gate.scan import scan
 from vggflow.models.network_summary import summarise
 from vggflow.settings import Settings, parse
-from vggflow.training import hardware
+from vggflow.training import hardware, on_device
 from vggflow.training.fitting import fit
 from vggflow.training.job import SilentObserver, TrainingJob
+from vggflow.training.matrix_speed import multiply_adds_a_second
 from vggflow.training.precision import computing_in
 from vggflow.training.preparation import set_up
 
-PRODUCTS, TRIES = 8, 5
 OTHERS = {"validate": {}, "evaluate": {}, "registry": {"experiment": "none"}}
 
 
@@ -95,6 +94,21 @@ def pass_from_kept_pixels(work: TrainingJob) -> Pass:
     return feature_pass(work)
 
 
+def computed_on_device(work: TrainingJob) -> Pass | None:
+    """Features that a phase computes from kept pixels when it begins, after the pass; none where it computes none."""
+    setup = set_up(work)
+    with computing_in(setup.model, setup.hardware.policy):
+        for number in range(len(setup.plans)):
+            network, rows = setup.inputs.of_phase(number, lambda _done, _total: None)
+            if all(isinstance(each, ComputedRows) for each in rows):
+                started = time.perf_counter()
+                behind, numbers = on_device.put(network, rows)
+                # An answer is here only once the rows are there.
+                keras.ops.convert_to_numpy(behind(numbers[0].gather(np.zeros(1, np.int64))))
+                return Pass(sum(map(len, rows)), time.perf_counter() - started)
+    return None
+
+
 def predict_rate(work: TrainingJob, images: int) -> float:
     """Images per second of `model.predict` through the frozen layers; pixels in memory, no first call."""
     setup = set_up(work)
@@ -130,23 +144,7 @@ def _frozen_layers(model: keras.Model, cut: str | None) -> keras.Model:
 
 def matrix_peak(dtype: str) -> float:
     """Multiply-adds a second of products of large matrices: the most that the device was seen to do."""
-    side = 2048 if _is_processor() else 8192
-    generator = np.random.default_rng(0)
-    factor = generator.normal(0, side**-0.5, (side, side)).astype(np.float32)
-    left = right = keras.ops.cast(factor, dtype)
-
-    def multiply(first: Any, second: Any) -> Any:
-        for _ in range(PRODUCTS):
-            first = keras.ops.matmul(first, second)
-        return keras.ops.sum(first)
-
-    run = _compiled(multiply)
-    seconds = []
-    for _ in range(TRIES):
-        started = time.perf_counter()
-        float(run(left, right))  # the number is here only once the device is done
-        seconds.append(time.perf_counter() - started)
-    return PRODUCTS * float(side) ** 3 / min(seconds)
+    return multiply_adds_a_second(dtype, 2048 if _is_processor() else 8192)
 
 
 def _is_processor() -> bool:
@@ -157,13 +155,3 @@ def _is_processor() -> bool:
     import tensorflow as tf
 
     return not tf.config.list_physical_devices("GPU")
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return cast("Callable[..., Any]", jax.jit(function))
-    import tensorflow as tf
-
-    return cast("Callable[..., Any]", tf.function(function))

@@ -28,6 +28,10 @@ from vggflow.models import cut as prefix
 Report = Callable[[int, int], None]
 
 PIXELS = "pixels"
+NOT_FINITE = (
+    "the frozen layers give numbers that are not finite: take other start weights, or set "
+    "train.precision to float32"
+)
 # Between decoding and writing: one that is computed, one that is fetched, one that waits for its writer.
 BATCHES_UNDER_WAY = 3
 
@@ -70,11 +74,41 @@ class Layers:
             for cut, rows in zip(self._computed, computed.result(), strict=True)
         }
         if not all(map(_are_finite, features.values())):
-            raise WeightsError(
-                "the frozen layers give numbers that are not finite: take other start weights, or set "
-                "train.precision to float32"
-            )
+            raise WeightsError(NOT_FINITE)
         return features | {PIXELS: pixels}
+
+
+class ComputedRows:
+    """Features at one cut as rows that are computed from kept pixels when they are asked for, and stay on the device.
+
+    The same numbers as those of a feature pass: by the same program, always on a full batch.
+    """
+
+    def __init__(self, layers: Layers, pixels: Rows) -> None:
+        self._layers, self._pixels = layers, pixels
+        # Compiled now: the precision of the layers may be another one by the time that rows are asked for.
+        layers.compute(pixels.gather(np.zeros(1, np.int64)))
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def gather(self, indices: NDArray[np.int64]) -> Any:
+        """The rows with these numbers, in this order, as an array of the backend.
+
+        Raises:
+            WeightsError: the layers give something else than finite numbers.
+        """
+        size = self._layers.batch_size
+        parts = []
+        for start in range(0, len(indices), size):
+            pixels = self._pixels.gather(indices[start : start + size])
+            (rows,) = self._layers.compute(pixels)
+            parts.append(rows if len(pixels) == size else rows[: len(pixels)])
+        rows = parts[0] if len(parts) == 1 else keras.ops.concatenate(parts)
+        # One number to wait for, and the device has all of these rows before it.
+        if not bool(keras.ops.all(keras.ops.isfinite(rows))):
+            raise WeightsError(NOT_FINITE)
+        return rows
 
 
 @dataclass(frozen=True)

@@ -41,12 +41,14 @@ class Progress:
     `best_epoch` counts over all phases and names the file of the best weights; `stale` counts epochs since.
     `rows` are the epochs done and `steps` their steps, a row of `STEP_VALUES` each: whoever tracks the training may
     have been killed before it could pass them on. `results` are those found so far, as of the linear probe.
-    `kept` are the features for which there was room when the training began: it goes on with the same ones.
+    `kept` are the features for which there was room when the training began, and `computed` those that each start
+    computes once from kept pixels: it goes on with the same ones.
     `training` names this training and no other of the same inputs, before there is a run.
     """
 
     training: str = ""
     kept: list[str] = field(default_factory=list)
+    computed: list[str] = field(default_factory=list)
     run_id: str | None = None
     phase: int = 0
     epoch: int = 0

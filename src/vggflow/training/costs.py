@@ -37,10 +37,15 @@ class Costs:
         deepest = max((part.compute for part in parts), default=0.0)
         return images * self._both(self.speeds.decode, deepest, *(part.write for part in parts))
 
-    def epoch(self, plan: Plan, kept: Collection[str]) -> float:
-        """Seconds of an epoch of a phase, with valid measured, where features of these cuts are kept."""
+    def epoch(self, plan: Plan, kept: Collection[str], computed: Collection[str] = ()) -> float:
+        """Seconds of an epoch of a phase, with valid measured, where features of these cuts are kept.
+
+        Those of `computed` are on the device when an epoch begins.
+        """
         behind = self.speeds.phases[plan.phase.name]
-        if plan.cut is not None and plan.cut in kept:
+        if plan.cut is not None and plan.cut in computed:
+            fetch, before = 0.0, 0.0
+        elif plan.cut is not None and plan.cut in kept:
             fetch, before = self._read(plan.cut), 0.0
         else:
             fetch = self._read(PIXELS) if PIXELS in kept else self.speeds.decode
@@ -49,9 +54,11 @@ class Costs:
         images = self.train * self._both(fetch, step) + self.valid * self._both(fetch, measure)
         return images + behind.epoch
 
-    def phase(self, plan: Plan, kept: Collection[str]) -> float:
-        """Seconds of all epochs of a phase, if none stops it early."""
-        return self.speeds.phases[plan.phase.name].start + plan.phase.epochs * self.epoch(plan, kept)
+    def phase(self, plan: Plan, kept: Collection[str], computed: Collection[str] = ()) -> float:
+        """Seconds of all epochs of a phase, if none stops it early, as `epoch`."""
+        before = self.computing(plan.cut) if plan.cut is not None and plan.cut in computed else 0.0
+        start = self.speeds.phases[plan.phase.name].start
+        return before + start + plan.phase.epochs * self.epoch(plan, kept, computed)
 
     def pays(self, cut: str, plans: Sequence[Plan], *, pixels_kept: bool) -> bool:
         """Whether keeping the features of a cut saves time.
@@ -66,6 +73,19 @@ class Costs:
             computed += self.feature_pass([PIXELS], self.train + self.valid)
         kept = sum(count * self.epoch(plan, {cut}) for count, plan in zip(epochs, plans, strict=True))
         return self.feature_pass([cut], self.train + self.valid) + kept < computed
+
+    def computing(self, cut: str) -> float:
+        """Seconds until the features of all images are computed once, from kept pixels."""
+        return (self.train + self.valid) * self._both(self._read(PIXELS), self.speeds.cuts[cut].compute)
+
+    def sooner_computed(self, cut: str) -> bool:
+        """Whether it takes less to compute features once in each training than to keep them and read them back.
+
+        Of this training, which decodes all images either way, and of the next one, which decodes none.
+        """
+        images = self.train + self.valid
+        kept = self.feature_pass([cut], images) + 2 * images * self._read(cut)
+        return self.feature_pass([PIXELS], images) + 2 * self.computing(cut) < kept
 
     def why(self, cut: str) -> str:
         """The two times that decided, in words."""

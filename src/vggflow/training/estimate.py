@@ -4,15 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import keras
-
-from vggflow.models.network_summary import summarise
 from vggflow.training.costs import duration
 from vggflow.training.phase_inputs import Inputs
 from vggflow.training.phases import Plan
-
-# A training of fewer is over in the time that a trial takes, on whatever machine.
-FEW_MULTIPLY_ADDS = 2e12
 
 
 @dataclass(frozen=True)
@@ -71,14 +65,9 @@ class Estimate:
         return asdict(self) | {"seconds": self.seconds}
 
 
-def estimate(model: keras.Model, plans: Sequence[Plan], inputs: Inputs, train: int) -> Estimate | None:
-    """What the training will take; none where that is so little that a trial would be much of it.
-
-    Args:
-        model: The whole network.
-        train: Images that it learns from.
-    """
-    if _multiply_adds(model, plans, inputs, train) < FEW_MULTIPLY_ADDS:
+def estimate(plans: Sequence[Plan], inputs: Inputs) -> Estimate | None:
+    """What the training will take; none where that is so little that a trial would be much of it."""
+    if inputs.is_short:
         return None
     costs = inputs.costs()
     images, seconds, size = 0, 0.0, 0
@@ -92,20 +81,8 @@ def estimate(model: keras.Model, plans: Sequence[Plan], inputs: Inputs, train: i
             plan.phase.epochs,
             plan.phase.early_stopping is not None,
             inputs.read_in(plan),
-            costs.phase(plan, inputs.kept_for(plan)),
+            costs.phase(plan, inputs.kept_for(plan), inputs.computed),
         )
         for plan in plans
     )
     return Estimate(images, seconds, size, dict(inputs.reasons), phases)
-
-
-def _multiply_adds(model: keras.Model, plans: Sequence[Plan], inputs: Inputs, train: int) -> float:
-    costs = {layer.name: layer.multiply_adds for layer in summarise(model).layers}
-    all_of_them = sum(costs.values())
-    total = float(inputs.images * all_of_them)
-    for plan in plans:
-        learning = sum(costs.get(name, 0) for name in plan.learning)
-        # Backwards a layer costs about twice what it costs forwards.
-        frozen = 0 if inputs.cut(plan) else all_of_them - learning
-        total += plan.phase.epochs * train * (3 * learning + frozen)
-    return total

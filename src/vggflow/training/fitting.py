@@ -63,11 +63,11 @@ def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | 
         checkpoints.prune(setup.job.state_folder / CHECKPOINTS)
     saved = setup.checkpoints.load()
     progress, arrays = saved or (
-        setup.checkpoints.begin(Progress(uuid.uuid4().hex, setup.inputs.kept)),
+        setup.checkpoints.begin(Progress(uuid.uuid4().hex, setup.inputs.kept, setup.inputs.computed)),
         {},
     )
     # Whatever room there is now, or on this host: other inputs would end in other bytes.
-    setup.inputs.kept = progress.kept
+    setup.inputs.kept, setup.inputs.computed = progress.kept, progress.computed
     if saved:
         checkpoints.restore(setup.model.layers, arrays)
         observer.on_resume(progress.run_id, progress.rows, progress.step_rows())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vggflow.errors import SettingsError
 from vggflow.features.batches import Batches, Rows, order
+from vggflow.features.compute import ComputedRows
 from vggflow.features.store import StoredRows
 from vggflow.models.finite import are_finite, layers_not_finite
 from vggflow.models.probabilities import class_probabilities
@@ -56,8 +57,8 @@ class Learner:
     ) -> None:
         rows = (data.train, data.valid)
         # Images that are decoded in every epoch are no rows that could be put anywhere.
-        if all(isinstance(each, StoredRows) for each in rows) and on_device.fits(
-            network, rows, settings.batch_size, hardware
+        if all(isinstance(each, StoredRows | ComputedRows) for each in rows) and on_device.fits(
+            network, on_device.bytes_of(rows), settings.batch_size, hardware
         ):
             network, data = _put_on_device(network, data)
         self.network = network

@@ -1,5 +1,6 @@
 """Rows that are put on the device once: each step is then handed the numbers of its rows, 4 bytes each, and no rows."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +40,8 @@ class Kept(keras.layers.Layer):  # type: ignore[misc]
     def _read(self, shape: Sequence[int], dtype: str) -> Any:
         """The rows of all splits, part after part."""
         row_bytes = max(1, int(np.prod(shape[1:])) * 4)
-        size = max(1, PART_BYTES // row_bytes)
+        # A power of two: whole batches, where rows are computed in batches.
+        size = 2 ** int(math.log2(max(1, PART_BYTES // row_bytes)))
         parts = [
             keras.ops.convert_to_tensor(split.gather(np.arange(start, min(start + size, len(split)))), dtype)
             for split in self._splits
@@ -83,14 +85,19 @@ def inner(network: keras.Model) -> keras.Model:
     return network.layers[-1] if network.name == NAME else network
 
 
-def fits(network: keras.Model, splits: Sequence[Rows], batch_size: int, hardware: Hardware) -> bool:
-    """Whether the rows fit beside the network, its optimizer and what a step holds."""
+def fits(network: keras.Model, row_bytes: int, batch_size: int, hardware: Hardware) -> bool:
+    """Whether rows of so many bytes in all fit beside the network, its optimizer and what a step holds."""
     free = hardware.free_bytes()
     if free is None:
         return False
     numbers = summarise(network)
     # Weights, gradients and two moments; outputs, and what flows back through them.
     training = 4 * numbers.parameter_bytes + 3 * batch_size * numbers.activation_bytes
-    rows = sum(len(split) * split.gather(np.zeros(1, np.int64)).nbytes for split in splits)
     # Twice, as they are put together from parts there.
-    return 2 * rows + training <= SHARE * free
+    return 2 * row_bytes + training <= SHARE * free
+
+
+def bytes_of(splits: Sequence[Rows]) -> int:
+    """What all rows of the splits take."""
+    first = splits[0].gather(np.zeros(1, np.int64))
+    return sum(map(len, splits)) * int(first.nbytes)

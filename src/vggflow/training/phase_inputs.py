@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import keras
 
 from vggflow.features.batches import Decoding, Examples, Rows, Shape
-from vggflow.features.compute import PIXELS, Report
+from vggflow.features.compute import PIXELS, ComputedRows, Layers, Report
 from vggflow.models import cut as prefix
-from vggflow.training import augmentation
+from vggflow.training import augmentation, on_device
 from vggflow.training.costs import Costs
 from vggflow.training.frozen_features import Cache, FrozenFeatures
 from vggflow.training.phases import Plan
+from vggflow.training.short_training import is_short
 from vggflow.training.speed_trial import Trial
 
 # Features that take less are read back in less time than a trial takes.
@@ -38,14 +39,17 @@ class Inputs:
         self.work = self._features.work
         self.shape = shape
         self._cache = cache
-        # Why features of a cut are kept, or are not, where that was a question.
+        # Why features of a cut are kept, or are not, where that was tried.
         self.reasons: dict[str, str] = {}
+        # Cuts whose features are computed once, at the start of their phase, from kept pixels onto the device.
+        self.computed: list[str] = []
+        self.is_short = is_short(model, plans, len(self._features.images), len(splits[0]), cache)
         self.kept = self._choose_kept()
 
     def cut(self, plan: Plan) -> str | None:
-        """The layer whose features the phase reads, where they are cached."""
-        cached = self._cache.keeps_features(plan.phase) and plan.cut in self.kept
-        return plan.cut if cached else None
+        """The layer whose features the phase reads, where they are cached or computed once."""
+        there = self._cache.keeps_features(plan.phase) and plan.cut in (*self.kept, *self.computed)
+        return plan.cut if there else None
 
     def of_phase(self, number: int, report: Report) -> tuple[keras.Model, list[Rows]]:
         """The network that learns in the phase, and its inputs for each split."""
@@ -53,6 +57,11 @@ class Inputs:
         stores = self._features.fill(self._due(number), report)
         cut = self.cut(plan)
         network = self._uncut(plan, number) if cut is None else prefix.suffix(self._model, cut)
+        if cut is not None and cut in self.computed:
+            layers = Layers(self._model, [cut], self._cache.features.batch_size, xla=self._cache.hardware.xla)
+            return network, [
+                ComputedRows(layers, stores[PIXELS].rows(split.hashes)) for split in self._splits
+            ]
         store = stores.get(cut or PIXELS)
         if store is None:
             return network, [Decoding(split, self.shape) for split in self._splits]
@@ -80,19 +89,47 @@ class Inputs:
         kept: list[str] = []
         cuts = {plan.cut for plan in self._plans if plan.cut and self._cache.keeps_features(plan.phase)}
         pixels_fit = self._features.total_bytes(PIXELS) <= room
-        asked = sum(map(self._features.total_bytes, cuts)) > NO_QUESTION_BYTES
+        large = sum(map(self._features.total_bytes, cuts)) > NO_QUESTION_BYTES
         for cut in sorted(cuts, key=self._features.total_bytes):
-            if self._features.total_bytes(cut) > room:
+            pixels = 0 if PIXELS in kept else self._features.total_bytes(PIXELS)
+            if large and pixels <= room and self._is_sooner_computed(cut):
+                self.computed.append(cut)
+                if pixels:
+                    kept.append(PIXELS)
+                room -= pixels
+            elif self._features.total_bytes(cut) > room:
                 self.reasons[cut] = "not kept: no room"
-            elif not asked or self._pays(cut, pixels_kept=pixels_fit):
+            elif not large or self.is_short or self._pays(cut, pixels_kept=pixels_fit):
                 kept.append(cut)
                 room -= self._features.total_bytes(cut)
         if (
-            any(plan.cut not in kept or not self._cache.keeps_features(plan.phase) for plan in self._plans)
+            PIXELS not in kept
+            and any(
+                plan.cut not in kept or not self._cache.keeps_features(plan.phase) for plan in self._plans
+            )
             and self._features.total_bytes(PIXELS) <= room
         ):
             kept.append(PIXELS)
         return kept
+
+    def _is_sooner_computed(self, cut: str) -> bool:
+        """Whether the device has room for the features of a phase after the first, and computes them in less time.
+
+        Those of the first phase are asked more than once: a linear probe and a search learn from them too.
+        """
+        cache = self._cache
+        if cut == self._plans[0].cut or cache.features.dtype != "auto":
+            return False
+        network, size = prefix.suffix(self._model, cut), self._features.total_bytes(cut)
+        if not on_device.fits(network, size, cache.settings.batch_size, cache.hardware):
+            return False
+        if self.is_short:
+            return True
+        costs = self.costs()
+        sooner = costs.sooner_computed(cut)
+        if sooner:
+            self.reasons[cut] = f"computed once, on the device: {costs.why(cut)}"
+        return sooner
 
     def _pays(self, cut: str, *, pixels_kept: bool) -> bool:
         costs = self.costs()
@@ -150,6 +187,8 @@ class Inputs:
     def read_in(self, plan: Plan) -> str:
         """What the phase reads, in words."""
         cut = self.cut(plan)
+        if cut in self.computed:
+            return f"features of {cut}, computed from cached pixels"
         if cut:
             return f"features of {cut}"
         return "cached pixels" if PIXELS in self.kept else "image files"
@@ -159,6 +198,8 @@ class Inputs:
         due = []
         for later in range(number, len(self._plans)):
             cut = self.cut(self._plans[later])
+            if cut in self.computed:
+                cut = None
             learning = {name for plan in self._plans[number:later] for name in plan.learning}
             if cut is not None and learning.isdisjoint(prefix.layers_before(self._model, cut)):
                 due.append(cut)

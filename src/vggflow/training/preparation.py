@@ -97,7 +97,7 @@ def set_up(job: TrainingJob) -> Setup:
     # A trial of this machine's speed computes in the precision of the training, as all after it does.
     with machine.scope(), computing_in(model, machine.policy):
         inputs = Inputs(model, plans, (train, valid), shape, cache)
-        expected = estimate(model, plans, inputs, len(train))
+        expected = estimate(plans, inputs)
     # It also draws random numbers, and is not made again where its result is remembered.
     keras.utils.set_random_seed(settings.train.seed)
     # All that the result depends on: two trainings with an equal key end in equal bytes.

@@ -49,11 +49,11 @@ def test_a_clone_would_pull_its_data_first(workspace: Path) -> None:
 def test_it_says_what_a_training_would_take_unless_one_is_under_way(
     workspace: Path, vggflow: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vggflow.training import estimate
+    from vggflow.training import short_training
 
     short = vggflow("-C", workspace, "retrain", "--dry-run")
     assert (short.code, "would take" in short.out + short.err) == (0, False), "a matter of seconds"
-    monkeypatch.setattr(estimate, "FEW_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(short_training, "SHORT_SECONDS", 0)
     ran = vggflow("-C", workspace, "retrain", "--dry-run")
     assert "train would take about " in ran.out
     assert "phase head: " in ran.out

@@ -20,7 +20,7 @@ from vggflow.features.compute import PIXELS
 from vggflow.features.store import FOLDER, StoredRows
 from vggflow.models import files
 from vggflow.settings import Phase
-from vggflow.training import costs, estimate, phase_inputs, speed_trial
+from vggflow.training import costs, phase_inputs, short_training, speed_trial
 from vggflow.training.costs import Costs, duration
 from vggflow.training.fitting import fit
 from vggflow.training.phases import Plan
@@ -34,7 +34,7 @@ GB = 10**9
 def always_tried(monkeypatch):
     """However small it is."""
     monkeypatch.setattr(phase_inputs, "NO_QUESTION_BYTES", -1)
-    monkeypatch.setattr(estimate, "FEW_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(short_training, "SHORT_SECONDS", 0)
     monkeypatch.setattr(speed_trial, "SECONDS", 0.02)
     monkeypatch.setattr(store, "MOST_ROWS_WRITTEN", 8)
 
@@ -208,7 +208,7 @@ def test_a_trial_leaves_no_trace_in_the_result(make_job, monkeypatch, tmp_path):
 
     untried = trained("untried")
     assert not (tmp_path / "untried" / FOLDER / speed_trial.REMEMBERED).exists()
-    monkeypatch.setattr(estimate, "FEW_MULTIPLY_ADDS", 0)
+    monkeypatch.setattr(short_training, "SHORT_SECONDS", 0)
     assert trained("tried") == untried
     assert (tmp_path / "tried" / FOLDER / speed_trial.REMEMBERED).exists()
     assert not list((tmp_path / "tried").rglob(f"{store.TRIAL}*"))

@@ -110,7 +110,7 @@ def test_rows_stay_with_the_host_where_the_device_has_no_room(free, fit_there):
     network = keras.Model(inputs, keras.layers.Dense(10)(inputs))
     rows = InMemory(np.zeros((1000, 256), np.float32))
     hardware = SimpleNamespace(free_bytes=lambda: free)
-    assert on_device.fits(network, [rows], 32, hardware) is fit_there
+    assert on_device.fits(network, on_device.bytes_of([rows]), 32, hardware) is fit_there
 
 
 @pytest.mark.parametrize(
