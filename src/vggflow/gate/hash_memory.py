@@ -5,15 +5,14 @@ with, how long each array is, and the arrays. 48 bytes a picture, and 16 a pair.
 """
 
 import zlib
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from vggflow.errors import VggflowError
 from vggflow.files import remove_halves, replacing
 from vggflow.gate.hash_index import ENOUGH, PART_BITS, Hashes
+from vggflow.gate.memory_files import remembering
 from vggflow.gate.new_hashes import Pairs, Search, search
 
 # Raised where `PartIndex.look_up` gives other lists, or the file has another form.
@@ -55,26 +54,24 @@ class HashMemory:
         near = search(hashes, hashes, radius, before.near if before else None)
         cropped = search(crops, hashes, crop_radius, before.cropped if before else None)
         found = Found(near, cropped)
-        # It saves time and nothing else.
-        with suppress(OSError, VggflowError):
-            self._keep(found)
+        if self._file:
+            with remembering(self._file.parent):
+                self._keep(self._file, found)
         return found
 
-    def _keep(self, found: Found) -> None:
-        if self._file is None:
-            return
+    def _keep(self, file: Path, found: Found) -> None:
         # Else other versions' would stay for ever.
-        for old in self._file.parent.glob("near-hashes-*.bin"):
-            if old != self._file:
+        for old in file.parent.glob("near-hashes-*.bin"):
+            if old != file:
                 old.unlink(missing_ok=True)
-        remove_halves(self._file)
+        remove_halves(file)
         arrays = [found.near.base, found.cropped.queries, *found.near.pairs, *found.cropped.pairs]
         lengths = np.array([len(array) for array in arrays], dtype=np.uint64)
         content = np.concatenate(
             [np.zeros(1, np.uint64), self._made_with, lengths, *(array.view(np.uint64) for array in arrays)]
         )
         content[0] = _checksum(content)
-        with replacing(self._file) as beside:
+        with replacing(file) as beside:
             content.astype("<u8", copy=False).tofile(beside)
 
     def _remembered(self) -> Found | None:

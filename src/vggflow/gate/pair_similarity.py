@@ -13,8 +13,8 @@ from vggflow.data.places import Place
 from vggflow.data.spread import Spread
 from vggflow.errors import DataError
 from vggflow.files import replacing
+from vggflow.gate.memory_files import read_memory, remembering
 from vggflow.gate.pixel_similarity import VERSION, similarity
-from vggflow.gate.scan_memory import read_memory
 
 Objects = NDArray[np.object_]
 
@@ -35,9 +35,10 @@ class Likeness:
         # Similarities depend on the decoder, so what another one saw is not remembered.
         self._file = folder / f"likeness-{VERSION}-{packages.decoding()}.parquet" if folder else None
         if folder:
-            for old in folder.glob("likeness-*.parquet"):
-                if old != self._file:
-                    old.unlink(missing_ok=True)
+            with remembering(folder):
+                for old in folder.glob("likeness-*.parquet"):
+                    if old != self._file:
+                        old.unlink(missing_ok=True)
         self._before = self._remembered()
         self._now: dict[str, float] = {}
         self._asked: list[tuple[int, int]] = []
@@ -78,7 +79,7 @@ class Likeness:
         # Pairs that nobody asked for this time are forgotten, or the file would only ever grow.
         if self._file and self._now != self._before:
             table = pd.DataFrame({"pair": self._now.keys(), "similarity": self._now.values()})
-            with replacing(self._file) as beside:
+            with remembering(self._file.parent), replacing(self._file) as beside:
                 table.to_parquet(beside, index=False)
 
     def _known(self, key: str) -> float | None:

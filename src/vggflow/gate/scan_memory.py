@@ -8,6 +8,7 @@ import pandas as pd
 from vggflow import files, packages
 from vggflow.data import schema
 from vggflow.gate import inspect_file
+from vggflow.gate.memory_files import read_memory, remembering
 
 # Who writes a file can set its size and modification time, as `cp -p` does, but not the time of its change.
 KEY = {"path": "str", "size": "int64", "mtime_ns": "int64", "ctime_ns": "int64", "inode": "uint64"}
@@ -28,9 +29,10 @@ class ScanMemory:
         # Facts depend on the decoder, so another version of it, or of a library inside it, has seen nothing yet.
         self.folder = folder / f"files-{inspect_file.VERSION}-{packages.decoding()}" if folder else None
         if folder:
-            for old in folder.glob("files-*"):
-                if old != self.folder:
-                    shutil.rmtree(old)
+            with remembering(folder):
+                for old in folder.glob("files-*"):
+                    if old != self.folder:
+                        shutil.rmtree(old)
 
     def recall(self, seen: pd.DataFrame) -> pd.DataFrame:
         """The files seen (columns `KEY`), joined with their facts.
@@ -43,21 +45,23 @@ class ScanMemory:
     def add(self, rows: pd.DataFrame) -> None:
         """Adds rows (columns `KEY` and `FACTS`) that stay until the next `keep`."""
         if self.folder:
-            number = sum(1 for _ in self.folder.glob("part-*"))
-            self._write(rows, f"part-{number:06}.parquet")
+            with remembering(self.folder):
+                number = sum(1 for _ in self.folder.glob("part-*"))
+                self._write(self.folder, rows, f"part-{number:06}.parquet")
 
     def keep(self, rows: pd.DataFrame) -> None:
         """Remembers exactly these rows."""
         if self.folder:
-            # Parts go last: a scan that is killed in between has its rows twice rather than not at all.
-            self._write(rows, "all.parquet")
-            for part in self.folder.glob("part-*"):
-                part.unlink()
+            with remembering(self.folder):
+                # Parts go last: a scan that is killed in between has its rows twice rather than not at all.
+                self._write(self.folder, rows, "all.parquet")
+                for part in self.folder.glob("part-*"):
+                    part.unlink()
 
-    def _write(self, rows: pd.DataFrame, name: str) -> None:
-        if self.folder:
-            with files.replacing(self.folder / name) as beside:
-                rows[[*KEY, *FACTS]].to_parquet(beside, index=False)
+    @staticmethod
+    def _write(folder: Path, rows: pd.DataFrame, name: str) -> None:
+        with files.replacing(folder / name) as beside:
+            rows[[*KEY, *FACTS]].to_parquet(beside, index=False)
 
     def _remembered(self) -> pd.DataFrame:
         parts = sorted(self.folder.glob("*.parquet")) if self.folder else []
@@ -65,15 +69,3 @@ class ScanMemory:
         nothing = schema.table([])[["path", *FACTS]].assign(**{name: 0 for name in KEY if name != "path"})
         # `all` is before `part` in the alphabet, so what a part says is newer and counts.
         return pd.concat([nothing.astype(KEY), *tables]).drop_duplicates(list(KEY), keep="last")
-
-
-def read_memory(path: Path) -> pd.DataFrame | None:
-    """A table that was written to be remembered; null where there is none, or it is damaged."""
-    try:
-        return pd.read_parquet(path)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        # Remembering saves time and nothing else: what is lost is looked at again.
-        path.unlink()
-        return None

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from vggflow import files
-from vggflow.errors import VggflowError
-from vggflow.gate.scan_memory import FACTS, read_memory
+from vggflow.gate.memory_files import read_memory, remembering
+from vggflow.gate.scan_memory import FACTS
 
 # What was last found out of each shard's file, by its name: its state on the disk, and its SHA-256.
 STATES = "states.json"
@@ -36,9 +36,11 @@ class ShardMemory:
     def add(self, shard: Path, rows: pd.DataFrame) -> None:
         """Remembers the facts of all its images, unless some could not be read: they may be readable next time."""
         if self._folder and rows["sha256"].notna().all():
-            with files.replacing(self._folder / f"{self._sha256(shard)}.parquet") as beside:
-                rows[["path", *FACTS]].to_parquet(beside, index=False)
-            self._write()
+            name = f"{self._sha256(shard)}.parquet"
+            with remembering(self._folder):
+                with files.replacing(self._folder / name) as beside:
+                    rows[["path", *FACTS]].to_parquet(beside, index=False)
+                files.write_json(self._folder / STATES, self._states)
 
     def keep(self, shards: list[Path]) -> None:
         """Forgets what is known of other shards than these."""
@@ -46,11 +48,12 @@ class ShardMemory:
             return
         names = {shard.name for shard in shards}
         self._states = {name: state for name, state in self._states.items() if name in names}
-        self._write()
         known = {state["sha256"] for state in self._states.values()}
-        for part in self._folder.glob("*.parquet"):
-            if part.stem not in known:
-                part.unlink(missing_ok=True)
+        with remembering(self._folder):
+            files.write_json(self._folder / STATES, self._states)
+            for part in self._folder.glob("*.parquet"):
+                if part.stem not in known:
+                    part.unlink(missing_ok=True)
 
     def _sha256(self, shard: Path) -> str:
         # Asked before it is read: what is written meanwhile makes it another file.
@@ -60,9 +63,3 @@ class ShardMemory:
         if before is None or before["state"] != state:
             self._states[shard.name] = {"state": state, "sha256": files.sha256(shard)}
         return str(self._states[shard.name]["sha256"])
-
-    def _write(self) -> None:
-        # Without room the next scan digests them again, which is no reason to end this one.
-        with suppress(OSError, VggflowError):
-            if self._folder:
-                files.write_json(self._folder / STATES, self._states)
