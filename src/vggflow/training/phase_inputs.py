@@ -128,7 +128,7 @@ class Inputs:
         costs = self.costs()
         sooner = costs.sooner_computed(cut)
         if sooner:
-            self.reasons[cut] = f"computed once, on the device: {costs.why(cut)}"
+            self.reasons[cut] = f"on the device: {costs.why(cut)}"
         return sooner
 
     def _pays(self, cut: str, *, pixels_kept: bool) -> bool:
@@ -188,7 +188,7 @@ class Inputs:
         """What the phase reads, in words."""
         cut = self.cut(plan)
         if cut in self.computed:
-            return f"features of {cut}, computed from cached pixels"
+            return f"{cut} on the device"
         if cut:
             return f"features of {cut}"
         return "cached pixels" if PIXELS in self.kept else "image files"
