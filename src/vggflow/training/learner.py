@@ -228,7 +228,7 @@ def predict_in_parts(network: keras.Model, rows: Rows, batch_size: int) -> Itera
         indices = np.arange(start, min(start + rows_at_a_time, len(rows)))
         batches = Batches(rows, batch_size, indices)
         try:
-            yield np.asarray(network.predict(batches, verbose=0))
+            yield np.asarray(network.predict(batches.for_keras(), verbose=0))
         except Exception:
             _raise_cause(batches)
             raise
@@ -260,11 +260,11 @@ def fit_once(
     """Goes through the batches once, training; returns loss and accuracy as means over all of them."""
     try:
         # `shuffle=False`: Keras would draw an order of its own over ours.
-        history = network.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=callbacks).history
+        found = network.fit(batches.for_keras(), epochs=1, verbose=0, shuffle=False, callbacks=callbacks)
     except Exception:
         _raise_cause(batches)
         raise
-    return {name: values[-1] for name, values in history.items()}
+    return {name: values[-1] for name, values in found.history.items()}
 
 
 def _raise_cause(batches: Batches) -> None:

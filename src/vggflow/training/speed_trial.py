@@ -223,10 +223,10 @@ class Trial:
 
         def learn(steps: int) -> None:
             batches = Batches(_Same(rows, steps * size), size, targets=lambda _: targets)
-            network.fit(batches, epochs=1, verbose=0, shuffle=False)
+            network.fit(batches.for_keras(), epochs=1, verbose=0, shuffle=False)
 
         def answer(steps: int) -> None:
-            network.predict(Batches(_Same(rows, steps * size), size), verbose=0)
+            network.predict(Batches(_Same(rows, steps * size), size).for_keras(), verbose=0)
 
         start = sum(_seconds(partial(call, 1)) for call in (learn, answer))
         found = []
