@@ -143,6 +143,8 @@ from pathlib import Path
 import numpy as np
 from test_hash_memory import CROPS, HASHES
 from vggflow.gate.hash_memory import HashMemory
+from vggflow import console
+console.tell("as below: in words")  # what it imports then can't be read by nobody, where Python lies in another's home
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 if sys.argv[2] == "nobody":
     os.setresuid(65534, 65534, 65534)
