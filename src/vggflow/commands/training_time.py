@@ -23,10 +23,13 @@ def expected(workspace: Workspace) -> "Estimate | None":
             tell("a training is under way on this machine: no estimate of the time")
             return None
         try:
-            return train.expect(workspace)
+            found = train.expect(workspace)
         except VggflowError as error:
             tell(f"no estimate of the time: {error}")
             return None
+    if found is None:
+        tell("a training takes about ten seconds or less here: no times are tried beforehand")
+    return found
 
 
 def show(found: "Estimate | None", what: str) -> None:

@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Sequence
+from functools import partial
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from vggflow.features.batches import Rows
 from vggflow.models import cut, heads
 from vggflow.models.files import ModelInfo
 from vggflow.training import checkpoints, hosts, phases
+from vggflow.training.checkpoint_writer import CheckpointWriter
 from vggflow.training.checkpoints import Checkpoints, Progress
 from vggflow.training.fit_temperature import fit_temperature
 from vggflow.training.hardware import explaining_lack_of_memory
@@ -40,12 +42,13 @@ def fit(job: TrainingJob, observer: Observer) -> Trained:
     setup = set_up(job)
     with setup.checkpoints.held(), setup.hardware.scope():
         progress, facts = _begin(setup, observer)
-        with computing_in(setup.model, setup.hardware.policy):
-            for number in range(progress.phase, len(setup.plans)):
-                _run_phase(setup, number, progress, observer)
-            # Under the training's precision too: else these would be other features, to be computed again.
-            _, (_, valid) = setup.inputs.of_phase(len(setup.plans) - 1, observer.on_features)
-        found = _calibrate(setup, valid)
+        with CheckpointWriter(setup.checkpoints) as writer:
+            with computing_in(setup.model, setup.hardware.policy):
+                for number in range(progress.phase, len(setup.plans)):
+                    _run_phase(setup, number, progress, observer, writer)
+                # Under the training's precision too: else these would be other features, to be computed again.
+                _, (_, valid) = setup.inputs.of_phase(len(setup.plans) - 1, observer.on_features)
+            found = _calibrate(setup, valid)
         # What was frozen is written into model files, and concerns the training only.
         phases.freeze(setup.model, [layer.name for layer in setup.model.layers])
     results = {**progress.results, **setup.inputs.work.results(), **found}
@@ -84,7 +87,9 @@ def _begin(setup: Setup, observer: Observer) -> tuple[Progress, dict[str, str | 
     return progress, facts
 
 
-def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer) -> None:
+def _run_phase(
+    setup: Setup, number: int, progress: Progress, observer: Observer, writer: CheckpointWriter
+) -> None:
     plan = setup.plans[number]
     network, data = setup.learner_parts(number, observer.on_features)
     # A training that goes on has it in its checkpoint.
@@ -96,26 +101,27 @@ def _run_phase(setup: Setup, number: int, progress: Progress, observer: Observer
         saved = setup.checkpoints.load_arrays()
         checkpoints.restore_optimizer(learner.optimizer, saved)
         checkpoints.restore(learner.random_layers(), saved)
-    while not phases.is_over(plan.phase, progress.epoch, progress.stale):
-        steps = _Steps(observer)
+    while progress.phase == number:
+        steps = _Steps(observer, writer)
         row = learner.epoch(len(progress.rows) + 1, progress.epoch, steps)
+        # Else there would be the numbers of two checkpoints in memory.
+        writer.finish()
         progress.add(row, steps.rows)
+        arrays, best = _to_keep(setup, progress, row, learner)
         # The checkpoint before the news: after a kill an epoch is told twice, never left out.
-        _keep(setup, progress, row, learner)
-        observer.on_epoch(row)
-    checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress))
-    progress.next_phase()
-    setup.checkpoints.save(progress, _learned(setup, progress))
+        writer.begin(progress, arrays, best, partial(observer.on_epoch, row))
 
 
 class _Steps:
-    """Passes steps on and remembers them for the checkpoint."""
+    """Passes steps on and remembers them for the checkpoint; between them there may be news of the one before."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, writer: CheckpointWriter) -> None:
         self.rows: list[Row] = []
         self._observer = observer
+        self._writer = writer
 
     def __call__(self, done: int, total: int, row: Row) -> None:
+        self._writer.tell()
         self.rows.append(row)
         self._observer.on_step(done, total, row)
 
@@ -130,13 +136,22 @@ def _probe(data: Data, feature_seconds: float) -> dict[str, float]:
     }
 
 
-def _keep(setup: Setup, progress: Progress, row: Row, learner: Learner) -> None:
+def _to_keep(setup: Setup, progress: Progress, row: Row, learner: Learner) -> tuple[Arrays, Arrays | None]:
+    """The numbers of a checkpoint after an epoch, and the best weights if they are new.
+
+    Where the phase is over, moves on: to its best weights, and to the phase after it.
+    """
     plan = setup.plans[progress.phase]
-    if phases.improves(plan.phase, row, progress.best):
+    if better := phases.improves(plan.phase, row, progress.best):
         progress.mark_best(float(row[plan.phase.monitor]))
-        setup.checkpoints.save_best(progress, checkpoints.state(_layers(setup, [plan])))
+    if phases.is_over(plan.phase, progress.epoch, progress.stale):
+        if not better:
+            checkpoints.restore(setup.model.layers, setup.checkpoints.load_best(progress))
+        progress.next_phase()
+        # The phase after it has an optimizer of its own.
+        return _learned(setup, progress), None
     learning = checkpoints.optimizer_state(learner.optimizer) | checkpoints.state(learner.random_layers())
-    setup.checkpoints.save(progress, _learned(setup, progress) | learning)
+    return _learned(setup, progress) | learning, checkpoints.state(_layers(setup, [plan])) if better else None
 
 
 def _learned(setup: Setup, progress: Progress) -> Arrays:

@@ -29,6 +29,14 @@ def test_steps_count_over_all_epochs_of_all_phases(bar, seen):
     assert [counts for *counts, _ in seen] == [[1, 80], [14, 80]]
 
 
+def test_a_step_counts_the_epochs_before_it_also_while_they_are_not_told_of_as_done(bar, seen):
+    bar.step(10, 10, row("head", 1, step=10))
+    bar.step(1, 10, row("head", 2, step=11))
+    bar.epoch(row("head", 1))
+    bar.step(2, 10, row("head", 2, step=12))
+    assert [counts for *counts, _ in seen] == [[10, 80], [11, 80], [12, 80]]
+
+
 def test_a_phase_that_ended_early_makes_the_training_shorter(bar, seen):
     bar.epoch(row("head", 1))
     bar.step(2, 10, row("top", 2))
