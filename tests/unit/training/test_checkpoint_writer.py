@@ -1,6 +1,7 @@
 """Checkpoints that are written while the next epoch trains."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -92,14 +93,19 @@ def test_a_checkpoint_that_could_not_be_written_ends_the_training(tmp_path):
 
 
 def test_steps_go_on_while_a_checkpoint_is_written(make_job, monkeypatch):
-    """Held until the second epoch has begun: a training that waited for the first one's checkpoint would never end."""
-    begun = threading.Event()
+    """Held until the second epoch has begun: a training that waited for the first one's checkpoint would never end.
+
+    It is told of once it is on disk, not at the end of the second epoch.
+    """
+    begun, on_disk = threading.Event(), threading.Event()
     write = array_files.write
 
     def slow(path, arrays):
         if any(name.startswith("optimizer/") for name in arrays):
             assert begun.wait(30)
         write(path, arrays)
+        if path.name == "checkpoint.npz":
+            on_disk.set()
 
     class Order(Listener):
         def __init__(self):
@@ -108,8 +114,12 @@ def test_steps_go_on_while_a_checkpoint_is_written(make_job, monkeypatch):
 
         def on_step(self, done, total, row):
             self.order.append(("step", row["epoch"]))
-            if row["epoch"] == 2:
+            if (row["epoch"], done) == (2, 1):
+                on_disk.clear()
                 begun.set()
+                assert on_disk.wait(30)
+                # Written, but for the end of the call.
+                time.sleep(0.2)
 
         def on_epoch(self, row):
             self.order.append(("epoch", row["epoch"]))
@@ -117,7 +127,8 @@ def test_steps_go_on_while_a_checkpoint_is_written(make_job, monkeypatch):
     monkeypatch.setattr(array_files, "write", slow)
     listener = Order()
     fit(make_job({"phases": [HEAD]}), listener)
-    assert listener.order.index(("step", 2)) < listener.order.index(("epoch", 1))
+    first, second = listener.order.index(("step", 2)), listener.order.index(("epoch", 1))
+    assert second == first + 1
     assert [name for name in listener.order if name[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]
 
 
