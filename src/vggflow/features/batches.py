@@ -9,7 +9,7 @@ batches go through `tf.data` either way, where the end of an epoch must not wait
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -156,10 +156,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]
             return self
         import tensorflow as tf
 
-        parts = [(part.shape, tf.as_dtype(part.dtype)) for part in self._gather(0)]
+        first = self._gather(0)
         dataset = tf.data.Dataset.from_generator(
-            lambda: map(self._gather, range(len(self))),
-            output_signature=tuple(tf.TensorSpec((None, *shape[1:]), dtype) for shape, dtype in parts),
+            lambda: chain([first], map(self._gather, range(1, len(self)))),
+            output_signature=tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in first),
         )
         options = tf.data.Options()
         options.autotune.enabled = False

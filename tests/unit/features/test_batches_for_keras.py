@@ -4,21 +4,11 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from array_rows import ArrayRows
 
 from vggflow.features.batches import Batches
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX is fed by Keras")
-
-
-class InMemory:
-    def __init__(self, rows):
-        self._rows = rows
-
-    def __len__(self):
-        return len(self._rows)
-
-    def gather(self, indices):
-        return self._rows[indices]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float16, ml_dtypes.bfloat16])
@@ -26,7 +16,7 @@ def test_batches_come_in_their_order_with_targets_and_weights(dtype):
     rows = np.arange(14).reshape(7, 2).astype(dtype)
     order, weights = np.array([6, 0, 5, 1, 4]), np.linspace(1, 2, 7, dtype=np.float32)
     batches = Batches(
-        InMemory(rows), 2, order, lambda chosen: chosen[:, np.newaxis].astype(np.float32), weights
+        ArrayRows(rows), 2, order, lambda chosen: chosen[:, np.newaxis].astype(np.float32), weights
     )
     dataset = batches.for_keras()
     assert int(dataset.cardinality()) == len(batches) == 3
@@ -40,12 +30,12 @@ def test_batches_come_in_their_order_with_targets_and_weights(dtype):
 
 
 def test_no_thread_tunes_them_since_an_epoch_would_wait_for_it_at_its_end():
-    batches = Batches(InMemory(np.zeros((3, 2), np.float32)), 2)
+    batches = Batches(ArrayRows(np.zeros((3, 2), np.float32)), 2)
     assert batches.for_keras().options().autotune.enabled is False
 
 
 def test_what_fails_while_they_are_read_is_kept():
-    class Broken(InMemory):
+    class Broken(ArrayRows):
         def gather(self, indices):
             if 2 in indices:
                 raise ValueError("damaged")

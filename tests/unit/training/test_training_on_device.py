@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
+from array_rows import ArrayRows
 from tiny_training import HEAD, TOP, Listener, comparable
 
 from vggflow.models import files
@@ -17,17 +18,6 @@ AUGMENTED = {
     "augmentation": {"horizontal_flip": True, "zoom": 0.2},
     "phases": [HEAD | {"augmentation": False}, TOP | {"freeze_through": "none"}],
 }
-
-
-class InMemory:
-    def __init__(self, rows):
-        self._rows = rows
-
-    def __len__(self):
-        return len(self._rows)
-
-    def gather(self, indices):
-        return self._rows[indices]
 
 
 def trained(job, tmp_path, listener=None):
@@ -89,7 +79,7 @@ def test_a_training_goes_on_with_its_rows_on_the_device(make_job, monkeypatch, t
 def test_rows_are_put_there_part_after_part_and_found_by_their_numbers(monkeypatch):
     monkeypatch.setattr(on_device, "PART_BYTES", 3 * 4 * 2)
     splits = [
-        InMemory(np.arange(start, start + 2 * count, dtype=np.float32).reshape(count, 2))
+        ArrayRows(np.arange(start, start + 2 * count, dtype=np.float32).reshape(count, 2))
         for start, count in ((0, 5), (100, 4))
     ]
     inputs = keras.Input((2,))
@@ -108,7 +98,7 @@ def test_rows_are_put_there_part_after_part_and_found_by_their_numbers(monkeypat
 def test_rows_stay_with_the_host_where_the_device_has_no_room(free, fit_there):
     inputs = keras.Input((256,))
     network = keras.Model(inputs, keras.layers.Dense(10)(inputs))
-    rows = InMemory(np.zeros((1000, 256), np.float32))
+    rows = ArrayRows(np.zeros((1000, 256), np.float32))
     hardware = SimpleNamespace(free_bytes=lambda: free)
     assert on_device.fits(network, on_device.bytes_of([rows]), 32, hardware) is fit_there
 
