@@ -1,4 +1,4 @@
-"""What this machine needs for an image, part by part: tried for about a second, then remembered.
+"""What this machine needs for an image, part by part: tried for some seconds, then remembered.
 
 Two decisions rest on it: whether features are worth keeping, and what is said beforehand of a training's time.
 """
