@@ -6,8 +6,13 @@ from copy import deepcopy
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 from vggflow.features.array_files import Arrays
 from vggflow.training.checkpoints import Checkpoints, Progress
+
+# Of the memory that is free, what the numbers of a checkpoint may take beside an epoch.
+SHARE_OF_MEMORY = 0.125
 
 
 class CheckpointWriter:
@@ -34,7 +39,7 @@ class CheckpointWriter:
     def begin(
         self, progress: Progress, arrays: Arrays, best: Arrays | None, written: Callable[[], None]
     ) -> None:
-        """Begins to write a checkpoint, after the one before it and what that was waited for.
+        """Begins to write a checkpoint, after the one before it; waits for it if its numbers take much of the memory.
 
         Args:
             progress: Taken as it is now, whatever it becomes.
@@ -48,6 +53,9 @@ class CheckpointWriter:
         """
         self.finish()
         self._under_way = (self._thread.submit(self._write, deepcopy(progress), arrays, best), written)
+        taken = sum(values.nbytes for some in (arrays, best or {}) for values in some.values())
+        if taken > SHARE_OF_MEMORY * psutil.virtual_memory().available:
+            self.finish()
 
     def tell(self) -> None:
         """Calls `written` if the checkpoint is on disk by now; raises as `finish` does."""

@@ -2,8 +2,10 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 from tiny_training import HEAD, TOP, Listener
 
@@ -71,6 +73,16 @@ def test_the_one_after_it_waits(place):
         assert told == [1]
     assert told == [1, 2]
     assert place.load()[0].best_epoch == 2
+
+
+@pytest.mark.parametrize(("free", "waits"), [(127, True), (129, False)])
+def test_where_memory_is_short_the_next_epoch_waits_for_it(place, monkeypatch, free, waits):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=free))
+    told = []
+    with CheckpointWriter(place) as writer:
+        threading.Timer(0.3, place.let.set).start()
+        writer.begin(Progress(), {"a": np.ones(1)}, {"a": np.ones(1)}, lambda: told.append(1))
+        assert bool(told) is waits
 
 
 def test_what_interrupts_a_training_leaves_the_checkpoint_that_is_being_written(place):
