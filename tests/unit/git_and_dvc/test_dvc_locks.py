@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,19 @@ def _lock(root: Path, pid: int) -> Path:
     return path
 
 
+@contextmanager
+def _at_work(code: str) -> Iterator[int]:
+    """The number of a process that waits; while a program is only being started its command line is empty."""
+    with subprocess.Popen(
+        [sys.executable, "-c", f"print('at work', flush=True); {code}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout and process.stdout.readline()
+        yield process.pid
+        process.communicate(b"\n")
+
+
 @pytest.mark.parametrize("text", ["", "{", "\x00\x00"])
 def test_a_damaged_lock_blocks_nothing(
     workspace: Path, capsys: pytest.CaptureFixture[str], text: str
@@ -33,28 +48,25 @@ def test_a_damaged_lock_blocks_nothing(
 def test_the_number_of_a_dead_dvc_that_another_program_has_now_blocks_nothing(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    _lock(workspace, other.pid)
-    find(workspace).dvc("add", "weights")
-    assert f"process {other.pid}" in capsys.readouterr().err
-    other.communicate(b"\n")
+    with _at_work("input()") as other:
+        _lock(workspace, other)
+        find(workspace).dvc("add", "weights")
+        assert f"process {other}" in capsys.readouterr().err
 
 
 def test_a_later_dvc_with_the_same_number_is_not_the_one_that_held_the_lock(tmp_path: Path) -> None:
-    later = subprocess.Popen([sys.executable, "-c", "input() # dvc"], stdin=subprocess.PIPE)
-    path = _lock(tmp_path, later.pid)
-    long_ago = time.time() - 3600
-    os.utime(path, (long_ago, long_ago))
-    release_dead(tmp_path)
-    assert json.loads(path.read_text()) == {}
-    later.communicate(b"\n")
+    with _at_work("input() # dvc") as later:
+        path = _lock(tmp_path, later)
+        long_ago = time.time() - 3600
+        os.utime(path, (long_ago, long_ago))
+        release_dead(tmp_path)
+        assert json.loads(path.read_text()) == {}
 
 
 def test_a_dvc_at_work_keeps_its_lock(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    working = subprocess.Popen([sys.executable, "-c", "input() # dvc"], stdin=subprocess.PIPE)
-    path = _lock(tmp_path, working.pid)
-    before = path.read_text()
-    release_dead(tmp_path)
-    assert path.read_text() == before
-    assert capsys.readouterr().err == ""
-    working.communicate(b"\n")
+    with _at_work("input() # dvc") as working:
+        path = _lock(tmp_path, working)
+        before = path.read_text()
+        release_dead(tmp_path)
+        assert path.read_text() == before
+        assert capsys.readouterr().err == ""
